@@ -1,0 +1,67 @@
+//! What the state is when an operation has ended.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Refusal;
+
+/// What the state *is* when an operation has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The new state, and everything behind it is tidy.
+    Completed,
+    /// The new state; `recover` still has to finish what is named here.
+    FinishersPending {
+        /// The finishers that did not succeed yet.
+        pending: Vec<String>,
+    },
+    /// The old state, but for what the plan lists as staying.
+    RolledBack {
+        /// What failed.
+        cause: String,
+    },
+    /// The old state: nothing was begun.
+    Refused {
+        /// Every reason, with its remedy.
+        reasons: Vec<Refusal>,
+    },
+    /// Between the states: an undo failed, and a person must act.
+    NeedsPerson {
+        /// What to do.
+        what_to_do: String,
+    },
+    /// The new state is in place, but whether it is the one that stays can only be told by
+    /// `recover`: the commit record could be neither written nor taken back.
+    CommitUnknown,
+}
+
+impl Outcome {
+    /// Whether the new state is in place for good.
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Completed | Self::FinishersPending { .. })
+    }
+
+    /// The stable name: `rolled_back`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::FinishersPending { .. } => "finishers_pending",
+            Self::RolledBack { .. } => "rolled_back",
+            Self::Refused { .. } => "refused",
+            Self::NeedsPerson { .. } => "needs_person",
+            Self::CommitUnknown => "commit_unknown",
+        }
+    }
+
+    /// The exit code that programs of this family give: 0 the new state, 3 refused, 4 rolled back,
+    /// 5 a person must look.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Completed | Self::FinishersPending { .. } => 0,
+            Self::Refused { .. } => 3,
+            Self::RolledBack { .. } => 4,
+            Self::NeedsPerson { .. } | Self::CommitUnknown => 5,
+        }
+    }
+}
