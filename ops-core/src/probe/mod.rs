@@ -1,0 +1,1 @@
+//! Questions about health: healthy, unhealthy, or unknown.

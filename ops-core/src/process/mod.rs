@@ -1,0 +1,1 @@
+//! Children: argv, environment allow-list, deadline, process group, drained and redacted output.

@@ -1,0 +1,1 @@
+//! Trying again: backoff with jitter and a budget.
