@@ -1,1 +1,0 @@
-//! Durable file work: atomic writes, folder fsync, symlink swap, atomic exchange, free space.
