@@ -281,7 +281,7 @@ fn holder_of(file: &File, path: &Path) -> Result<Holder, Error> {
             _ => {}
         }
         if Instant::now() >= until {
-            return Ok(Holder::unknown(locker.map(|locker| locker.pid()), Timestamp::now()));
+            return Ok(Holder::unknown(locker.map(kernel::Locker::pid), Timestamp::now()));
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));

@@ -30,6 +30,7 @@ fn holder_process() {
         return;
     };
     let mut held = None;
+    let mut children = Vec::new();
     for line in std::io::stdin().lines() {
         let answer = match line.unwrap().split_once(' ').unwrap() {
             ("take", operation) => {
@@ -50,13 +51,17 @@ fn holder_process() {
                 "released".to_owned()
             }
             ("child", seconds) => {
-                let child = Command::new("sleep").arg(seconds).spawn().unwrap();
-                format!("child {}", child.id())
+                children.push(Command::new("sleep").arg(seconds).spawn().unwrap());
+                format!("child {}", children[children.len() - 1].id())
             }
             other => panic!("{other:?}"),
         };
         // The test harness has captured `println!`.
         writeln!(std::io::stdout(), "@{answer}").unwrap();
+    }
+    for mut child in children {
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }
 
