@@ -214,7 +214,27 @@ impl Lock {
     /// When the content cannot be cleared; the lock is freed all the same, and the next holder
     /// sees this one as left behind.
     pub fn release(self) -> Result<(), Error> {
-        self.file.set_len(0).map_err(|e| Error::io("clear the lock", &self.path, e))
+        self.clear()
+    }
+
+    /// Frees the lock and leaves the file as it was found, with the marks of those that died:
+    /// nothing was begun.
+    ///
+    /// # Errors
+    ///
+    /// When the content cannot be written; the lock is freed all the same, and the next holder
+    /// sees this one as left behind too.
+    pub fn give_back(self) -> Result<(), Error> {
+        match self.left_behind.split_last() {
+            Some((last, before)) => {
+                Content::new(last.clone(), before).write(&self.file, &self.path)
+            }
+            None => self.clear(),
+        }
+    }
+
+    fn clear(&self) -> Result<(), Error> {
+        self.file.set_len(0).map_err(|e| Error::io("clear the lock file", &self.path, e))
     }
 }
 

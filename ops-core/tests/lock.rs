@@ -213,6 +213,11 @@ fn a_killed_holder_frees_the_lock_and_is_left_behind() {
     assert_eq!((left.operation, left.program.as_str()), (Some(operation), "holder"));
     kill_process(child, Signal::KILL).unwrap();
 
+    lock.give_back().unwrap();
+    let Attempt::Acquired(lock) = take(&path) else { panic!("it was given back") };
+    let dead: Vec<_> = lock.all_left_behind().iter().map(|dead| dead.pid).collect();
+    assert_eq!(dead, [first.pid(), second.pid()], "given back, it is as it was found");
+
     drop(lock);
     let Attempt::Acquired(lock) = take(&path) else { panic!("a drop frees it") };
     assert_eq!(lock.left_behind().unwrap().pid, std::process::id(), "a drop is no release");
