@@ -4,13 +4,19 @@
 //! everything that may have happened. [`State`] is what the records mean; it has no I/O, and
 //! running and recovering share it.
 
+#[cfg(feature = "test-util")]
+mod failing_io;
 mod file;
 mod folder;
 mod io;
 mod line;
+#[cfg(test)]
+mod proptests;
 mod record;
 mod state;
 
+#[cfg(feature = "test-util")]
+pub use failing_io::{FailingIo, Fault};
 pub(crate) use file::{AppendFailure, JournalFile, Opened, peek, replay};
 pub(crate) use folder::Folder;
 pub use io::{JournalIo, SystemIo};

@@ -1,5 +1,5 @@
 //! `crash-move DIR [fail]`: tidies the shelf `DIR/shelf`, with its state in `DIR/state`.
-#![expect(missing_docs, clippy::print_stderr, reason = "a helper program of the tests")]
+#![expect(clippy::print_stderr, reason = "a helper program of the tests")]
 
 #[allow(dead_code, reason = "each program uses a part")]
 mod shelf;

@@ -1,5 +1,5 @@
 //! `crash-recover DIR`: recovers what `crash-move` left. It knows no plan.
-#![expect(missing_docs, clippy::print_stderr, reason = "a helper program of the tests")]
+#![expect(clippy::print_stderr, reason = "a helper program of the tests")]
 
 #[allow(dead_code, reason = "each program uses a part")]
 mod shelf;
