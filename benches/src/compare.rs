@@ -39,8 +39,7 @@ impl Comparison {
     fn is_too_slow(&self, row: &Row) -> bool {
         // A peer's speed is the machine's, not ours.
         let ours = !row.name.contains("/peer: ");
-        // Not `>`, so that a ratio that is no number does not pass.
-        ours && row.ratio.is_some_and(|ratio| !(ratio <= self.max_ratio))
+        ours && row.ratio.is_some_and(|ratio| ratio.is_nan() || ratio > self.max_ratio)
     }
 }
 

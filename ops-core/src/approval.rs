@@ -52,7 +52,7 @@ pub trait Approver: fmt::Debug + Send + Sync {
 }
 
 /// How long an approval is valid by default: long enough to take the locks, too short to be kept.
-pub const VALID_FOR: Duration = Duration::from_secs(15 * 60);
+pub const VALID_FOR: Duration = Duration::from_mins(15);
 
 /// Approves nothing: the default.
 #[derive(Debug, Clone, Copy, Default)]

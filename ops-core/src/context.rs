@@ -70,9 +70,9 @@ impl Context {
             clock: Arc::new(SystemClock::new()),
             redactor: Redactor::default(),
             cancellation: CancellationToken::new(),
-            deadline: Duration::from_secs(60 * 60),
+            deadline: Duration::from_hours(1),
             step_grace: Duration::from_secs(10),
-            undo_budget: Duration::from_secs(5 * 60),
+            undo_budget: Duration::from_mins(5),
             finish_budget: Duration::from_secs(30),
             journal_io: Arc::new(SystemIo),
         })

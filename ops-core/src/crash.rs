@@ -112,7 +112,7 @@ impl CrashTest {
             recovery: Box::new(|_| Command::new("false")),
             check: Box::new(|_| Err("no check is set up".into())),
             teardown: Box::new(|_| ()),
-            deadline: Duration::from_secs(60),
+            deadline: Duration::from_mins(1),
             every: 1,
             recovery_every: 1,
             may_fail: false,

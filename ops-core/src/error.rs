@@ -160,7 +160,6 @@ macro_rules! define_error {
             details: ::std::boxed::Box<$crate::error::Details>,
         }
 
-        #[allow(dead_code, reason = "a crate need not use every part of the shared shape")]
         impl $Error {
             /// An error of this kind; the message is lower-case and names the thing.
             pub fn new(kind: $Kind, message: impl Into<String>) -> Self {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
 
 #[path = "programs/shelf.rs"]
-#[allow(dead_code, reason = "each program uses a part")]
+#[expect(dead_code, reason = "each program uses a part")]
 mod shelf;
 
 use std::collections::BTreeMap;

@@ -54,6 +54,9 @@ pub enum Opened {
 impl JournalFile {
     /// Makes a journal with its first record in it; the file has its name only once that is
     /// durable, so that no journal is ever empty.
+    ///
+    /// # Errors
+    /// Those of the system; nothing refers to what was written then.
     pub fn create(path: &Path, began: &Record, io: Arc<dyn JournalIo>) -> Result<Self, Error> {
         let failed = |source| Error::io("write the journal", path, source);
         let folder = path.parent().unwrap_or(Path::new("."));
@@ -85,6 +88,9 @@ impl JournalFile {
     }
 
     /// Takes up a journal that another process left.
+    ///
+    /// # Errors
+    /// Those of the system; that it is damaged, or of a newer program.
     pub fn open(path: &Path, io: Arc<dyn JournalIo>) -> Result<Opened, Error> {
         let failed = |source| Error::io("open the journal", path, source);
         let file = match OpenOptions::new().append(true).read(true).open(path) {
@@ -120,6 +126,9 @@ impl JournalFile {
     }
 
     /// Appends a record, and makes it durable if what follows relies on it.
+    ///
+    /// # Errors
+    /// Those of the system; the file was cut back then, if that was possible.
     pub fn append(&mut self, record: &Record) -> Result<(), AppendFailure> {
         let entry = Entry { seq: self.seq, at: Timestamp::now(), record: record.clone() };
         let line = line::encode(&entry)

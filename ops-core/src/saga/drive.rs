@@ -69,7 +69,7 @@ impl<'a> Drive<'a> {
     }
 
     /// Goes on until the operation has ended, as far as it can be ended here.
-    pub async fn to_the_end(&mut self) -> Outcome {
+    pub async fn go_to_the_end(&mut self) -> Outcome {
         loop {
             match self.ledger.next_action() {
                 Action::Run(step) => self.go_forward(step).await,
@@ -396,8 +396,9 @@ fn journal_failed(source: &std::io::Error) -> Vec<String> {
 pub(super) fn ended(state: &State) -> Outcome {
     use crate::journal::{Phase, ResolvedState};
     match state.phase() {
-        Phase::Closed(End::Completed) => Outcome::Completed,
-        Phase::Closed(End::Resolved { state: ResolvedState::New, .. }) => Outcome::Completed,
+        Phase::Closed(End::Completed | End::Resolved { state: ResolvedState::New, .. }) => {
+            Outcome::Completed
+        }
         Phase::Closed(End::Resolved { by, reason, .. }) => {
             Outcome::RolledBack { cause: format!("resolved by {by}: {reason}") }
         }

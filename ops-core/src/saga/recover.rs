@@ -162,7 +162,7 @@ async fn recover_one(
     if running {
         drive.abort(vec!["the process that ran it died".to_owned()]).await;
     }
-    let outcome = drive.to_the_end().await;
+    let outcome = drive.go_to_the_end().await;
 
     let state = ledger.state();
     let closed = matches!(state.phase(), Phase::Closed(_)) && !ledger.is_silent();

@@ -93,7 +93,7 @@ pub async fn run(approved: Approved, world: &dyn World, cx: &Context) -> Result<
     cx.0.observers.iter().for_each(|observer| observer.event(&began));
     let ledger = Arc::new(Ledger::new(journal, state));
     let mut drive = Drive::new(cx, world, Arc::clone(&ledger));
-    let outcome = drive.to_the_end().await;
+    let outcome = drive.go_to_the_end().await;
 
     let state = ledger.state();
     conclusion.state = Some(&state);

@@ -1,7 +1,7 @@
 //! `crash-move DIR [fail]`: tidies the shelf `DIR/shelf`, with its state in `DIR/state`.
 #![expect(clippy::print_stderr, reason = "a helper program of the tests")]
 
-#[allow(dead_code, reason = "each program uses a part")]
+#[expect(dead_code, reason = "each program uses a part")]
 mod shelf;
 
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! `crash-recover DIR`: recovers what `crash-move` left. It knows no plan.
 #![expect(clippy::print_stderr, reason = "a helper program of the tests")]
 
-#[allow(dead_code, reason = "each program uses a part")]
+#[expect(dead_code, reason = "each program uses a part")]
 mod shelf;
 
 use std::path::PathBuf;
