@@ -18,30 +18,32 @@ pub struct HostFacts {
     /// How many processors this process may use.
     pub cpus: usize,
     /// Memory in bytes; in a container with a limit, that limit.
-    pub memory_bytes: u64,
+    pub memory_bytes: Option<u64>,
 }
 
 impl HostFacts {
     /// Reads them. Blocks on the file system.
     pub fn read() -> Self {
         let memory = MemoryRefreshKind::nothing().with_ram();
-        let system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory));
+        let system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory)).ok();
         Self {
             hostname: hostname(),
-            os: System::long_os_version(),
-            kernel: System::kernel_version(),
+            os: System::long_os_version().ok(),
+            kernel: System::kernel_version().ok(),
             arch: System::cpu_arch(),
             cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            memory_bytes: limited(&system).unwrap_or_else(|| system.total_memory()),
+            memory_bytes: system.as_ref().map(memory_of),
         }
     }
 }
 
-/// The container's limit, where there is one below the machine's memory.
-fn limited(system: &System) -> Option<u64> {
-    let limits = system.cgroup_limits()?;
-    (limits.total_memory > 0 && limits.total_memory < system.total_memory())
-        .then_some(limits.total_memory)
+/// The machine's memory, or the container's limit where there is one below it.
+fn memory_of(system: &System) -> u64 {
+    let limit = system.cgroup_limits().map(|limits| limits.total_memory);
+    match limit.filter(|limit| *limit > 0) {
+        Some(limit) => limit.min(system.total_memory()),
+        None => system.total_memory(),
+    }
 }
 
 /// The machine's name.
@@ -81,6 +83,6 @@ mod tests {
     #[test]
     fn this_machine_has_processors_and_memory() {
         let facts = HostFacts::read();
-        assert!(facts.cpus > 0 && facts.memory_bytes > 0 && !facts.hostname.is_empty());
+        assert!(facts.cpus > 0 && facts.memory_bytes > Some(0) && !facts.hostname.is_empty());
     }
 }

@@ -14,41 +14,42 @@ pub struct HostMetrics {
     /// Use of all processors together, in percent, over a moment.
     pub cpu_percent: Option<f32>,
     /// Memory in use, in bytes.
-    pub memory_used_bytes: u64,
+    pub memory_used_bytes: Option<u64>,
     /// Memory of the machine, in bytes.
-    pub memory_total_bytes: u64,
+    pub memory_total_bytes: Option<u64>,
     /// Room for unprivileged users on the file system that was asked for, in bytes.
     pub disk_available_bytes: Option<u64>,
     /// Size of that file system, in bytes.
     pub disk_total_bytes: Option<u64>,
     /// Average length of the run queue over 1, 5 and 15 minutes.
-    pub load: [f64; 3],
+    pub load: Option<[f64; 3]>,
     /// Seconds since the machine started.
-    pub uptime_seconds: u64,
+    pub uptime_seconds: Option<u64>,
 }
 
 impl HostMetrics {
     /// Measures, with the disk that holds `path` (or its nearest folder that exists). Blocks for
     /// about 200 ms, between two looks at the processors.
     pub fn sample(path: &Path) -> Self {
-        let cpu = CpuRefreshKind::nothing().with_cpu_usage();
+        let cpu = CpuRefreshKind::nothing().with_usage();
         let memory = MemoryRefreshKind::nothing().with_ram();
         let kinds = RefreshKind::nothing().with_cpu(cpu).with_memory(memory);
-        let mut system = System::new_with_specifics(kinds);
-        std::thread::sleep(MINIMUM_CPU_UPDATE_INTERVAL);
-        system.refresh_cpu_specifics(cpu);
+        let mut system = System::new_with_specifics(kinds).ok();
+        if let Some(system) = &mut system {
+            std::thread::sleep(MINIMUM_CPU_UPDATE_INTERVAL);
+            system.refresh_cpu_specifics(cpu);
+        }
+        let system = system.as_ref();
         let existing = path.ancestors().find(|folder| folder.exists());
         let space = existing.and_then(|folder| crate::fs::space(folder).ok());
-        let load = System::load_average();
-        let percent = system.global_cpu_usage();
         Self {
-            cpu_percent: percent.is_finite().then_some(percent),
-            memory_used_bytes: system.used_memory(),
-            memory_total_bytes: system.total_memory(),
+            cpu_percent: system.map(System::global_cpu_usage).filter(|percent| percent.is_finite()),
+            memory_used_bytes: system.map(System::used_memory),
+            memory_total_bytes: system.map(System::total_memory),
             disk_available_bytes: space.as_ref().map(|space| space.available),
             disk_total_bytes: space.as_ref().map(|space| space.total),
-            load: [load.one, load.five, load.fifteen],
-            uptime_seconds: System::uptime(),
+            load: System::load_average().ok().map(|load| [load.one, load.five, load.fifteen]),
+            uptime_seconds: System::uptime().ok(),
         }
     }
 }
@@ -61,6 +62,7 @@ mod tests {
     fn a_sample_is_plausible_and_round_trips() {
         let sample = HostMetrics::sample(Path::new("/tmp/not/there/yet"));
         assert!(sample.memory_used_bytes <= sample.memory_total_bytes);
+        assert!(sample.memory_total_bytes > Some(0) && sample.uptime_seconds > Some(0));
         assert!(sample.disk_available_bytes <= sample.disk_total_bytes);
         assert!(sample.disk_total_bytes.is_some(), "the nearest folder that exists was taken");
         let json = serde_json::to_string(&sample).unwrap();

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
@@ -57,41 +57,13 @@ impl Requirements {
 
     /// Every requirement that is not met, with its remedy. Blocks on the file system.
     pub fn check(&self) -> Vec<Refusal> {
-        let mut findings = Vec::new();
-        for (path, needed) in &self.disk {
-            let existing = path.ancestors().find(|folder| folder.exists()).unwrap_or(path);
-            match crate::fs::space(existing) {
-                Ok(space) if space.available >= *needed => {}
-                Ok(space) => findings.push(Refusal::new(
-                    format!(
-                        "`{}` has {} bytes free, {needed} are needed",
-                        path.display(),
-                        space.available
-                    ),
-                    "free some disk space, or use another disk",
-                )),
-                Err(error) => {
-                    findings.push(Refusal::new(error.to_string(), "name a path that can be read"))
-                }
-            }
-        }
+        let mut findings: Vec<_> =
+            self.disk.iter().filter_map(|(path, needed)| disk(path, *needed)).collect();
         if let Some(needed) = self.memory {
-            let memory = MemoryRefreshKind::nothing().with_ram();
-            let system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory));
-            let available = system.available_memory();
-            if available < needed {
-                findings.push(Refusal::new(
-                    format!("{available} bytes of memory are available, {needed} are needed"),
-                    "end other programs, or use a larger machine",
-                ));
-            }
+            findings.extend(memory(needed));
         }
-        let load = System::load_average().one;
-        if let Some(most) = self.load.filter(|most| load > *most) {
-            findings.push(Refusal::new(
-                format!("the load is {load:.2}, at most {most:.2} is wanted"),
-                "wait until the machine has less to do",
-            ));
+        if let Some(most) = self.load {
+            findings.extend(load(most));
         }
         for port in &self.ports {
             if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, *port)) {
@@ -110,6 +82,50 @@ impl Requirements {
             }
         }
         findings
+    }
+}
+
+fn disk(path: &Path, needed: u64) -> Option<Refusal> {
+    let existing = path.ancestors().find(|folder| folder.exists()).unwrap_or(path);
+    match crate::fs::space(existing) {
+        Ok(space) if space.available >= needed => None,
+        Ok(space) => Some(Refusal::new(
+            format!(
+                "`{}` has {} bytes free, {needed} are needed",
+                path.display(),
+                space.available
+            ),
+            "free some disk space, or use another disk",
+        )),
+        Err(error) => Some(Refusal::new(error.to_string(), "name a path that can be read")),
+    }
+}
+
+fn memory(needed: u64) -> Option<Refusal> {
+    let ram = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    match System::new_with_specifics(ram).map(|system| system.available_memory()) {
+        Ok(available) if available >= needed => None,
+        Ok(available) => Some(Refusal::new(
+            format!("{available} bytes of memory are available, {needed} are needed"),
+            "end other programs, or use a larger machine",
+        )),
+        Err(error) => Some(Refusal::new(
+            format!("the memory that is available cannot be read: {error}"),
+            "mount /proc",
+        )),
+    }
+}
+
+fn load(most: f64) -> Option<Refusal> {
+    match System::load_average() {
+        Ok(load) if load.one <= most => None,
+        Ok(load) => Some(Refusal::new(
+            format!("the load is {:.2}, at most {most:.2} is wanted", load.one),
+            "wait until the machine has less to do",
+        )),
+        Err(error) => {
+            Some(Refusal::new(format!("the load cannot be read: {error}"), "mount /proc"))
+        }
     }
 }
 

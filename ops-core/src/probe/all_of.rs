@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream;
+use tokio::time::Instant;
 
 use super::{Health, Observation, Probe, observe};
 
@@ -42,12 +43,14 @@ impl AllOf {
     /// What each probe answers, in the order in which they were added. At most 32 are asked at the
     /// same time; those that wait have that much less time.
     pub async fn observe_each(&self) -> Vec<Observation> {
-        let until = tokio::time::Instant::now() + self.deadline;
-        let ask = |probe: Arc<dyn Probe>| async move {
-            let left = until.saturating_duration_since(tokio::time::Instant::now());
-            observe(&*probe, left).await
-        };
-        stream::iter(self.probes.iter().cloned()).map(ask).buffered(AT_ONCE).collect().await
+        let until = Instant::now() + self.deadline;
+        let asked: Vec<BoxFuture<'static, _>> = self
+            .probes
+            .iter()
+            .cloned()
+            .map(|probe| async move { observe(&*probe, left(until)).await }.boxed())
+            .collect();
+        stream::iter(asked).buffered(AT_ONCE).collect().await
     }
 }
 
@@ -59,12 +62,8 @@ impl Probe for AllOf {
     fn check(&self) -> BoxFuture<'_, Health> {
         async {
             let seen = self.observe_each().await;
-            let list = |wanted: fn(&Health) -> bool| {
-                let those = seen.iter().filter(|one| wanted(&one.health));
-                those.map(|one| format!("{} is {}", one.probe, one.health)).collect::<Vec<_>>()
-            };
-            let unhealthy = list(|health| matches!(health, Health::Unhealthy { .. }));
-            let unknown = list(|health| matches!(health, Health::Unknown { .. }));
+            let unhealthy = those(&seen, |health| matches!(health, Health::Unhealthy { .. }));
+            let unknown = those(&seen, |health| matches!(health, Health::Unknown { .. }));
             if !unhealthy.is_empty() {
                 return Health::unhealthy(unhealthy.join("; "));
             }
@@ -75,4 +74,13 @@ impl Probe for AllOf {
         }
         .boxed()
     }
+}
+
+fn those(seen: &[Observation], wanted: impl Fn(&Health) -> bool) -> Vec<String> {
+    let those = seen.iter().filter(|one| wanted(&one.health));
+    those.map(|one| format!("{} is {}", one.probe, one.health)).collect()
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
 }
