@@ -81,6 +81,8 @@ impl fmt::Debug for Redactor {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -197,10 +199,10 @@ mod tests {
                 match form {
                     0 => text.push_str(secret),
                     1 => text.push_str(&serde_json::Value::from(secret.as_str()).to_string()),
-                    2 => text.push_str(&format!("{secret:?}")),
+                    2 => write!(text, "{secret:?}").unwrap(),
                     3 => text.extend(url::form_urlencoded::byte_serialize(secret.as_bytes())),
                     4 => text.extend(secret.bytes().map(|byte| format!("%{byte:02x}"))),
-                    _ => text.push_str(&format!("u://x:{secret}@h")),
+                    _ => write!(text, "u://x:{secret}@h").unwrap(),
                 }
             }
             let shown = redactor.redact(&text);

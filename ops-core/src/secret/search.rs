@@ -182,15 +182,12 @@ impl Decoded {
         let (mut i, mut any) = (first, false);
         while let Some(byte) = text.get(i) {
             from.push(i);
-            match (byte, hex(i + 1), hex(i + 2)) {
-                (b'%', Some(high), Some(low)) => {
-                    bytes.push((high << 4 | low) as u8);
-                    (i, any) = (i + 3, true);
-                }
-                _ => {
-                    bytes.push(*byte);
-                    i += 1;
-                }
+            if let (b'%', Some(high), Some(low)) = (byte, hex(i + 1), hex(i + 2)) {
+                bytes.push((high << 4 | low) as u8);
+                (i, any) = (i + 3, true);
+            } else {
+                bytes.push(*byte);
+                i += 1;
             }
         }
         from.push(text.len());
