@@ -1,5 +1,13 @@
 //! Real processes: what they leave behind, what they may see, and that they end.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "process/canary.rs"]
+mod canary;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -142,14 +150,14 @@ async fn the_deadline_ends_the_whole_group() {
         pid.display()
     );
     let deadline = async {
-        let command = sh(&script).deadline(Duration::from_millis(500));
+        let command = sh(&script).deadline(Duration::from_millis(1500));
         let error = run(&command).await.unwrap_err();
         (error, line_of(&pid).await)
     };
     let (error, pid) = deadline.await;
     assert_eq!((error.kind(), error.class()), (ErrorKind::Process, Class::OutcomeUnknown));
     assert!(
-        error.to_string().starts_with("`sh` did not end within 500ms and was ended: begun;"),
+        error.to_string().starts_with("`sh` did not end within 1.5s and was ended: begun;"),
         "{error}"
     );
     gone(&pid).await;
@@ -161,16 +169,16 @@ async fn term_comes_first_and_kill_after_the_grace() {
     let tidied = folder.path().join("tidied");
     let script =
         format!("trap 'echo tidied > {}; exit 0' TERM; sleep 1000 & wait", tidied.display());
-    run(&sh(&script).deadline(Duration::from_millis(300))).await.unwrap_err();
+    run(&sh(&script).deadline(Duration::from_secs(1))).await.unwrap_err();
     assert_eq!(line_of(&tidied).await, "tidied");
 
     let grace = Duration::from_millis(200);
     let deaf = sh("trap '' TERM; echo deaf >&2; while :; do sleep 1; done");
     let begun = Instant::now();
-    let deaf = deaf.deadline(Duration::from_millis(300)).grace(grace);
+    let deaf = deaf.deadline(Duration::from_secs(1)).grace(grace);
     let error = run(&deaf).await.unwrap_err();
     assert!(error.to_string().contains("deaf"), "{error}");
-    assert!(begun.elapsed() >= grace + Duration::from_millis(300));
+    assert!(begun.elapsed() >= grace + Duration::from_secs(1));
 
     // One that is stopped cannot hear TERM, unless it is woken.
     let begun = Instant::now();
