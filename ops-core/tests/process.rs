@@ -302,6 +302,9 @@ async fn secrets_are_seen_nowhere() {
     let missing = Command::new("none").arg_secret(secret()).env("PATH", format!("/x/{canary}"));
     let missing = run_in(&missing.secret_env("X", secret()), &cx).await.unwrap_err();
     let folder = run_in(&sh("").secret_env("X", secret()).cwd(canary), &cx).await.unwrap_err();
+    let (fresh, input) = (Redactor::default(), Command::new("cat").secret_stdin(secret()));
+    let echoed = run_in(&input, &RunContext::default().redactor(fresh)).await.unwrap();
+    assert_eq!(echoed.stdout, b"[redacted]", "each command brings what it must not show");
     for said in [
         format!("{output:?} {} {}", output.stdout_text(), output.stderr_text()),
         format!("{error} {error:?} {late} {late:?} {missing} {missing:?} {folder} {folder:?}"),

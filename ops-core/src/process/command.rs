@@ -34,6 +34,7 @@ pub struct Command {
     pub(super) deadline: Duration,
     pub(super) grace: Duration,
     pub(super) stdin: Vec<u8>,
+    secret_stdin: Option<Secret>,
     pub(super) output_cap: usize,
 }
 
@@ -62,6 +63,7 @@ impl Command {
             deadline: Duration::from_mins(5),
             grace: Duration::from_secs(10),
             stdin: Vec::new(),
+            secret_stdin: None,
             output_cap: 1024 * 1024,
         }
     }
@@ -131,6 +133,14 @@ impl Command {
     /// What it reads from its standard input. Default: nothing.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = bytes.into();
+        self.secret_stdin = None;
+        self
+    }
+
+    /// Gives it a secret on its standard input, where nobody else can read it.
+    pub fn secret_stdin(mut self, secret: Secret) -> Self {
+        self.stdin = secret.expose().into();
+        self.secret_stdin = Some(secret);
         self
     }
 
@@ -150,7 +160,7 @@ impl Command {
         std::iter::once(self.program.to_string_lossy().into_owned()).chain(args).collect()
     }
 
-    /// The standard input it is given.
+    /// The standard input it is given, a secret one too.
     pub fn stdin_bytes(&self) -> &[u8] {
         &self.stdin
     }
@@ -168,6 +178,9 @@ impl Command {
 
     /// Makes the secrets of this command known.
     pub(super) fn teach(&self, redactor: &Redactor) {
+        if let Some(secret) = &self.secret_stdin {
+            redactor.add(secret);
+        }
         for arg in &self.args {
             if let Arg::Secret { secret, .. } = arg {
                 redactor.add(secret);

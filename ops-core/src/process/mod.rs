@@ -20,8 +20,8 @@
 //!   [`Output::held_open`] tells of it.
 //!
 //! Limits: a grandchild that leaves the group (`setsid`) is not killed. Arguments can be read by
-//! every user of the machine, so a secret goes into the environment or to the standard input where
-//! the program allows it.
+//! every user of the machine, so a secret goes into the environment ([`Command::secret_env`])
+//! or to the standard input ([`Command::secret_stdin`]) where the program allows it.
 //!
 //! For tests, [`ScriptedRunner`] answers in place of the programs.
 
