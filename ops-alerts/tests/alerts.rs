@@ -238,8 +238,8 @@ async fn what_is_permanent_is_not_tried_again() {
 async fn retry_after_is_honoured_on_the_clock() {
     let server = Server::start([Answer::Headed(429, "retry-after", "30".into())]).await;
     let clock = ManualClock::new("2026-11-21T00:00:00Z".parse().unwrap());
-    let delivery = quick().deadline(Duration::from_secs(60)).clock(clock.clone());
-    let (channel, alert) = (server.channel(), alert());
+    let delivery = quick().deadline(Duration::from_mins(1)).clock(clock.clone());
+    let (channel, alert, again) = (server.channel(), alert(), alert());
     let sending = tokio::spawn(async move { delivery.send(&channel, &alert).await });
     wait_until(|| server.keys().len() == 1).await;
     // Until the first try has ended, time that passes would pass before the wait.
@@ -261,13 +261,9 @@ async fn retry_after_is_honoured_on_the_clock() {
     assert_eq!(server.keys().len(), 2);
 
     let server = Server::start([Answer::Headed(503, "retry-after", "30".into())]).await;
-    let error = quick().send(&server.channel(), &alert_again()).await.unwrap_err();
+    let error = quick().send(&server.channel(), &again).await.unwrap_err();
     assert_eq!(error.retry_after(), Some(Duration::from_secs(30)));
     assert_eq!(server.keys().len(), 1, "a wait past the deadline is not begun");
-}
-
-fn alert_again() -> Alert {
-    alert()
 }
 
 fn clock_seconds(clock: &ManualClock) -> u64 {
@@ -508,4 +504,84 @@ async fn a_torn_line_of_a_file_is_closed_before_the_next() {
     serde_json::from_str::<Alert>(lines[1]).unwrap();
     let error = FileChannel::new("file", folder.path()).send(&alert()).await.unwrap_err();
     assert_eq!(error.class(), Class::Permanent, "{error}");
+}
+
+/// A thing that does not go the way it should.
+struct Site;
+
+#[derive(PartialEq, serde::Serialize, serde::Deserialize)]
+enum Move {
+    Breaks,
+    Cancels,
+    CannotBeUndone,
+}
+
+impl ops_core::Resource for Site {
+    type Step = Move;
+    fn id(&self) -> ops_core::ResourceId {
+        ops_core::ResourceId::new("site", "web")
+    }
+}
+
+impl ops_core::Step for Move {
+    const FAMILY: &'static str = "test";
+    type Env = Site;
+    fn name(&self) -> &'static str {
+        "move"
+    }
+    fn effect(&self) -> ops_core::Effect {
+        ops_core::Effect::changes("moves the site")
+    }
+    async fn run(&self, _: &Site, cx: &ops_core::StepContext) -> Result<(), ops_core::StepError> {
+        match self {
+            Self::Breaks => Err(ops_core::StepError::permanent("the gate is shut")),
+            Self::Cancels => {
+                cx.context().cancellation().cancel();
+                Ok(())
+            }
+            Self::CannotBeUndone => Ok(()),
+        }
+    }
+    async fn undo(&self, _: &Site, _: &ops_core::StepContext) -> Result<(), ops_core::StepError> {
+        match self {
+            Self::CannotBeUndone => Err(ops_core::StepError::permanent("the way back is shut")),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_real_operation_that_goes_wrong_is_told() {
+    for (steps, title, severity, part) in [
+        (&[Move::Breaks][..], "rollback FAILED in staging", Severity::High, "the gate is shut"),
+        (
+            &[Move::Cancels, Move::Breaks],
+            "rollback was cancelled in staging",
+            Severity::Info,
+            "The old state is back in place.",
+        ),
+        (
+            &[Move::CannotBeUndone, Move::Breaks],
+            "rollback NEEDS A PERSON in staging",
+            Severity::High,
+            "Step `move` on site:web could not be undone: moves the site",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let channel = MemoryChannel::new("memory");
+        let cx = ops_core::Context::builder(folder.path())
+            .environment(Environment::Staging)
+            .undo_budget(Duration::from_secs(2))
+            .reporter(AlertReporter::new().channel(channel.clone()))
+            .build();
+        let mut plan = ops_core::Plan::new("rollback");
+        for step in steps {
+            plan = plan.change(&Site, step).unwrap();
+        }
+        cx.execute(plan, &&Site).await.unwrap_err();
+        let alerts = channel.alerts();
+        assert_eq!(alerts.len(), 1, "{title}");
+        assert_eq!((alerts[0].title.as_str(), alerts[0].severity), (title, severity));
+        assert!(alerts[0].body.contains(part), "{}", alerts[0].body);
+    }
 }

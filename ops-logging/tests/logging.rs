@@ -12,7 +12,7 @@ use ops_logging::{Counts, ErrorKind, Format, LogGuard, Logging, LoggingBuilder, 
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+const DAY: Duration = Duration::from_hours(24);
 
 fn clock(at: &str) -> ManualClock {
     ManualClock::new(at.parse().unwrap())
@@ -536,4 +536,50 @@ fn the_filter_is_the_layers_own() {
     tracing::warn!("yes");
     tracing::debug!(target: "special", "yes");
     assert_eq!(guard.counts().emitted, 2);
+}
+
+#[test]
+fn what_was_logged_before_a_kill_is_there_and_the_next_run_goes_on() {
+    use std::io::{BufRead as _, BufReader};
+
+    if let Ok(folder) = std::env::var(CHILD) {
+        // The console comes after the file: what the parent reads was written.
+        let console = ops_logging::Console::Stderr;
+        let (layer, _guard) =
+            Logging::builder().directory(folder).console(console).layer().unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            // Ends by the kill; the bound is for a parent that died first.
+            for n in 0..1_000_000_u64 {
+                tracing::info!(n, "alive");
+            }
+        });
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "what_was_logged_before_a_kill_is_there_and_the_next_run_goes_on"])
+        .arg("--nocapture")
+        .env(CHILD, folder.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let logged = said.by_ref().map_while(Result::ok).filter(|line| line.contains("alive n="));
+    let logged = logged.take(200).count();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(logged, 200, "the child ended too early");
+    let before = lines(folder.path());
+    assert!(before.len() >= 200, "{}", before.len());
+    for (n, line) in before.iter().enumerate() {
+        assert!(line.ends_with(&format!("alive n={n}")), "{line}");
+    }
+    let (layer, guard) = Logging::builder().directory(folder.path()).layer().unwrap();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        tracing::info!("after");
+    });
+    assert_eq!(guard.counts().written, 1);
+    assert!(lines(folder.path()).last().unwrap().ends_with("after"));
+    assert_eq!(names(folder.path()).len(), 1, "the same file");
 }

@@ -19,7 +19,7 @@ const ANSWER_CAP: usize = 16 * 1024;
 const SHOWN: usize = 200;
 
 /// A receiver that asks for more patience gets this.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// Posts each alert as JSON to a URL.
 ///
@@ -200,12 +200,11 @@ fn kind_of(status: StatusCode, retry_after: Option<Duration>) -> ErrorKind {
 
 /// RFC 9110, 10.2.3: seconds, or a date.
 fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
-    let wait = match value.trim().parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let at = jiff::fmt::rfc2822::parse(value.trim()).ok()?.timestamp();
-            Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
-        }
+    let wait = if let Ok(seconds) = value.trim().parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let at = jiff::fmt::rfc2822::parse(value.trim()).ok()?.timestamp();
+        Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
     };
     Some(wait.min(MAX_RETRY_AFTER))
 }
