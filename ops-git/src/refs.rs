@@ -1,0 +1,156 @@
+//! References, moved by compare-and-swap, and durable when the call returns.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use gix::lock::acquire::Fail;
+use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
+use gix::refs::{FullName, Target};
+
+use crate::error::{Error, ErrorKind, GitResult as _};
+
+/// How long to wait for another git's lock on a ref: its own are held for milliseconds.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// The value of a ref, followed to a commit.
+pub(crate) fn tip(repo: &gix::Repository, name: &FullName) -> Result<Option<gix::ObjectId>, Error> {
+    let found =
+        repo.try_find_reference(name).doing(|| format!("`{}` cannot be read", name.as_bstr()))?;
+    found
+        .map(|mut reference| {
+            reference.peel_to_id().map(gix::Id::detach).doing(|| {
+                format!("`{}` leads to nothing that can be read", name.as_bstr())
+            })
+        })
+        .transpose()
+}
+
+/// One change of a ref: from what it must be now to what it shall be; `None` is absence.
+#[derive(Debug, Clone)]
+pub(crate) struct Move {
+    pub name: FullName,
+    pub from: Option<gix::ObjectId>,
+    pub to: Option<gix::ObjectId>,
+    /// What the reflog says.
+    pub message: String,
+}
+
+impl Move {
+    fn edit(&self) -> Option<RefEdit> {
+        let expected = match self.from {
+            Some(id) => PreviousValue::MustExistAndMatch(Target::Object(id)),
+            None => PreviousValue::MustNotExist,
+        };
+        let change = match (self.from, self.to) {
+            (_, Some(id)) => Change::Update {
+                log: LogChange {
+                    mode: RefLog::AndReference,
+                    force_create_reflog: self.name.as_bstr().starts_with(b"refs/heads/"),
+                    message: self.message.clone().into(),
+                },
+                expected,
+                new: Target::Object(id),
+            },
+            (Some(_), None) => Change::Delete { expected, log: RefLog::AndReference },
+            (None, None) => return None,
+        };
+        Some(RefEdit { change, name: self.name.clone(), deref: false })
+    }
+}
+
+/// Moves refs, each only if it is where it is expected to be, and makes that durable.
+///
+/// The new value is on disk before the rename that puts it into place, so a power loss leaves the
+/// old or the new one.
+///
+/// # Errors
+/// [`ErrorKind::Moved`] if a ref is elsewhere; a temporary error if another git holds its lock.
+pub(crate) fn apply(repo: &gix::Repository, moves: &[Move]) -> Result<(), Error> {
+    let edits: Vec<_> = moves.iter().filter_map(Move::edit).collect();
+    if edits.is_empty() {
+        return Ok(());
+    }
+    let names = || {
+        moves.iter().map(|m| format!("`{}`", m.name.as_bstr())).collect::<Vec<_>>().join(", ")
+    };
+    let wait = Fail::AfterDurationWithBackoff(LOCK_WAIT);
+    let prepared = repo.refs.transaction().prepare(edits, wait, wait).map_err(|source| {
+        let moved = moves.iter().find(|m| tip_raw(repo, &m.name) != m.from);
+        match moved {
+            Some(m) => Error::new(
+                ErrorKind::Moved,
+                format!(
+                    "`{}` is at {}, not at {}",
+                    m.name.as_bstr(),
+                    shown(tip_raw(repo, &m.name)),
+                    shown(m.from)
+                ),
+            )
+            .remedy("find out who moved it, then plan afresh")
+            .caused_by(source),
+            None => Error::git(format!("{} cannot be locked", names()), source)
+                .class_of(ops_core::Class::Temporary)
+                .remedy("remove the lock file only if no git process runs there"),
+        }
+    })?;
+    for change in moves.iter().filter(|m| m.to.is_some()) {
+        sync_if_there(&lock_of(repo.common_dir(), &change.name))?;
+    }
+    let signature = gix::actor::Signature {
+        name: "ops-git".into(),
+        email: "ops-git@localhost".into(),
+        time: gix::date::Time::now_utc(),
+    };
+    let mut time = gix::date::parse::TimeBuf::default();
+    prepared
+        .commit(Some(signature.to_ref(&mut time)))
+        .doing(|| format!("{} cannot be moved", names()))?;
+    make_durable(repo, moves.iter().map(|m| &m.name))
+}
+
+pub(crate) fn shown(id: Option<gix::ObjectId>) -> String {
+    id.map_or_else(|| "no commit".to_owned(), |id| id.to_string())
+}
+
+fn tip_raw(repo: &gix::Repository, name: &FullName) -> Option<gix::ObjectId> {
+    repo.try_find_reference(name).ok().flatten()?.try_id().map(gix::Id::detach)
+}
+
+fn lock_of(common_dir: &Path, name: &FullName) -> std::path::PathBuf {
+    let mut path = common_dir.join(gix::path::from_bstr(name.as_bstr())).into_os_string();
+    path.push(".lock");
+    path.into()
+}
+
+/// Makes refs durable that were written already: files, logs, packed refs, and every folder that
+/// may have been made for them.
+pub(crate) fn make_durable<'a>(
+    repo: &gix::Repository,
+    names: impl Iterator<Item = &'a FullName>,
+) -> Result<(), Error> {
+    let common = repo.common_dir();
+    let mut folders = std::collections::BTreeSet::from([common.to_owned()]);
+    for name in names {
+        let relative = gix::path::from_bstr(name.as_bstr());
+        for path in [common.join(&relative), common.join("logs").join(&relative)] {
+            sync_if_there(&path)?;
+            let ancestors = path.ancestors().skip(1).take_while(|a| a.starts_with(common));
+            folders.extend(ancestors.filter(|folder| folder.is_dir()).map(Path::to_owned));
+        }
+    }
+    sync_if_there(&common.join("packed-refs"))?;
+    for folder in folders {
+        sync_if_there(&folder)?;
+    }
+    Ok(())
+}
+
+/// Works for files and, on Unix, for folders.
+pub(crate) fn sync_if_there(path: &Path) -> Result<(), Error> {
+    match File::open(path).and_then(|file| file.sync_all()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io("make durable", path, error)),
+    }
+}
