@@ -88,11 +88,9 @@ fn take_all(paths: &[(ResourceId, PathBuf)], me: &Holder) -> Result<Locks, Denie
     for (resource, path) in paths {
         match Lock::try_acquire(path, me).map_err(Denied::Failed)? {
             Attempt::Acquired(lock) => {
-                if let Some(refusal) =
-                    lock.left_behind().and_then(|left| blocks(resource, left, me))
-                {
-                    refusals.push(refusal);
-                }
+                // All of them: one that died before it could give the lock back hides no other.
+                let left = lock.all_left_behind().iter();
+                refusals.extend(left.filter_map(|left| blocks(resource, left, me)));
                 locks.push(lock);
             }
             Attempt::Held(holder) => refusals.push(Refusal::new(
