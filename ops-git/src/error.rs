@@ -64,7 +64,8 @@ impl Error {
     }
 
     pub(crate) fn git(what: impl Into<String>, source: gix::Error) -> Self {
-        let kind = if source.classify().is_not_found() { ErrorKind::NotFound } else { ErrorKind::Git };
+        let kind =
+            if source.classify().is_not_found() { ErrorKind::NotFound } else { ErrorKind::Git };
         Self::new(kind, what).caused_by(source)
     }
 

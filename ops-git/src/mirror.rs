@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind, GitResult as _};
+use crate::path_bytes::on_disk;
 use crate::repository::{GitRepository, open_options};
 
 impl GitRepository {
@@ -38,7 +39,10 @@ impl GitRepository {
             let known = known.unwrap_or_else(|| "nothing".into());
             return Err(Error::new(
                 ErrorKind::Foreign,
-                format!("the repository at `{}` pulls from {known}, not from {url}", path.display()),
+                format!(
+                    "the repository at `{}` pulls from {known}, not from {url}",
+                    path.display()
+                ),
             )
             .remedy("give another path, or change its `remote.origin.url` on purpose"));
         }
@@ -48,7 +52,7 @@ impl GitRepository {
 
 /// The URL as gix writes it, so that it compares equal to what it reads back.
 fn checked(url: &str) -> Result<String, Error> {
-    let parsed = gix::url::parse(url.into()).map_err(|source| {
+    let parsed = gix::url::parse(url).map_err(|source| {
         Error::new(ErrorKind::InvalidInput, "the URL cannot be read")
             .remedy("give a path, or a URL such as https://example.org/app.git")
             .caused_by(source)
@@ -60,9 +64,9 @@ fn checked(url: &str) -> Result<String, Error> {
     use gix::url::Scheme;
     match parsed.scheme {
         Scheme::File => {
-            let path = gix::path::from_bstring(parsed.path);
-            let path = std::path::absolute(&path)
-                .map_err(|source| Error::io("find", &path, source))?;
+            let path = on_disk(&parsed.path);
+            let path =
+                std::path::absolute(path).map_err(|source| Error::io("find", path, source))?;
             Ok(gix::path::into_bstr(path.as_path())
                 .doing(|| "the path cannot be written into a configuration".into())?
                 .to_string())
@@ -98,8 +102,8 @@ fn create(url: &str, path: &Path) -> Result<(), Error> {
     )
     .doing(|| format!("no repository can be made in `{}`", parent.display()))?;
     let config = temporary.path().join("config");
-    let mut text = std::fs::read_to_string(&config)
-        .map_err(|source| Error::io("read", &config, source))?;
+    let mut text =
+        std::fs::read_to_string(&config).map_err(|source| Error::io("read", &config, source))?;
     text.push_str(&format!(
         "[remote \"origin\"]\n\turl = {}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n",
         quoted(url)

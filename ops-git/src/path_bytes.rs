@@ -1,11 +1,16 @@
 //! Paths as bytes that survive JSON, since paths need not be UTF-8.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+/// The path that these bytes are on Unix.
+pub(crate) fn on_disk(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
 
 /// A path whose bytes survive JSON: as text where it is UTF-8, else as `hex:` and its digits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
 use gix::refs::{FullName, Target};
 
 use crate::error::{Error, ErrorKind, GitResult as _};
+use crate::path_bytes::on_disk;
 
 /// How long to wait for another git's lock on a ref: its own are held for milliseconds.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -19,9 +20,10 @@ pub(crate) fn tip(repo: &gix::Repository, name: &FullName) -> Result<Option<gix:
         repo.try_find_reference(name).doing(|| format!("`{}` cannot be read", name.as_bstr()))?;
     found
         .map(|mut reference| {
-            reference.peel_to_id().map(gix::Id::detach).doing(|| {
-                format!("`{}` leads to nothing that can be read", name.as_bstr())
-            })
+            reference
+                .peel_to_id()
+                .map(gix::Id::detach)
+                .doing(|| format!("`{}` leads to nothing that can be read", name.as_bstr()))
         })
         .transpose()
 }
@@ -71,9 +73,8 @@ pub(crate) fn apply(repo: &gix::Repository, moves: &[Move]) -> Result<(), Error>
     if edits.is_empty() {
         return Ok(());
     }
-    let names = || {
-        moves.iter().map(|m| format!("`{}`", m.name.as_bstr())).collect::<Vec<_>>().join(", ")
-    };
+    let names =
+        || moves.iter().map(|m| format!("`{}`", m.name.as_bstr())).collect::<Vec<_>>().join(", ");
     let wait = Fail::AfterDurationWithBackoff(LOCK_WAIT);
     let prepared = repo.refs.transaction().prepare(edits, wait, wait).map_err(|source| {
         let moved = moves.iter().find(|m| tip_raw(repo, &m.name) != m.from);
@@ -118,7 +119,7 @@ fn tip_raw(repo: &gix::Repository, name: &FullName) -> Option<gix::ObjectId> {
 }
 
 fn lock_of(common_dir: &Path, name: &FullName) -> std::path::PathBuf {
-    let mut path = common_dir.join(gix::path::from_bstr(name.as_bstr())).into_os_string();
+    let mut path = common_dir.join(on_disk(name.as_bstr())).into_os_string();
     path.push(".lock");
     path.into()
 }
@@ -132,8 +133,8 @@ pub(crate) fn make_durable<'a>(
     let common = repo.common_dir();
     let mut folders = std::collections::BTreeSet::from([common.to_owned()]);
     for name in names {
-        let relative = gix::path::from_bstr(name.as_bstr());
-        for path in [common.join(&relative), common.join("logs").join(&relative)] {
+        let relative = on_disk(name.as_bstr());
+        for path in [common.join(relative), common.join("logs").join(relative)] {
             sync_if_there(&path)?;
             let ancestors = path.ancestors().skip(1).take_while(|a| a.starts_with(common));
             folders.extend(ancestors.filter(|folder| folder.is_dir()).map(Path::to_owned));

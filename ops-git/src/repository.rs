@@ -45,9 +45,8 @@ impl GitRepository {
             Error::git(format!("`{}` cannot be opened as a repository", path.display()), source)
                 .remedy("give a bare repository, a `.git` folder or the root of a work tree")
         })?;
-        let canonical = |dir: &Path| {
-            dir.canonicalize().map_err(|source| Error::io("find", dir, source))
-        };
+        let canonical =
+            |dir: &Path| dir.canonicalize().map_err(|source| Error::io("find", dir, source));
         let git_dir = canonical(repo.git_dir())?;
         let common_dir = canonical(repo.common_dir())?;
         let id = ResourceId::new("git", common_dir.display());
