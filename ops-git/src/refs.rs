@@ -76,7 +76,10 @@ pub(crate) fn apply(repo: &gix::Repository, moves: &[Move]) -> Result<(), Error>
     let names =
         || moves.iter().map(|m| format!("`{}`", m.name.as_bstr())).collect::<Vec<_>>().join(", ");
     let wait = Fail::AfterDurationWithBackoff(LOCK_WAIT);
-    let prepared = repo.refs.transaction().prepare(edits, wait, wait).map_err(|source| {
+    // A bare repository keeps no logs unless told, and the log is how a person goes back.
+    let mut store = repo.refs.clone();
+    store.write_reflog = gix::refs::store::WriteReflog::Normal;
+    let prepared = store.transaction().prepare(edits, wait, wait).map_err(|source| {
         let moved = moves.iter().find(|m| tip_raw(repo, &m.name) != m.from);
         match moved {
             Some(m) => Error::new(

@@ -47,6 +47,10 @@ pub(super) fn fetch(
         .map_err(&failed)?;
     let mut fetched = listed(&prepared.ref_map().remote_refs);
     prune(repo, &job.remote, &fetched.branches)?;
+    if prepared.ref_map().mappings.is_empty() {
+        // gix takes it for a mistake that nothing matches; a remote may have nothing yet.
+        return Ok(fetched);
+    }
     let outcome = prepared.receive(progress, &job.interrupt).map_err(&failed)?;
     let updates = match outcome.status {
         Status::NoPackReceived { update_refs, .. } => update_refs,
