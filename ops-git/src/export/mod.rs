@@ -1,7 +1,9 @@
 //! Writing the tree of a version into a new folder.
 
+mod ident;
 mod list;
 mod place;
+mod utf16;
 mod write;
 
 use std::path::{Path, PathBuf};

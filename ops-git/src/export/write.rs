@@ -13,9 +13,20 @@ use gix::worktree::stack::state::attributes::Source;
 use ops_core::progress::Update;
 use ops_core::{Progress, StepContext};
 
+use super::ident;
 use super::list::{Entry, Listing};
+use super::utf16::Utf16;
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::path_bytes::on_disk;
+
+/// Attributes that gix leaves to us, or does not obey as git does.
+#[derive(Debug, Default)]
+struct Obeyed {
+    ignored: bool,
+    ident: bool,
+    filter: bool,
+    utf16: Option<Utf16>,
+}
 
 /// What decides which paths are written and what they become: attributes and filters of the tree
 /// itself, never of a work tree that happens to be around.
@@ -33,11 +44,18 @@ impl<'repo> Rules<'repo> {
         let stack = || repo.attributes_only(&index, Source::IdMapping).doing(doing);
         let pipeline = gix::filter::Pipeline::new(repo, stack()?.detach()).doing(doing)?;
         let attributes = stack()?;
-        let outcome = attributes.selected_attribute_matches(["export-ignore"]);
+        let outcome = attributes.selected_attribute_matches([
+            "export-ignore",
+            "filter",
+            "ident",
+            "working-tree-encoding",
+        ]);
         Ok(Self { repo, pipeline, attributes, outcome })
     }
 
-    fn ignored(&mut self, path: &BStr, is_folder: bool) -> Result<bool, Error> {
+    /// What the attributes that we obey ourselves say of a path.
+    fn of(&mut self, path: &BStr, is_folder: bool) -> Result<Obeyed, Error> {
+        use gix::attrs::StateRef;
         let mode =
             if is_folder { gix::index::entry::Mode::DIR } else { gix::index::entry::Mode::FILE };
         self.outcome.reset();
@@ -46,10 +64,19 @@ impl<'repo> Rules<'repo> {
             .at_entry(path, Some(mode))
             .doing(|| format!("the attributes of `{path}` cannot be read"))?;
         platform.matching_attributes(&mut self.outcome);
-        Ok(self
-            .outcome
-            .iter_selected()
-            .any(|found| found.assignment.state == gix::attrs::StateRef::Set))
+        let mut obeyed = Obeyed::default();
+        for found in self.outcome.iter_selected() {
+            match (found.assignment.name.as_str(), found.assignment.state) {
+                ("export-ignore", StateRef::Set) => obeyed.ignored = true,
+                ("ident", StateRef::Set) => obeyed.ident = true,
+                ("filter", StateRef::Value(_)) => obeyed.filter = true,
+                ("working-tree-encoding", StateRef::Value(name)) => {
+                    obeyed.utf16 = Utf16::of(name.as_bstr());
+                }
+                _ => {}
+            }
+        }
+        Ok(obeyed)
     }
 
     /// Hands the content of a file, filtered, to `take`.
@@ -62,11 +89,36 @@ impl<'repo> Rules<'repo> {
             .repo
             .find_blob(entry.id)
             .doing(|| format!("the content of `{}` cannot be read", entry.path))?;
+        let obeyed = self.of(entry.path.as_ref(), false)?;
+        if obeyed.filter && obeyed.utf16.is_some() {
+            return Err(Error::new(
+                ErrorKind::Hostile,
+                format!("`{}` has both a filter and an encoding of UTF-16", entry.path),
+            )
+            .remedy("take one of the two attributes away"));
+        }
+        let expanded = if obeyed.ident { ident::expand(&blob.data, &entry.id) } else { None };
+        let stored = expanded.as_deref().unwrap_or(&blob.data);
         let options = Options { unknown_encoding: UnknownEncoding::Fail, ..Default::default() };
         let outcome = self
             .pipeline
-            .convert_to_worktree(&blob.data, entry.path.as_ref(), options)
+            .convert_to_worktree(stored, entry.path.as_ref(), options)
             .doing(|| format!("the filters of `{}` failed", entry.path))?;
+        if let Some(encoding) = obeyed.utf16 {
+            let (ToWorktreeOutcome::Unchanged(text) | ToWorktreeOutcome::Buffer(text)) = outcome
+            else {
+                return Err(Error::new(ErrorKind::Git, format!("`{}` was filtered", entry.path)));
+            };
+            let text = std::str::from_utf8(text).map_err(|source| {
+                Error::new(
+                    ErrorKind::Git,
+                    format!("`{}` is no UTF-8 in the repository", entry.path),
+                )
+                .remedy("take its `working-tree-encoding` away, or repair it")
+                .caused_by(source)
+            })?;
+            return take(&mut encoding.encode(text).as_slice());
+        }
         match outcome {
             ToWorktreeOutcome::Unchanged(mut bytes) => take(&mut bytes),
             ToWorktreeOutcome::Buffer(mut bytes) => take(&mut bytes),
@@ -96,7 +148,7 @@ fn kept(rules: &mut Rules<'_>, listing: &Listing) -> Result<(Vec<BString>, Vec<E
         if below(folder, &ignored) {
             continue;
         }
-        if rules.ignored(folder.as_ref(), true)? {
+        if rules.of(folder.as_ref(), true)?.ignored {
             ignored.push(folder.clone());
         } else {
             folders.push(folder.clone());
@@ -104,7 +156,7 @@ fn kept(rules: &mut Rules<'_>, listing: &Listing) -> Result<(Vec<BString>, Vec<E
     }
     let mut entries = Vec::new();
     for entry in &listing.entries {
-        if !below(&entry.path, &ignored) && !rules.ignored(entry.path.as_ref(), false)? {
+        if !below(&entry.path, &ignored) && !rules.of(entry.path.as_ref(), false)?.ignored {
             entries.push(entry.clone());
         }
     }

@@ -35,6 +35,10 @@ fn snapshot(root: &Path) -> BTreeMap<String, (String, Vec<u8>)> {
     found
 }
 
+fn head(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned()
+}
+
 fn baseline(world: &World, commit: &str, to: &Path) {
     fs::create_dir(to).unwrap();
     let archive = world.dir.path().join("baseline.tar");
@@ -58,6 +62,9 @@ fn varied(world: &World) -> String {
     write(
         ".gitattributes",
         b"*.bat text eol=crlf\n*.id ident\n*.u16 text working-tree-encoding=UTF-16LE\n\
+          *.bom text working-tree-encoding=UTF-16\n\
+          *.big text working-tree-encoding=utf-16be\n\
+          *.latin text working-tree-encoding=ISO-8859-1\n\
           /secret export-ignore\n*.internal export-ignore\n*.bin -text\n",
     );
     write("run.sh", b"#!/bin/sh\necho hello\n");
@@ -65,6 +72,10 @@ fn varied(world: &World) -> String {
     write("win.bat", b"echo one\r\necho two\r\n");
     write("keyword.id", b"$Id$\n");
     write("wide.u16", &"größe\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>());
+    write("marked.bom", b"\xff\xfea\0\xe4\0\n\0");
+    write("wide.big", &"größe\n".encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<_>>());
+    write("narrow.latin", b"gr\xf6\xdfe\n");
+    write("expanded.id", b"$Id: a.c,v 1 joe $ $Id$\n");
     write("data.bin", &(0..=255).cycle().take(300_000).collect::<Vec<u8>>());
     write("secret/key", b"not for deployment\n");
     write("deep/er/est/x.internal", b"neither\n");
@@ -100,7 +111,11 @@ async fn an_export_is_what_git_archive_writes() {
     assert_eq!(report.version.unwrap().as_str(), &commit[..7]);
     let (ours, theirs) = (snapshot(&folder), snapshot(&expected));
     assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
-    assert!(ours == theirs);
+    for (name, value) in &ours {
+        let (kind, bytes) = &theirs[name];
+        assert_eq!(value.0, *kind, "{name}");
+        assert!(value.1 == *bytes, "{name}: {:?}, git has {:?}", head(&value.1), head(bytes));
+    }
     assert_eq!(fs::read(folder.join("win.bat")).unwrap(), b"echo one\r\necho two\r\n");
     assert!(!folder.join("secret").exists());
 
