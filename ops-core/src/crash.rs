@@ -162,7 +162,8 @@ impl CrashTest {
         self
     }
 
-    /// Kills the recovery at every n-th place only. Default: 1.
+    /// Kills each recovery at every n-th of its places only, beginning one place later for each
+    /// place of the operation, so that neighbours cover what is left out. Default: 1.
     pub fn recovery_every(mut self, n: u64) -> Self {
         self.recovery_every = n.max(1);
         self
@@ -184,7 +185,7 @@ impl CrashTest {
         let mut summary = Summary::default();
         let mut at = 1;
         loop {
-            let mut recovery_at = Some(self.recovery_every);
+            let mut recovery_at = Some(at % self.recovery_every + 1);
             while let Some(kill) = recovery_at {
                 match self.round(at, kill, &mut summary)? {
                     Round::OperationCompleted => return Ok(summary),
@@ -198,7 +199,7 @@ impl CrashTest {
     }
 
     fn round(&self, at: u64, recovery_at: u64, summary: &mut Summary) -> Result<Round, String> {
-        let dir = tempfile::tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
+        let dir = scratch()?;
         let result = self.round_in(dir.path(), at, recovery_at, summary);
         (self.teardown)(dir.path());
         result
@@ -259,7 +260,7 @@ impl CrashTest {
     }
 
     fn execute(&self, mut command: Command, at: Option<u64>) -> Result<Ended, String> {
-        let scratch = tempfile::tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
+        let scratch = scratch()?;
         let place = scratch.path().join("place");
         let (out, err) = (scratch.path().join("out"), scratch.path().join("err"));
         command.env_remove(CRASH_AT).env_remove(CRASH_NAME);
@@ -292,6 +293,14 @@ impl CrashTest {
             output: format!("{status}\n{}{}", read(&out), read(&err)),
         })
     }
+}
+
+/// A temporary directory, in memory where the machine offers that: what SIGKILL leaves behind does
+/// not depend on the disk, and thousands of rounds do.
+fn scratch() -> Result<tempfile::TempDir, String> {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.or_else(|_| tempfile::tempdir()).map_err(|e| format!("no temporary directory: {e}"))
 }
 
 enum Round {

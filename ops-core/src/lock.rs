@@ -176,9 +176,7 @@ impl Lock {
                 continue;
             }
             fault::point("lock: taken and not yet signed");
-            let lock = Self::sign(file, path, me)?;
-            fault::point("lock: signed");
-            return Ok(Attempt::Acquired(lock));
+            return Self::sign(file, path, me).map(Attempt::Acquired);
         }
     }
 

@@ -52,13 +52,7 @@ impl Locks {
             .iter()
             .map(|resource| (resource.clone(), path(cx, world, resource)))
             .collect();
-        let me = Holder {
-            pid: std::process::id(),
-            since: cx.clock().now(),
-            program: cx.0.program.clone(),
-            operation: Some(id),
-            journal: Some(journal),
-        };
+        let me = Holder::this_process(&cx.0.program, cx.clock().now()).operation(id, journal);
         let take = move || take_all(&paths, &me);
         tokio::task::spawn_blocking(take).await.map_err(|join| {
             Denied::Failed(Error::new(ErrorKind::Io, "taking the locks panicked").caused_by(join))
@@ -94,7 +88,7 @@ fn take_all(paths: &[(ResourceId, PathBuf)], me: &Holder) -> Result<Locks, Denie
                 locks.push(lock);
             }
             Attempt::Held(holder) => refusals.push(Refusal::new(
-                held(resource, &holder),
+                format!("{resource} is locked by {holder}"),
                 "wait until it has ended, or end that process",
             )),
         }
@@ -104,12 +98,6 @@ fn take_all(paths: &[(ResourceId, PathBuf)], me: &Holder) -> Result<Locks, Denie
     }
     locks.into_iter().try_for_each(Lock::give_back).map_err(Denied::Failed)?;
     Err(Denied::Held(refusals))
-}
-
-fn held(resource: &ResourceId, holder: &Holder) -> String {
-    let operation = holder.operation.map(|id| format!(" for operation {id}")).unwrap_or_default();
-    let (pid, since, program) = (holder.pid, holder.since, &holder.program);
-    format!("{resource} is locked by process {pid} (`{program}`) since {since}{operation}")
 }
 
 /// What a dead holder left: its operation blocks if its journal is still open somewhere else.
