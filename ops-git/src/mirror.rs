@@ -1,6 +1,9 @@
 //! Making a bare mirror of a remote.
 
+use std::fmt::Write as _;
 use std::path::Path;
+
+use gix::url::Scheme;
 
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::path_bytes::on_disk;
@@ -61,7 +64,6 @@ fn checked(url: &str) -> Result<String, Error> {
         return Err(Error::new(ErrorKind::InvalidInput, "the URL holds a password")
             .remedy("leave it out: it would be stored in the mirror's configuration"));
     }
-    use gix::url::Scheme;
     match parsed.scheme {
         Scheme::File => {
             let path = on_disk(&parsed.path);
@@ -104,10 +106,12 @@ fn create(url: &str, path: &Path) -> Result<(), Error> {
     let config = temporary.path().join("config");
     let mut text =
         std::fs::read_to_string(&config).map_err(|source| Error::io("read", &config, source))?;
-    text.push_str(&format!(
+    write!(
+        text,
         "[remote \"origin\"]\n\turl = {}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n",
         quoted(url)
-    ));
+    )
+    .expect("a string takes everything");
     std::fs::write(&config, text).map_err(|source| Error::io("write", &config, source))?;
     ops_core::fs::sync_tree(temporary.path())?;
     match ops_core::fs::rename_noreplace(temporary.path(), path) {

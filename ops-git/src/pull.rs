@@ -26,7 +26,7 @@ pub struct PullOptions {
 
 impl Default for PullOptions {
     fn default() -> Self {
-        Self { branch: None, deadline: Duration::from_secs(5 * 60) }
+        Self { branch: None, deadline: Duration::from_mins(5) }
     }
 }
 
@@ -75,7 +75,7 @@ impl GitRepository {
     /// [`ErrorKind::Unauthenticated`].
     pub async fn plan_pull(&self, cx: &Context, options: PullOptions) -> Result<Plan, Error> {
         let asked = options.branch.clone();
-        let aim = self.blocking(move |repo| aim(repo, asked)).await?;
+        let aim = self.blocking(move |repo| aim(repo, asked.as_ref())).await?;
         let fetched = fetch(self, &aim.remote, options.deadline, cx).await?;
         let this = self.clone();
         self.blocking(move |repo| plan(&this, repo, aim, &fetched)).await
@@ -91,15 +91,15 @@ impl GitRepository {
     }
 }
 
-fn aim(repo: &gix::Repository, asked: Option<BranchName>) -> Result<Aim, Error> {
+fn aim(repo: &gix::Repository, asked: Option<&BranchName>) -> Result<Aim, Error> {
     let mut blockers = of_the_repository(repo)?;
     let head = repo.head().doing(|| "HEAD cannot be read".into())?;
     let current = head.referent_name().and_then(BranchName::from_full);
     let unborn = head.is_unborn();
-    if let (None, true, Some(id)) = (&asked, head.is_detached(), head.id()) {
+    if let (None, true, Some(id)) = (asked, head.is_detached(), head.id()) {
         blockers.push(Blocker::DetachedHead { commit: commit_id(id.detach()) });
     }
-    let branch = asked.clone().or_else(|| current.clone());
+    let branch = asked.cloned().or(current);
     let mut aim = Aim { remote: "origin".into(), branches: None, known: None };
     if let Some(branch) = &branch {
         blockers.extend(checked_out(repo, branch));
@@ -165,17 +165,17 @@ fn plan(
     fetched: &Fetched,
 ) -> Result<Plan, Error> {
     let remote = &aim.remote;
-    let (branch, there) = match aim.branches {
-        Some(branches) => branches,
-        None => {
-            // Before the first pull our HEAD is on a name that gix made up; the remote knows.
-            let default = fetched.head.clone().or_else(|| match fetched.branches.len() {
-                1 => fetched.branches.keys().next().cloned(),
-                _ => None,
-            });
-            let default = default.ok_or_else(|| none_of(remote, "default branch", fetched))?;
-            (default.clone(), default)
-        }
+    let (branch, there) = if let Some(branches) = aim.branches {
+        branches
+    } else {
+        // Before the first pull our HEAD is on a name that gix made up; the remote knows.
+        let only = || match fetched.branches.len() {
+            1 => fetched.branches.keys().next().cloned(),
+            _ => None,
+        };
+        let default = fetched.head.clone().or_else(only);
+        let default = default.ok_or_else(|| none_of(remote, "default branch", fetched))?;
+        (default.clone(), default)
     };
     let new = *fetched
         .branches
@@ -183,17 +183,16 @@ fn plan(
         .ok_or_else(|| none_of(remote, &format!("branch `{there}`"), fetched))?;
     let old = refs::tip(repo, &branch.full())?;
 
-    let (ahead, behind) = match old {
-        Some(old) => apart(repo, old, new)?,
-        None => {
-            let doing = || format!("history of {new} cannot be read");
-            let mut count = 0;
-            for commit in repo.rev_walk([new]).all().doing(doing)? {
-                commit.doing(doing)?;
-                count += 1;
-            }
-            (0, count)
+    let (ahead, behind) = if let Some(old) = old {
+        apart(repo, old, new)?
+    } else {
+        let doing = || format!("history of {new} cannot be read");
+        let mut count = 0;
+        for commit in repo.rev_walk([new]).all().doing(doing)? {
+            commit.doing(doing)?;
+            count += 1;
         }
+        (0, count)
     };
     if let (Some(old), true, true) = (old, ahead > 0, behind > 0) {
         return Err(diverged(repo, branch, old, new, aim.known, (ahead, behind)));

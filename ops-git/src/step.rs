@@ -90,7 +90,7 @@ impl Step for GitStep {
                 let (branch, old) = (branch.clone(), old.clone());
                 Ok(env.blocking(move |repo| branch::check(repo, &branch, old.as_ref())).await?)
             }
-            Self::Export { folder, .. } => Ok(export::check(&folder.to_path(), cx)?),
+            Self::Export { folder, .. } => Ok(export::check(&folder.to_path(), cx)),
             Self::VerifyBranch { .. } | Self::ReleaseTip { .. } => Ok(Vec::new()),
         }
     }

@@ -107,7 +107,7 @@ impl Found {
                     below.push((child, path));
                 }
                 EntryKind::Commit => {
-                    self.refuse(&path, "is a submodule, and not part of this repository")
+                    self.refuse(&path, "is a submodule, and not part of this repository");
                 }
                 kind => self.listing.entries.push(Entry { path, id: child, kind }),
             }
@@ -161,7 +161,7 @@ fn stays_inside(
     let mut at: Vec<BString> = link.split_str("/").map(BString::from).collect();
     at.pop();
     let mut hops = 0;
-    let mut left = checked(target).map(|target| split(target))?;
+    let mut left = checked(target).map(split)?;
     while let Some(part) = left.pop() {
         match part.as_slice() {
             b"" | b"." => {}

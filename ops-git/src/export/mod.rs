@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ops_core::{CommitId, Context, Plan, Report, StepContext, StepError};
 
-pub(crate) use place::{check, in_place, undo};
+pub(crate) use place::{check, foreign, in_place, undo};
 
 use crate::error::{Error, ErrorKind};
 use crate::id::{commit_id, object_id};
@@ -58,7 +58,7 @@ impl GitRepository {
             }
             match write::first_difference(repo, &listing, &folder)? {
                 None => Ok(plan.fact("result", "already exported")),
-                Some(difference) => Err(place::foreign(&folder, Some(&difference))),
+                Some(difference) => Err(foreign(&folder, Some(&difference))),
             }
         })
         .await

@@ -67,15 +67,15 @@ pub(crate) fn foreign(folder: &Path, difference: Option<&str>) -> Error {
     }
 }
 
-pub(crate) fn check(folder: &Path, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
+pub(crate) fn check(folder: &Path, cx: &StepContext) -> Vec<Refusal> {
     let ours = identity(folder).is_some_and(|it| built(folder, cx).is_ok_and(|b| b.contains(&it)));
     if folder.symlink_metadata().is_ok() && !ours {
-        return Ok(vec![Refusal::new(
+        return vec![Refusal::new(
             format!("`{}` is there already", folder.display()),
             "give a folder that does not exist, or take this one away",
-        )]);
+        )];
     }
-    Ok(Vec::new())
+    Vec::new()
 }
 
 /// Fills a new folder by `fill`, makes it durable and puts it into place.

@@ -120,8 +120,9 @@ impl<'repo> Rules<'repo> {
             return take(&mut encoding.encode(text).as_slice());
         }
         match outcome {
-            ToWorktreeOutcome::Unchanged(mut bytes) => take(&mut bytes),
-            ToWorktreeOutcome::Buffer(mut bytes) => take(&mut bytes),
+            ToWorktreeOutcome::Unchanged(mut bytes) | ToWorktreeOutcome::Buffer(mut bytes) => {
+                take(&mut bytes)
+            }
             mut process @ ToWorktreeOutcome::Process(_) => {
                 if process.is_delayed() {
                     return Err(Error::new(

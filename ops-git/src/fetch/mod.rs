@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gix::refs::FullName;
+use gix::url::Scheme;
 use ops_core::Context;
 use ops_core::progress::Update;
 use tokio::sync::oneshot;
@@ -148,7 +149,6 @@ fn work(repo: &gix::Repository, job: Job) -> Result<Fetched, Error> {
         Error::new(ErrorKind::NotFound, format!("remote `{}` has no URL", job.remote))
             .remedy("set it with `git remote set-url`")
     })?;
-    use gix::url::Scheme;
     match url.scheme {
         Scheme::File => local::fetch(repo, on_disk(&url.path), job),
         Scheme::Http | Scheme::Https => remote::fetch(repo, known, &url, job),

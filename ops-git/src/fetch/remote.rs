@@ -56,10 +56,9 @@ pub(super) fn fetch(
         Status::NoPackReceived { update_refs, .. } => update_refs,
         Status::Change { write_pack_bundle, update_refs, .. } => {
             fetched.objects = u64::from(write_pack_bundle.index.num_objects);
-            for path in [&write_pack_bundle.data_path, &write_pack_bundle.index_path] {
-                if let Some(path) = path {
-                    refs::sync_if_there(path)?;
-                }
+            let files = [&write_pack_bundle.data_path, &write_pack_bundle.index_path];
+            for path in files.into_iter().flatten() {
+                refs::sync_if_there(path)?;
             }
             refs::sync_if_there(&repo.objects.store_ref().path().join("pack"))?;
             update_refs
@@ -99,8 +98,9 @@ fn listed(refs: &[Ref]) -> Fetched {
     let mut head = None;
     for reference in refs {
         let (name, id) = match reference {
-            Ref::Direct { full_ref_name, object } => (full_ref_name, *object),
-            Ref::Peeled { full_ref_name, object, .. } => (full_ref_name, *object),
+            Ref::Direct { full_ref_name, object } | Ref::Peeled { full_ref_name, object, .. } => {
+                (full_ref_name, *object)
+            }
             Ref::Symbolic { full_ref_name, target, object, .. } => {
                 if full_ref_name == "HEAD" {
                     head = std::str::from_utf8(target).ok().and_then(|name| name.parse().ok());

@@ -153,6 +153,8 @@ async fn a_filter_of_the_repository_is_run_and_a_failing_one_leaves_nothing() {
     assert_eq!(left, 0);
 }
 
+type Change = fn(&Path);
+
 #[tokio::test]
 async fn a_complete_export_is_recognised_and_a_foreign_folder_refused() {
     let world = World::new();
@@ -167,7 +169,6 @@ async fn a_complete_export_is_recognised_and_a_foreign_folder_refused() {
     assert!(plan.is_empty());
     assert_eq!(plan.facts["result"], "already exported");
 
-    type Change = fn(&Path);
     let changes: [(&str, Change); 5] = [
         ("surplus", |folder| fs::write(folder.join("surplus"), "").unwrap()),
         ("empty", |folder| fs::write(folder.join("empty"), "x").unwrap()),

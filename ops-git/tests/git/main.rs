@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, missing_docs, reason = "nobody else sees a test")]
 
+mod contract;
+mod crash;
 mod export;
 mod fixture;
 mod inspect;
