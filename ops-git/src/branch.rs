@@ -130,6 +130,20 @@ pub(crate) fn release(
     remove(repo, &kept(branch, id))
 }
 
+/// Points `HEAD` to `to`, unless it is there already.
+pub(crate) fn point_head(
+    repo: &gix::Repository,
+    from: &BranchName,
+    to: &BranchName,
+    id: OperationId,
+) -> Result<(), Error> {
+    let to = to.full();
+    if repo.head_name().doing(|| "HEAD cannot be read".into())?.as_ref() == Some(&to) {
+        return Ok(());
+    }
+    refs::point_head(repo, &from.full(), &to, &format!("ops-git: operation {id}"))
+}
+
 fn remove(repo: &gix::Repository, keep: &FullName) -> Result<(), Error> {
     let Some(from) = refs::tip(repo, keep)? else { return Ok(()) };
     let name = keep.clone();

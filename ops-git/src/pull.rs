@@ -49,6 +49,8 @@ struct Aim {
     remote: String,
     /// `None` until the remote has said which branch is its default.
     branches: Option<(BranchName, BranchName)>,
+    /// The branch without commits that a mirror's `HEAD` is on before the first pull.
+    unborn: Option<BranchName>,
     /// Where the remote's branch was when it was fetched last.
     known: Option<gix::ObjectId>,
 }
@@ -100,7 +102,7 @@ fn aim(repo: &gix::Repository, asked: Option<&BranchName>) -> Result<Aim, Error>
         blockers.push(Blocker::DetachedHead { commit: commit_id(id.detach()) });
     }
     let branch = asked.cloned().or(current);
-    let mut aim = Aim { remote: "origin".into(), branches: None, known: None };
+    let mut aim = Aim { remote: "origin".into(), branches: None, unborn: None, known: None };
     if let Some(branch) = &branch {
         blockers.extend(checked_out(repo, branch));
         match Upstream::of(repo, branch) {
@@ -120,7 +122,7 @@ fn aim(repo: &gix::Repository, asked: Option<&BranchName>) -> Result<Aim, Error>
         return Err(Error::refused("nothing can be pulled here", reasons));
     }
     if asked.is_none() && unborn && repo.is_bare() {
-        aim.branches = None;
+        aim.unborn = aim.branches.take().map(|(branch, _)| branch);
     }
     Ok(aim)
 }
@@ -220,6 +222,10 @@ fn plan(
         return Ok(plan.fact("result", "already up to date"));
     }
     let (old, new) = (old.map(commit_id), commit_id(new));
+    if let Some(from) = aim.unborn.filter(|from| *from != branch) {
+        // Else HEAD would stay on a branch that the remote never had.
+        plan = plan.change(this, &GitStep::PointHead { from, to: branch.clone() })?;
+    }
     Ok(plan
         .change(this, &GitStep::MoveBranch { branch: branch.clone(), old, new: new.clone() })?
         .change(this, &GitStep::VerifyBranch { branch: branch.clone(), commit: new })?

@@ -75,31 +75,96 @@ pub(crate) fn apply(repo: &gix::Repository, moves: &[Move]) -> Result<(), Error>
     }
     let names =
         || moves.iter().map(|m| format!("`{}`", m.name.as_bstr())).collect::<Vec<_>>().join(", ");
-    let wait = Fail::AfterDurationWithBackoff(LOCK_WAIT);
+    let written: Vec<_> = moves.iter().filter(|m| m.to.is_some()).map(|m| &m.name).collect();
+    commit(repo, edits, &written, names).map_err(|failed| match failed {
+        Failed::Prepare(source) => {
+            let moved = moves.iter().find(|m| tip_raw(repo, &m.name) != m.from);
+            match moved {
+                Some(m) => Error::new(
+                    ErrorKind::Moved,
+                    format!(
+                        "`{}` is at {}, not at {}",
+                        m.name.as_bstr(),
+                        shown(tip_raw(repo, &m.name)),
+                        shown(m.from)
+                    ),
+                )
+                .remedy("find out who moved it, then plan afresh")
+                .caused_by(source),
+                None => not_locked(&names(), source),
+            }
+        }
+        Failed::Later(error) => error,
+    })?;
+    make_durable(repo, moves.iter().map(|m| &m.name))
+}
+
+/// Points `HEAD` from one branch to another, which need not exist, and makes that durable.
+///
+/// # Errors
+/// [`ErrorKind::Moved`] if it points elsewhere; a temporary error if another git holds its lock.
+pub(crate) fn point_head(
+    repo: &gix::Repository,
+    from: &FullName,
+    to: &FullName,
+    message: &str,
+) -> Result<(), Error> {
+    let head = FullName::try_from("HEAD").expect("it is a ref's name");
+    let now = repo.head_name().doing(|| "HEAD cannot be read".into())?;
+    if now.as_ref() != Some(from) {
+        let now =
+            now.map_or_else(|| "no branch".to_owned(), |name| format!("`{}`", name.as_bstr()));
+        return Err(Error::new(
+            ErrorKind::Moved,
+            format!("HEAD points to {now}, not to `{}`", from.as_bstr()),
+        )
+        .remedy("find out who pointed it there, then plan afresh"));
+    }
+    let edit = RefEdit {
+        change: Change::Update {
+            log: LogChange {
+                mode: RefLog::AndReference,
+                force_create_reflog: false,
+                message: message.into(),
+            },
+            expected: PreviousValue::MustExistAndMatch(Target::Symbolic(from.clone())),
+            new: Target::Symbolic(to.clone()),
+        },
+        name: head.clone(),
+        deref: false,
+    };
+    commit(repo, vec![edit], &[&head], || "`HEAD`".into()).map_err(|failed| match failed {
+        Failed::Prepare(source) => not_locked("`HEAD`", source),
+        Failed::Later(error) => error,
+    })?;
+    make_durable(repo, std::iter::once(&head))
+}
+
+/// Where a transaction failed: before anything changed, or later.
+enum Failed {
+    Prepare(gix::Error),
+    Later(Error),
+}
+
+fn not_locked(names: &str, source: gix::Error) -> Error {
+    Error::git(format!("{names} cannot be locked"), source)
+        .class_of(ops_core::Class::Temporary)
+        .remedy("remove the lock file only if no git process runs there")
+}
+
+fn commit(
+    repo: &gix::Repository,
+    edits: Vec<RefEdit>,
+    written: &[&FullName],
+    names: impl Fn() -> String,
+) -> Result<(), Failed> {
     // A bare repository keeps no logs unless told, and the log is how a person goes back.
     let mut store = repo.refs.clone();
     store.write_reflog = gix::refs::store::WriteReflog::Normal;
-    let prepared = store.transaction().prepare(edits, wait, wait).map_err(|source| {
-        let moved = moves.iter().find(|m| tip_raw(repo, &m.name) != m.from);
-        match moved {
-            Some(m) => Error::new(
-                ErrorKind::Moved,
-                format!(
-                    "`{}` is at {}, not at {}",
-                    m.name.as_bstr(),
-                    shown(tip_raw(repo, &m.name)),
-                    shown(m.from)
-                ),
-            )
-            .remedy("find out who moved it, then plan afresh")
-            .caused_by(source),
-            None => Error::git(format!("{} cannot be locked", names()), source)
-                .class_of(ops_core::Class::Temporary)
-                .remedy("remove the lock file only if no git process runs there"),
-        }
-    })?;
-    for change in moves.iter().filter(|m| m.to.is_some()) {
-        sync_if_there(&lock_of(repo.common_dir(), &change.name))?;
+    let wait = Fail::AfterDurationWithBackoff(LOCK_WAIT);
+    let prepared = store.transaction().prepare(edits, wait, wait).map_err(Failed::Prepare)?;
+    for name in written {
+        sync_if_there(&lock_of(repo.common_dir(), name)).map_err(Failed::Later)?;
     }
     let signature = gix::actor::Signature {
         name: "ops-git".into(),
@@ -109,8 +174,9 @@ pub(crate) fn apply(repo: &gix::Repository, moves: &[Move]) -> Result<(), Error>
     let mut time = gix::date::parse::TimeBuf::default();
     prepared
         .commit(Some(signature.to_ref(&mut time)))
-        .doing(|| format!("{} cannot be moved", names()))?;
-    make_durable(repo, moves.iter().map(|m| &m.name))
+        .map(drop)
+        .doing(|| format!("{} cannot be moved", names()))
+        .map_err(Failed::Later)
 }
 
 pub(crate) fn shown(id: Option<gix::ObjectId>) -> String {

@@ -15,7 +15,8 @@ use crate::step::GitStep;
 /// by a lock file in its git directory.
 ///
 /// Only the repository's own configuration is read: neither the user's nor the system's, nor
-/// environment variables, so that the same repository behaves alike in every process.
+/// environment variables, so that the same repository behaves alike in every process. One exception: over http the
+/// proxy that the environment names (`HTTPS_PROXY`, `NO_PROXY`) is used.
 #[derive(Debug, Clone)]
 pub struct GitRepository {
     git_dir: PathBuf,

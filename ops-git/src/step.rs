@@ -23,6 +23,13 @@ pub enum GitStep {
         /// Where it goes.
         new: CommitId,
     },
+    /// Points `HEAD` to another branch.
+    PointHead {
+        /// Where it points.
+        from: BranchName,
+        /// Where it is to point.
+        to: BranchName,
+    },
     /// Checks that a branch is at a commit whose tree can be read.
     VerifyBranch {
         /// The branch.
@@ -51,6 +58,7 @@ impl Step for GitStep {
     fn name(&self) -> &'static str {
         match self {
             Self::MoveBranch { .. } => "move_branch",
+            Self::PointHead { .. } => "point_head",
             Self::VerifyBranch { .. } => "verify_branch",
             Self::ReleaseTip { .. } => "release_tip",
             Self::Export { .. } => "export",
@@ -66,6 +74,9 @@ impl Step for GitStep {
             )),
             Self::MoveBranch { branch, old: None, new } => {
                 Effect::changes(format!("create branch `{branch}` at {}", new.version()))
+            }
+            Self::PointHead { from, to } => {
+                Effect::changes(format!("point HEAD to branch `{to}` in place of `{from}`"))
             }
             Self::VerifyBranch { branch, commit } => {
                 Effect::reads(format!("verify that branch `{branch}` is at {}", commit.version()))
@@ -91,7 +102,9 @@ impl Step for GitStep {
                 Ok(env.blocking(move |repo| branch::check(repo, &branch, old.as_ref())).await?)
             }
             Self::Export { folder, .. } => Ok(export::check(&folder.to_path(), cx)),
-            Self::VerifyBranch { .. } | Self::ReleaseTip { .. } => Ok(Vec::new()),
+            Self::PointHead { .. } | Self::VerifyBranch { .. } | Self::ReleaseTip { .. } => {
+                Ok(Vec::new())
+            }
         }
     }
 
@@ -103,6 +116,10 @@ impl Step for GitStep {
                     branch::run(&env.handle()?, &branch, old.as_ref(), &new, &in_step)
                 })
                 .await
+            }
+            Self::PointHead { from, to } => {
+                let (env, id) = (env.clone(), cx.operation());
+                cx.blocking(move |_| branch::point_head(&env.handle()?, &from, &to, id)).await
             }
             Self::VerifyBranch { branch, commit } => {
                 let env = env.clone();
@@ -126,6 +143,10 @@ impl Step for GitStep {
                     branch::undo(&env.handle()?, &branch, old.as_ref(), &new, &in_step)
                 })
                 .await
+            }
+            Self::PointHead { from, to } => {
+                let (env, id) = (env.clone(), cx.operation());
+                cx.blocking(move |_| branch::point_head(&env.handle()?, &to, &from, id)).await
             }
             Self::Export { folder, .. } => export::undo(&folder.to_path(), cx).await,
             Self::VerifyBranch { .. } | Self::ReleaseTip { .. } => Ok(()),

@@ -85,28 +85,10 @@ fn versions(repo: &gix::Repository, limit: usize) -> Result<Vec<VersionInfo>, Er
     let doing = || "the history cannot be read".to_owned();
     let mut head = repo.head().doing(doing)?;
     if head.is_unborn() {
-        return match mirrored_default(repo)? {
-            Some(tip) => from(repo, tip, limit),
-            None => Ok(Vec::new()),
-        };
+        return Ok(Vec::new());
     }
     let tip = head.peel_to_commit().doing(doing)?.id;
     from(repo, tip, limit)
-}
-
-/// A mirror's `HEAD` may name a branch that the remote never had; a single branch is meant then.
-fn mirrored_default(repo: &gix::Repository) -> Result<Option<gix::ObjectId>, Error> {
-    let doing = || "the branches cannot be read".to_owned();
-    let mut names = Vec::new();
-    for reference in repo.references().doing(doing)?.local_branches().doing(doing)? {
-        let reference =
-            reference.map_err(|source| Error::new(ErrorKind::Git, doing()).caused_by(source))?;
-        names.push(reference.name().to_owned());
-    }
-    match names.as_slice() {
-        [only] => refs::tip(repo, only),
-        _ => Ok(None),
-    }
 }
 
 fn from(

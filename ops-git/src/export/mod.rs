@@ -12,6 +12,7 @@ use ops_core::{CommitId, Context, Plan, Report, StepContext, StepError};
 
 pub(crate) use place::{check, foreign, in_place, undo};
 
+use crate::blocker::Blocker;
 use crate::error::{Error, ErrorKind};
 use crate::id::{commit_id, object_id};
 use crate::path_bytes::PathBytes;
@@ -44,6 +45,7 @@ impl GitRepository {
         let folder = absolute(folder.as_ref())?;
         let this = self.clone();
         self.blocking(move |repo| {
+            trusted(repo)?;
             let id = resolve(repo, &version)?;
             let listing = list::list(repo, id)?;
             let plan = Plan::new("export")
@@ -79,6 +81,16 @@ impl GitRepository {
     }
 }
 
+/// In a repository of another user gix skips the filters without a word, and the export would
+/// hold other bytes than it should.
+fn trusted(repo: &gix::Repository) -> Result<(), Error> {
+    if repo.git_dir_trust() == gix::sec::Trust::Full {
+        return Ok(());
+    }
+    let blocker = Blocker::UntrustedOwner { path: repo.git_dir().to_owned() };
+    Err(Error::refused("nothing can be exported from here", vec![blocker.into()]))
+}
+
 pub(crate) fn absolute(folder: &Path) -> Result<PathBuf, Error> {
     let folder = std::path::absolute(folder).map_err(|source| Error::io("find", folder, source))?;
     if folder.file_name().is_none() {
@@ -100,6 +112,7 @@ pub(crate) async fn run(
     let env = env.clone();
     in_place(folder, cx, move |temporary, cx| {
         let repo = env.handle()?;
+        trusted(&repo)?;
         let id = object_id(&commit)?;
         let listing = list::list(&repo, id)?;
         write::write(&repo, &listing, temporary, cx).map_err(|error| error.with("commit", &commit))

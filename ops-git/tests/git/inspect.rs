@@ -85,6 +85,31 @@ async fn histories_that_went_apart_are_seen_from_the_last_fetch() {
 }
 
 #[tokio::test]
+async fn somebody_elses_repository_is_not_believed() {
+    let world = World::new();
+    let mirror = world.mirror();
+    let user = 12345;
+    let given_away = std::process::Command::new("chown")
+        .args(["-R", &user.to_string()])
+        .arg(world.mirror_path())
+        .status()
+        .unwrap();
+    if !given_away.success() {
+        // Only root gives files away; to anybody else root's own folders are foreign.
+        let found = GitRepository::open("/").map(drop);
+        assert!(found.is_err());
+        return;
+    }
+    let found = mirror.inspect().await.unwrap();
+    assert!(names(&found.blockers).contains(&"untrusted_owner"), "{:?}", found.blockers);
+    let error = mirror.safe_pull(&world.cx()).await.unwrap_err();
+    assert_eq!(error.kind(), ops_git::ErrorKind::Refused);
+    assert!(error.to_string().contains("belongs to another user"), "{error}");
+    let error = mirror.plan_export("main", world.dir.path().join("out")).await.unwrap_err();
+    assert_eq!(error.kind(), ops_git::ErrorKind::Refused, "{error}");
+}
+
+#[tokio::test]
 async fn no_upstream_and_no_repository() {
     let world = World::new();
     let found = GitRepository::open(world.work()).unwrap().inspect().await.unwrap();

@@ -40,6 +40,72 @@ async fn the_first_pull_creates_the_branch_and_the_next_ones_follow() {
 }
 
 #[tokio::test]
+async fn the_first_pull_takes_the_remotes_own_default_branch() {
+    let world = World::empty();
+    git(&world.origin(), &["symbolic-ref", "HEAD", "refs/heads/trunk"]);
+    git(&world.work(), &["checkout", "-q", "-b", "trunk"]);
+    world.commit("a.txt", "one\n");
+    world.push();
+    git(&world.work(), &["push", "-q", "origin", "HEAD:refs/heads/another"]);
+    let server = Server::start(world.dir.path().to_owned(), Manner::Git).await;
+    let over_http = world.dir.path().join("http.git");
+    for mirror in
+        [world.mirror(), GitRepository::mirror(&server.url("origin.git"), &over_http).unwrap()]
+    {
+        let cx = world.cx();
+        // Failing at its end, it leaves HEAD where it was.
+        let plan = mirror.plan_pull(&cx, PullOptions::default()).await.unwrap();
+        let step = ops_git::GitStep::VerifyBranch {
+            branch: "main".parse().unwrap(),
+            commit: world.head().parse().unwrap(),
+        };
+        let failing = plan.change(&mirror, &step).unwrap();
+        mirror.execute(failing, &cx).await.unwrap_err();
+        let head = || git(mirror.git_dir(), &["symbolic-ref", "HEAD"]);
+        assert_eq!(head(), "refs/heads/main");
+
+        let report = mirror.safe_pull(&cx).await.unwrap();
+        assert_eq!(report.facts["branch"], "trunk");
+        assert_eq!(head(), "refs/heads/trunk");
+        assert_eq!(mirror.resolve("HEAD").await.unwrap().as_str(), world.head());
+        assert_eq!(mirror.versions(9).await.unwrap().len(), 1);
+    }
+    world.mirror_is_sound();
+}
+
+#[tokio::test]
+async fn progress_counts_objects_and_bytes() {
+    use ops_core::progress::{Progress, Unit, Update};
+    #[derive(Debug, Clone, Default)]
+    struct Seen(std::sync::Arc<std::sync::Mutex<Vec<Update>>>);
+    impl Progress for Seen {
+        fn update(&self, update: &Update) {
+            self.0.lock().unwrap().push(update.clone());
+        }
+    }
+    let world = World::new();
+    // Enough that it is still running when somebody looks.
+    let noise: Vec<String> = (0..60_000_u64).map(|i| (i * i * 7919 + i).to_string()).collect();
+    for part in 0..40 {
+        std::fs::write(world.work().join(format!("{part}")), noise[part * 1000..].join("\n"))
+            .unwrap();
+    }
+    world.commit("a.txt", "two\n");
+    world.push();
+    let server = Server::start(world.dir.path().to_owned(), Manner::Git).await;
+    let mirror = GitRepository::mirror(&server.url("origin.git"), world.mirror_path()).unwrap();
+    let seen = Seen::default();
+    let cx = ops_core::Context::builder(world.dir.path().join("state"))
+        .environment(ops_core::Environment::Development)
+        .progress(seen.clone())
+        .build();
+    mirror.safe_pull(&cx).await.unwrap();
+    let seen = seen.0.lock().unwrap();
+    assert!(seen.iter().any(|u| u.unit == Unit::Bytes && u.done > 0), "{seen:?}");
+    assert!(seen.iter().any(|u| u.unit == Unit::Items && u.done > 0), "{seen:?}");
+}
+
+#[tokio::test]
 async fn nothing_new_is_an_empty_plan() {
     let world = World::new();
     let mirror = world.mirror();
