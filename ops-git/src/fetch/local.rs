@@ -46,11 +46,13 @@ pub(super) fn fetch(repo: &gix::Repository, path: &Path, mut job: Job) -> Result
     counting.init(None, gix::progress::count("objects"));
     let missing = missing(repo, &source, &wanted, &mut counting, &job)?;
     let objects = missing.len() as u64;
-    if !missing.is_empty() {
-        pack::copy(repo, &source, &missing, &mut job.progress, &job.interrupt)?;
-    }
+    let bytes = if missing.is_empty() {
+        0
+    } else {
+        pack::copy(repo, &source, &missing, &mut job.progress, &job.interrupt)?
+    };
     follow(repo, &job.remote, &branches, &tags)?;
-    Ok(Fetched { branches, head, objects })
+    Ok(Fetched { branches, head, objects, bytes })
 }
 
 fn heads(source: &gix::Repository) -> Result<BTreeMap<BranchName, gix::ObjectId>, Error> {

@@ -42,6 +42,8 @@ pub(crate) struct Fetched {
     pub head: Option<BranchName>,
     /// How many objects came over.
     pub objects: u64,
+    /// How large the pack is that they lie in now.
+    pub bytes: u64,
 }
 
 /// Everything that a fetch needs on its thread.
@@ -95,10 +97,13 @@ pub(crate) async fn fetch(
         tokio::select! {
             biased;
             answer = &mut answer => {
-                pass_on(&tree, cx);
-                return answer.unwrap_or_else(|_| {
+                let fetched = answer.unwrap_or_else(|_| {
                     Err(Error::new(ErrorKind::Git, format!("the fetch from `{remote}` panicked")))
-                });
+                })?;
+                let (objects, bytes) = (fetched.objects, fetched.bytes);
+                cx.progress().update(&Update::items("objects fetched", objects, Some(objects)));
+                cx.progress().update(&Update::bytes("bytes fetched", bytes, Some(bytes)));
+                return Ok(fetched);
             }
             () = cx.cancellation().cancelled() => break Error::new(
                 ErrorKind::Cancelled,

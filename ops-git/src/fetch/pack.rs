@@ -12,14 +12,14 @@ use crate::refs;
 /// Copies these objects as one pack, which is durable when the call returns. It holds whole
 /// objects and no deltas, so it is larger than git's; git's next `gc` makes it small.
 ///
-/// Needs the memory of the largest object, and room for the pack twice while it is made.
+/// Answers its size. Needs the memory of the largest object, and room for the pack twice while it is made.
 pub(super) fn copy(
     repo: &gix::Repository,
     source: &gix::Repository,
     objects: &[gix::ObjectId],
     progress: &mut gix::progress::tree::Item,
     interrupt: &AtomicBool,
-) -> Result<(), Error> {
+) -> Result<u64, Error> {
     let folder = repo.objects.store_ref().path().join("pack");
     std::fs::create_dir_all(&folder).map_err(|source| Error::io("create", &folder, source))?;
     let raw = tempfile::tempfile_in(&folder)
@@ -52,6 +52,7 @@ pub(super) fn copy(
     })?;
     inner.write_all(checksum.as_slice()).map_err(io)?;
     let mut raw = inner.into_inner().map_err(|error| io(error.into_error()))?;
+    let bytes = raw.metadata().map_err(io)?.len();
     raw.rewind().map_err(io)?;
 
     let written = pack::Bundle::write_to_directory(
@@ -71,7 +72,8 @@ pub(super) fn copy(
         // The refs follow at once; until then git's gc spares what is this young.
         std::fs::remove_file(keep).map_err(|source| Error::io("remove", keep, source))?;
     }
-    refs::sync_if_there(&folder)
+    refs::sync_if_there(&folder)?;
+    Ok(bytes)
 }
 
 /// The type and size of an entry, as the pack format has them: 3 bits of type and 4 of size, then

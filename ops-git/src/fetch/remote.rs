@@ -56,6 +56,8 @@ pub(super) fn fetch(
         Status::NoPackReceived { update_refs, .. } => update_refs,
         Status::Change { write_pack_bundle, update_refs, .. } => {
             fetched.objects = u64::from(write_pack_bundle.index.num_objects);
+            let size = |path: &std::path::PathBuf| path.metadata().map(|meta| meta.len()).ok();
+            fetched.bytes = write_pack_bundle.data_path.as_ref().and_then(size).unwrap_or(0);
             let files = [&write_pack_bundle.data_path, &write_pack_bundle.index_path];
             for path in files.into_iter().flatten() {
                 refs::sync_if_there(path)?;
@@ -114,7 +116,7 @@ fn listed(refs: &[Ref]) -> Fetched {
             branches.insert(name, id);
         }
     }
-    Fetched { branches, head, objects: 0 }
+    Fetched { branches, head, objects: 0, bytes: 0 }
 }
 
 fn failed(remote: &str, url: &str, source: gix::Error) -> Error {
