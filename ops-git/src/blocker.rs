@@ -212,3 +212,70 @@ impl Inspection {
         self.blockers.iter().cloned().map(Refusal::from).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_blocker_says_what_is_wrong_and_what_to_do() {
+        let branch = || "main".parse::<BranchName>().unwrap();
+        let commit = |digit: &str| digit.repeat(40).parse::<CommitId>().unwrap();
+        let (a, b) = ("a".repeat(40), "b".repeat(40));
+        for (blocker, text) in [
+            (
+                Blocker::Dirty { paths: vec![PathBytes::new("a b"), PathBytes::new("c")], total: 5 },
+                "uncommitted changes: `a b`, `c` and 3 more (commit them, stash them, or take them \
+                 away)"
+                    .to_owned(),
+            ),
+            (
+                Blocker::Locked { path: "/r/index.lock".into(), age: Duration::from_secs(7) },
+                "lock file `/r/index.lock`, 7 s old (wait for the git that holds it; remove the \
+                 file only if no git process runs there)"
+                    .to_owned(),
+            ),
+            (
+                Blocker::OperationInProgress { operation: "rebase".into() },
+                "a rebase is in progress (end it with `git rebase --continue` or `git rebase \
+                 --abort`)"
+                    .to_owned(),
+            ),
+            (
+                Blocker::Diverged {
+                    branch: branch(),
+                    local: commit("a"),
+                    upstream: commit("b"),
+                    ahead: 1,
+                    behind: 2,
+                },
+                format!(
+                    "branch `main` has diverged: here {a} (1 own commits), upstream {b} (2 own \
+                     commits) (push, rebase or merge the own commits first)"
+                ),
+            ),
+            (
+                Blocker::Rewritten { branch: branch(), local: commit("a"), upstream: commit("b") },
+                format!(
+                    "the history of branch `main` was rewritten upstream: here {a}, upstream {b}, \
+                     which does not contain it (find out who force-pushed and why; then move the \
+                     branch by hand, or mirror afresh)"
+                ),
+            ),
+            (
+                Blocker::NoUpstream { branch: branch() },
+                "branch `main` has no upstream (set one with `git branch \
+                 --set-upstream-to=origin/main main`)"
+                    .to_owned(),
+            ),
+            (
+                Blocker::Shallow,
+                "the repository is shallow: its history is cut off (fetch the rest with `git fetch \
+                 --unshallow`)"
+                    .to_owned(),
+            ),
+        ] {
+            assert_eq!(Refusal::from(blocker).to_string(), text);
+        }
+    }
+}

@@ -212,6 +212,35 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// Whatever the kernel lets a link reach outside, we have refused.
+        #[test]
+        fn no_link_that_is_accepted_leaves_the_tree(
+            targets in proptest::collection::vec("(\\.\\./|a/|b/|l0/|l1/|l2/|\\./){0,5}(x|l0|l1|l2|\\.\\.)", 3),
+            deep in proptest::collection::vec(proptest::bool::ANY, 3),
+        ) {
+            let outer = tempfile::tempdir().unwrap();
+            // What lies outside exists, so that leaving is seen.
+            for folder in ["x", "a/x", "a/b/x", "tree/x", "tree/a/b/x", "tree/b/x", "tree/a/x"] {
+                std::fs::create_dir_all(outer.path().join(folder)).unwrap();
+            }
+            let root = outer.path().join("tree").canonicalize().unwrap();
+            let mut links = BTreeMap::new();
+            for (i, (target, deep)) in targets.iter().zip(&deep).enumerate() {
+                let at = if *deep { format!("a/l{i}") } else { format!("l{i}") };
+                std::os::unix::fs::symlink(target, root.join(&at)).unwrap();
+                links.insert(BString::from(at), BString::from(target.as_str()));
+            }
+            for (link, target) in &links {
+                if stays_inside(link, target, &links).is_ok()
+                    && let Ok(real) = root.join(link.to_string()).canonicalize()
+                {
+                    proptest::prop_assert!(real.starts_with(&root), "{link} -> {target}: {real:?}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn links_are_followed_as_the_kernel_would() {
         let links: BTreeMap<BString, BString> = [

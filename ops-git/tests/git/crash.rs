@@ -90,6 +90,21 @@ const FORTH: [&str; 7] = [
 ];
 
 #[test]
+fn no_git_program_is_needed() {
+    let world = template();
+    let run = |what: &str| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_git-crash-program"));
+        program.env_clear().env("PATH", "/nonexistent").arg(world.dir.path()).arg(what);
+        let output = program.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    run("update");
+    run("recover");
+    assert_eq!(git(&world.mirror_path(), &["rev-parse", "main"]), world.head());
+    assert_eq!(fs::read_to_string(world.dir.path().join("release/a.txt")).unwrap(), "two\n");
+}
+
+#[test]
 fn killed_at_every_place_while_it_goes_forward() {
     let world = template();
     let summary = test(&world, "update").run().unwrap_or_else(|e| panic!("{e}"));

@@ -317,6 +317,16 @@ async fn a_hung_server_ends_at_the_deadline_and_at_a_cancellation() {
     assert!(begun.elapsed() < Duration::from_secs(5));
     assert!(matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Remote), "{}", chain(&error));
 
+    let late = Server::start(world.dir.path().to_owned(), Manner::HangsOnPost).await;
+    let other = world.dir.path().join("late.git");
+    let half_way = GitRepository::mirror(&late.url("origin.git"), &other).unwrap();
+    let begun = Instant::now();
+    let options = PullOptions::default().deadline(Duration::from_millis(700));
+    let error = half_way.plan_pull(&cx, options).await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Remote), "{}", chain(&error));
+    assert_eq!(git(&other, &["for-each-ref"]), "");
+
     let begun = Instant::now();
     let cancelled = cx.child();
     let token = cancelled.cancellation().clone();

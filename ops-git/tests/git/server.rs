@@ -23,6 +23,8 @@ pub enum Manner {
     Git,
     /// Takes requests and never answers.
     Hangs,
+    /// Lists its refs, and never sends what they point to.
+    HangsOnPost,
     /// Answers every request with this status.
     Status(u16),
 }
@@ -75,7 +77,10 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     match manner {
         Manner::Git => Ok(backend(root, request).await),
-        Manner::Hangs => std::future::pending().await,
+        Manner::HangsOnPost if request.method() == http::Method::GET => {
+            Ok(backend(root, request).await)
+        }
+        Manner::Hangs | Manner::HangsOnPost => std::future::pending().await,
         Manner::Status(status) => {
             Ok(Response::builder().status(status).body(Full::default()).unwrap())
         }
