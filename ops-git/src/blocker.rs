@@ -207,6 +207,14 @@ impl Inspection {
         self.blockers.is_empty()
     }
 
+    /// Counts it as a blocker too if `HEAD` is on another branch than this one.
+    pub fn expecting(mut self, wanted: &BranchName) -> Self {
+        if let Some(current) = self.branch.clone().filter(|current| current != wanted) {
+            self.blockers.push(Blocker::WrongBranch { current, wanted: wanted.clone() });
+        }
+        self
+    }
+
     /// Every blocker as a refusal with its remedy.
     pub fn refusals(&self) -> Vec<Refusal> {
         self.blockers.iter().cloned().map(Refusal::from).collect()

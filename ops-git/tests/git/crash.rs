@@ -108,6 +108,7 @@ fn no_git_program_is_needed() {
 fn killed_at_every_place_while_it_goes_forward() {
     let world = template();
     let summary = test(&world, "update").run().unwrap_or_else(|e| panic!("{e}"));
+    println!("{summary}");
     assert_covers(&summary, &FORTH);
     assert!(summary.old > 0 && summary.new > 0, "{summary}");
 }
@@ -116,6 +117,7 @@ fn killed_at_every_place_while_it_goes_forward() {
 fn killed_at_every_place_while_it_goes_back() {
     let world = template();
     let summary = test(&world, "fail").operation_may_fail().run().unwrap_or_else(|e| panic!("{e}"));
+    println!("{summary}");
     assert_covers(&summary, &FORTH);
     assert_covers(&summary, &["git-branch-moved-back", "git-export-moved-away"]);
     assert_eq!(summary.new, 0, "what fails never commits: {summary}");

@@ -23,6 +23,11 @@ async fn a_clean_clone_is_clear() {
     assert_eq!(found.branch.unwrap().as_str(), "main");
     assert_eq!(found.upstream.unwrap(), "origin/main");
     assert!(!found.bare);
+
+    let found = clone.inspect().await.unwrap();
+    assert!(found.clone().expecting(&"main".parse().unwrap()).is_clear());
+    let found = found.expecting(&"release".parse().unwrap());
+    assert_eq!(names(&found.blockers), ["wrong_branch"]);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! Against real repositories, made by the git program at run time.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, missing_docs, reason = "nobody else sees a test")]
 
 mod contract;
