@@ -90,8 +90,10 @@ pub(crate) fn undo(
     let name = branch.full();
     let keep = kept(branch, cx.operation());
     if refs::tip(repo, &keep)?.is_none() {
-        return Ok(());
+        return remove(repo, &keep);
     }
+    let lines: Vec<_> = old.iter().chain([&new]).map(|id| format!("{id}\n")).collect();
+    refs::clear_own_lock(repo, &name, &lines)?;
     let now = refs::tip(repo, &name)?;
     if now == Some(new) && now != old {
         let message = format!("ops-git: operation {} undone", cx.operation());
@@ -144,10 +146,21 @@ pub(crate) fn point_head(
     refs::point_head(repo, &from.full(), &to, &format!("ops-git: operation {id}"))
 }
 
+/// Points `HEAD` back to `from`, after whatever became of pointing it to `to`.
+pub(crate) fn point_back(
+    repo: &gix::Repository,
+    from: &BranchName,
+    to: &BranchName,
+    id: OperationId,
+) -> Result<(), Error> {
+    let head = FullName::try_from("HEAD").expect("it is a ref's name");
+    let lines = [from, to].map(|branch| format!("ref: {}\n", branch.full().as_bstr()));
+    refs::clear_own_lock(repo, &head, &lines)?;
+    point_head(repo, to, from, id)
+}
+
 fn remove(repo: &gix::Repository, keep: &FullName) -> Result<(), Error> {
-    let Some(from) = refs::tip(repo, keep)? else { return Ok(()) };
-    let name = keep.clone();
-    refs::apply(repo, &[Move { name, from: Some(from), to: None, message: String::new() }])
+    refs::remove_private(repo, keep)
 }
 
 fn moved(

@@ -166,6 +166,7 @@ fn commit(
     for name in written {
         sync_if_there(&lock_of(repo.common_dir(), name)).map_err(Failed::Later)?;
     }
+    ops_core::fault::point("git-ref-locked");
     let signature = gix::actor::Signature {
         name: "ops-git".into(),
         email: "ops-git@localhost".into(),
@@ -176,7 +177,68 @@ fn commit(
         .commit(Some(signature.to_ref(&mut time)))
         .map(drop)
         .doing(|| format!("{} cannot be moved", names()))
-        .map_err(Failed::Later)
+        .map_err(Failed::Later)?;
+    ops_core::fault::point("git-ref-renamed");
+    Ok(())
+}
+
+/// Removes the lock of a ref that this operation left behind when it was killed.
+///
+/// gix locks a ref by a file beside it that holds the new value. Git holds such a lock for
+/// milliseconds, so one that stays and holds what only we write there, or nothing yet, is ours.
+/// Whatever else it holds is somebody else's and stays.
+pub(crate) fn clear_own_lock(
+    repo: &gix::Repository,
+    name: &FullName,
+    ours: &[String],
+) -> Result<(), Error> {
+    use std::os::unix::fs::MetadataExt as _;
+    let path = lock_of(repo.common_dir(), name);
+    let seen = || -> Option<(u64, i64, i64, Vec<u8>)> {
+        let meta = path.symlink_metadata().ok()?;
+        let content = std::fs::read(&path).ok()?;
+        Some((meta.ino(), meta.mtime(), meta.mtime_nsec(), content))
+    };
+    let Some(first) = seen() else { return Ok(()) };
+    let is_ours = first.3.is_empty() || ours.iter().any(|line| line.as_bytes() == first.3);
+    if !is_ours {
+        return Ok(());
+    }
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < LOCK_WAIT {
+        std::thread::sleep(Duration::from_millis(50));
+        if seen().as_ref() != Some(&first) {
+            return Ok(());
+        }
+    }
+    Ok(ops_core::fs::remove_file_durable(&path)?)
+}
+
+/// Removes a ref that only its operation knows, so that no lock is needed, with the lock that it
+/// may have left; durably.
+pub(crate) fn remove_private(repo: &gix::Repository, name: &FullName) -> Result<(), Error> {
+    let path = repo.common_dir().join(on_disk(name.as_bstr()));
+    for file in [lock_of(repo.common_dir(), name), path.clone()] {
+        if file.symlink_metadata().is_ok() {
+            ops_core::fs::remove_file_durable(&file)?;
+        }
+    }
+    // A gc may have packed it meanwhile.
+    if let Some(from) = tip_raw(repo, name) {
+        let message = String::new();
+        apply(repo, &[Move { name: name.clone(), from: Some(from), to: None, message }])?;
+    }
+    // Empty folders of past operations would pile up; one that is not empty stays.
+    let above = path
+        .ancestors()
+        .skip(1)
+        .take_while(|a| a.starts_with(repo.common_dir().join("refs/ops-git")));
+    for folder in above {
+        if std::fs::remove_dir(folder).is_err() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn shown(id: Option<gix::ObjectId>) -> String {

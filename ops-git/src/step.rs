@@ -146,7 +146,7 @@ impl Step for GitStep {
             }
             Self::PointHead { from, to } => {
                 let (env, id) = (env.clone(), cx.operation());
-                cx.blocking(move |_| branch::point_head(&env.handle()?, &to, &from, id)).await
+                cx.blocking(move |_| branch::point_back(&env.handle()?, &from, &to, id)).await
             }
             Self::Export { folder, .. } => export::undo(&folder.to_path(), cx).await,
             Self::VerifyBranch { .. } | Self::ReleaseTip { .. } => Ok(()),

@@ -48,6 +48,12 @@ fn check(dir: &Path, old: &str, new: &str) -> Result<State, String> {
     if !fsck.status.success() {
         return Err(String::from_utf8_lossy(&fsck.stderr).into_owned());
     }
+    let locks =
+        Command::new("find").arg(mirror.join("refs/heads")).args(["-name", "*.lock"]).output();
+    let locks = String::from_utf8(locks.unwrap().stdout).unwrap();
+    if !locks.is_empty() {
+        return Err(format!("a lock is left: {locks}"));
+    }
     let kept = git(&mirror, &["for-each-ref", "refs/ops-git"]);
     if !kept.is_empty() {
         return Err(format!("a recovery ref is left: {kept}"));
@@ -79,7 +85,9 @@ fn assert_covers(summary: &Summary, places: &[&str]) {
     }
 }
 
-const FORTH: [&str; 7] = [
+const FORTH: [&str; 9] = [
+    "git-ref-locked",
+    "git-ref-renamed",
     "git-old-tip-kept",
     "git-branch-moved",
     "git-export-begun",
