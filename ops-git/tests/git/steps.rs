@@ -144,3 +144,22 @@ async fn a_repository_is_locked_where_every_program_sees_it() {
     let error = GitRepository::open(world.dir.path()).unwrap_err();
     assert_ne!(error.kind(), ErrorKind::Operation);
 }
+
+#[tokio::test]
+async fn somebody_elses_lock_stays_and_the_branch_too() {
+    let world = World::new();
+    let cx = world.cx();
+    let mirror = pulled(&world).await;
+    let first = world.head();
+    world.commit("a.txt", "two\n");
+    world.push();
+    let plan = mirror.plan_pull(&cx, PullOptions::default()).await.unwrap();
+    let lock = world.mirror_path().join("refs/heads/main.lock");
+    fs::write(&lock, format!("{}\n", "1".repeat(40))).unwrap();
+    let error = mirror.execute(plan, &cx).await.unwrap_err();
+    assert!(matches!(error.report().unwrap().outcome, Outcome::RolledBack { .. }), "{error}");
+    assert!(lock.exists());
+    assert_eq!(world.mirrored("refs/heads/main"), first);
+    fs::remove_file(lock).unwrap();
+    world.mirror_is_sound();
+}
