@@ -1,1 +1,68 @@
-//! x
+//! Git for operations: pull and export as plans of reversible steps, without a git program.
+//!
+//! ```
+//! use ops_core::{Context, Environment};
+//! use ops_git::{MemoryRepository, VersionControl};
+//!
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! # let dir = tempfile::tempdir()?;
+//! # let (state, releases) = (dir.path().join("state"), dir.path().join("releases"));
+//! // In production: GitRepository::mirror("https://example.org/app.git", "/srv/app.git")?
+//! let app = MemoryRepository::new("app");
+//! let commit = app.commit("Greet", [("hello.txt", "hello")]);
+//!
+//! let cx = Context::builder(state).environment(Environment::Development).build();
+//! app.safe_pull(&cx).await?;
+//! let version = app.versions(1).await?.remove(0).version;
+//! let plan = app.plan_export(version.as_str(), &releases.join(version.as_str())).await?;
+//! println!("{plan}"); // the dry run
+//! app.execute(plan, &cx).await?;
+//! assert!(releases.join(commit.version().as_str()).join("hello.txt").exists());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A repository is on disk, as a [`GitRepository`], or in memory for tests, as a
+//! [`MemoryRepository`]; programs hold either as `dyn` [`VersionControl`]. Remotes are paths, and
+//! http and https URLs.
+//!
+//! | feature | what it brings |
+//! |---|---|
+//! | `test-util` | `contract`, the suite for implementations of [`VersionControl`] |
+//!
+//! # Limits
+//!
+//! Submodules are refused by name, and so are shallow repositories. `export-subst` is not applied.
+//! Remotes over ssh are not supported yet, nor is pulling into a work tree that has the branch
+//! checked out. Unix only.
+
+mod blocker;
+mod branch;
+#[cfg(feature = "test-util")]
+pub mod contract;
+mod error;
+mod export;
+mod fetch;
+mod id;
+mod inspect;
+mod memory;
+mod mirror;
+mod path_bytes;
+mod pull;
+mod refs;
+mod repository;
+mod step;
+mod version_control;
+mod versions;
+
+pub use blocker::{Blocker, Inspection};
+pub use error::{Error, ErrorKind};
+pub use id::BranchName;
+pub use memory::{MemoryRepository, MemoryStep};
+pub use path_bytes::PathBytes;
+pub use pull::PullOptions;
+pub use repository::GitRepository;
+pub use step::GitStep;
+pub use version_control::VersionControl;
+pub use versions::VersionInfo;

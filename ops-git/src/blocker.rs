@@ -1,0 +1,289 @@
+//! What stands in the way of an operation on a repository.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ops_core::{CommitId, Refusal};
+
+use crate::id::BranchName;
+use crate::path_bytes::PathBytes;
+
+/// One thing that stands in the way of an operation on a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Blocker {
+    /// Files of the work tree or the index differ from the commit, or are not tracked.
+    Dirty {
+        /// The first of them, at most [`Blocker::LISTED`].
+        paths: Vec<PathBytes>,
+        /// How many there are.
+        total: usize,
+    },
+    /// Whether the work tree is clean cannot be told, so it counts as not clean.
+    StatusUnknown {
+        /// Why.
+        reason: String,
+    },
+    /// A merge, rebase, bisect or the like has begun and not ended.
+    OperationInProgress {
+        /// Which.
+        operation: String,
+    },
+    /// A lock file: another git works there, or died there.
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// How long it has been there.
+        age: Duration,
+    },
+    /// `HEAD` is at a commit and on no branch.
+    DetachedHead {
+        /// The commit.
+        commit: CommitId,
+    },
+    /// `HEAD` is on another branch than the operation is about.
+    WrongBranch {
+        /// Where it is.
+        current: BranchName,
+        /// Where it should be.
+        wanted: BranchName,
+    },
+    /// The branch is checked out in a work tree, which would be left behind if it moved.
+    CheckedOut {
+        /// The branch.
+        branch: BranchName,
+        /// The work tree.
+        worktree: PathBuf,
+    },
+    /// No remote branch is configured to pull from.
+    NoUpstream {
+        /// The branch.
+        branch: BranchName,
+    },
+    /// Both sides have commits that the other has not.
+    Diverged {
+        /// The branch.
+        branch: BranchName,
+        /// Its tip here.
+        local: CommitId,
+        /// Its tip on the remote.
+        upstream: CommitId,
+        /// How many commits only we have.
+        ahead: usize,
+        /// How many commits only the remote has.
+        behind: usize,
+    },
+    /// The remote's branch was rewritten: what we pulled before is no longer part of it.
+    Rewritten {
+        /// The branch.
+        branch: BranchName,
+        /// Its tip here, which the remote once had.
+        local: CommitId,
+        /// Its tip on the remote.
+        upstream: CommitId,
+    },
+    /// History is cut off, so that ancestry cannot be told for sure.
+    Shallow,
+    /// The repository belongs to another user, so its configuration cannot be believed.
+    UntrustedOwner {
+        /// Whose owner is not us.
+        path: PathBuf,
+    },
+}
+
+impl Blocker {
+    /// How many dirty paths are listed.
+    pub const LISTED: usize = 20;
+
+    /// The stable name: `dirty`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Dirty { .. } => "dirty",
+            Self::StatusUnknown { .. } => "status_unknown",
+            Self::OperationInProgress { .. } => "operation_in_progress",
+            Self::Locked { .. } => "locked",
+            Self::DetachedHead { .. } => "detached_head",
+            Self::WrongBranch { .. } => "wrong_branch",
+            Self::CheckedOut { .. } => "checked_out",
+            Self::NoUpstream { .. } => "no_upstream",
+            Self::Diverged { .. } => "diverged",
+            Self::Rewritten { .. } => "rewritten",
+            Self::Shallow => "shallow",
+            Self::UntrustedOwner { .. } => "untrusted_owner",
+        }
+    }
+}
+
+impl From<Blocker> for Refusal {
+    fn from(blocker: Blocker) -> Self {
+        match blocker {
+            Blocker::Dirty { paths, total } => {
+                let names: Vec<_> = paths.iter().map(|path| format!("`{path}`")).collect();
+                let more = match total - paths.len() {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                Self::new(
+                    format!("uncommitted changes: {}{more}", names.join(", ")),
+                    "commit them, stash them, or take them away",
+                )
+            }
+            Blocker::StatusUnknown { reason } => Self::new(
+                format!("whether the work tree is clean cannot be told: {reason}"),
+                "repair what is named, then try again",
+            ),
+            Blocker::OperationInProgress { operation } => Self::new(
+                format!("a {operation} is in progress"),
+                format!("end it with `git {operation} --continue` or `git {operation} --abort`"),
+            ),
+            Blocker::Locked { path, age } => Self::new(
+                format!("lock file `{}`, {} s old", path.display(), age.as_secs()),
+                "wait for the git that holds it; remove the file only if no git process runs there",
+            ),
+            Blocker::DetachedHead { commit } => Self::new(
+                format!("HEAD is detached at {commit}"),
+                "switch to a branch, or name the branch that is meant",
+            ),
+            Blocker::WrongBranch { current, wanted } => Self::new(
+                format!("HEAD is on branch `{current}`, not on `{wanted}`"),
+                format!("switch to `{wanted}`, or name `{current}`"),
+            ),
+            Blocker::CheckedOut { branch, worktree } => Self::new(
+                format!(
+                    "branch `{branch}` is checked out in `{}`, which would be left behind",
+                    worktree.display()
+                ),
+                "pull into a bare mirror and export from it, or switch that work tree away",
+            ),
+            Blocker::NoUpstream { branch } => Self::new(
+                format!("branch `{branch}` has no upstream"),
+                format!("set one with `git branch --set-upstream-to=origin/{branch} {branch}`"),
+            ),
+            Blocker::Diverged { branch, local, upstream, ahead, behind } => Self::new(
+                format!(
+                    "branch `{branch}` has diverged: here {local} ({ahead} own commits), \
+                     upstream {upstream} ({behind} own commits)"
+                ),
+                "push, rebase or merge the own commits first",
+            ),
+            Blocker::Rewritten { branch, local, upstream } => Self::new(
+                format!(
+                    "the history of branch `{branch}` was rewritten upstream: here {local}, \
+                     upstream {upstream}, which does not contain it"
+                ),
+                "find out who force-pushed and why; then move the branch by hand, or mirror afresh",
+            ),
+            Blocker::Shallow => Self::new(
+                "the repository is shallow: its history is cut off",
+                "fetch the rest with `git fetch --unshallow`",
+            ),
+            Blocker::UntrustedOwner { path } => Self::new(
+                format!("`{}` belongs to another user", path.display()),
+                "run as its owner, or give it to the user that runs this",
+            ),
+        }
+    }
+}
+
+/// What an inspection found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// The commit that `HEAD` points to; none in a repository without commits.
+    pub head: Option<CommitId>,
+    /// The branch that `HEAD` is on; none if it is detached.
+    pub branch: Option<BranchName>,
+    /// The remote branch that it is pulled from, such as `origin/main`.
+    pub upstream: Option<String>,
+    /// Whether there is no work tree.
+    pub bare: bool,
+    /// Everything that stands in the way.
+    pub blockers: Vec<Blocker>,
+}
+
+impl Inspection {
+    /// Whether nothing stands in the way.
+    pub fn is_clear(&self) -> bool {
+        self.blockers.is_empty()
+    }
+
+    /// Counts it as a blocker too if `HEAD` is on another branch than this one.
+    pub fn expecting(mut self, wanted: &BranchName) -> Self {
+        if let Some(current) = self.branch.clone().filter(|current| current != wanted) {
+            self.blockers.push(Blocker::WrongBranch { current, wanted: wanted.clone() });
+        }
+        self
+    }
+
+    /// Every blocker as a refusal with its remedy.
+    pub fn refusals(&self) -> Vec<Refusal> {
+        self.blockers.iter().cloned().map(Refusal::from).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_blocker_says_what_is_wrong_and_what_to_do() {
+        let branch = || "main".parse::<BranchName>().unwrap();
+        let commit = |digit: &str| digit.repeat(40).parse::<CommitId>().unwrap();
+        let (a, b) = ("a".repeat(40), "b".repeat(40));
+        for (blocker, text) in [
+            (
+                Blocker::Dirty { paths: vec![PathBytes::new("a b"), PathBytes::new("c")], total: 5 },
+                "uncommitted changes: `a b`, `c` and 3 more (commit them, stash them, or take them \
+                 away)"
+                    .to_owned(),
+            ),
+            (
+                Blocker::Locked { path: "/r/index.lock".into(), age: Duration::from_secs(7) },
+                "lock file `/r/index.lock`, 7 s old (wait for the git that holds it; remove the \
+                 file only if no git process runs there)"
+                    .to_owned(),
+            ),
+            (
+                Blocker::OperationInProgress { operation: "rebase".into() },
+                "a rebase is in progress (end it with `git rebase --continue` or `git rebase \
+                 --abort`)"
+                    .to_owned(),
+            ),
+            (
+                Blocker::Diverged {
+                    branch: branch(),
+                    local: commit("a"),
+                    upstream: commit("b"),
+                    ahead: 1,
+                    behind: 2,
+                },
+                format!(
+                    "branch `main` has diverged: here {a} (1 own commits), upstream {b} (2 own \
+                     commits) (push, rebase or merge the own commits first)"
+                ),
+            ),
+            (
+                Blocker::Rewritten { branch: branch(), local: commit("a"), upstream: commit("b") },
+                format!(
+                    "the history of branch `main` was rewritten upstream: here {a}, upstream {b}, \
+                     which does not contain it (find out who force-pushed and why; then move the \
+                     branch by hand, or mirror afresh)"
+                ),
+            ),
+            (
+                Blocker::NoUpstream { branch: branch() },
+                "branch `main` has no upstream (set one with `git branch \
+                 --set-upstream-to=origin/main main`)"
+                    .to_owned(),
+            ),
+            (
+                Blocker::Shallow,
+                "the repository is shallow: its history is cut off (fetch the rest with `git fetch \
+                 --unshallow`)"
+                    .to_owned(),
+            ),
+        ] {
+            assert_eq!(Refusal::from(blocker).to_string(), text);
+        }
+    }
+}

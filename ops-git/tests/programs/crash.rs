@@ -1,0 +1,32 @@
+//! The program that the crash test kills: pulls and exports in one operation, or recovers.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::PathBuf;
+
+use ops_core::{Context, Environment};
+use ops_git::{GitRepository, GitStep, PullOptions};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let (dir, what) = (PathBuf::from(arguments.next().unwrap()), arguments.next().unwrap());
+    let cx = Context::builder(dir.join("state")).environment(Environment::Development).build();
+    let mirror = GitRepository::open(dir.join("mirror.git")).unwrap();
+    if what == "recover" {
+        let recovery = mirror.recover(&cx).await.unwrap();
+        assert!(recovery.running.is_empty());
+        return;
+    }
+    let pull = mirror.plan_pull(&cx, PullOptions::default()).await.unwrap();
+    let new = pull.facts["sha_after"].clone();
+    let export = mirror.plan_export(&new, dir.join("release")).await.unwrap();
+    let mut plan = pull.then(export).named("update");
+    if what == "fail" {
+        let step = GitStep::VerifyBranch {
+            branch: "no-such-branch".parse().unwrap(),
+            commit: new.parse().unwrap(),
+        };
+        plan = plan.change(&mirror, &step).unwrap();
+    }
+    mirror.execute(plan, &cx).await.unwrap();
+}
