@@ -16,7 +16,7 @@ use ops_backup::{
     BackupId, Depth, ErrorKind, Fault, FaultStore, Manifest, RestoreOptions, Settings, SourceSpec,
     Vault, open_store,
 };
-use ops_core::{ApproveIf, Context, Environment, Outcome};
+use ops_core::{ApproveIf, Context, Environment, Outcome, StepStatus};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode};
 use sqlx::{ConnectOptions as _, Connection as _};
 
@@ -299,8 +299,7 @@ async fn a_restore_that_goes_back_leaves_the_exact_old_bytes() {
     let before = tree(&live);
     let restore =
         vault.plan_restore("s", made.id, &place, &RestoreOptions::default()).await.unwrap();
-    // A second restore of the same place in one operation fails: its staging is where the first
-    // one's was, and what it is to swap with is not what was noted.
+    // A second restore of the operation fails, because something gets in its way after the checks.
     let other = dir.path().join("fresh");
     let missing = vault.place(&SourceSpec::sqlite(&other)).unwrap();
     let fails =
@@ -314,6 +313,7 @@ async fn a_restore_that_goes_back_leaves_the_exact_old_bytes() {
     let error = cx.execute(restore.then(fails), &(&place, &missing)).await.unwrap_err();
     let report = error.report().unwrap();
     assert!(matches!(report.outcome, Outcome::RolledBack { .. }), "{report:?}");
+    assert_eq!(report.steps[1].status, StepStatus::Undone, "the swap had been done: {report:?}");
     assert_eq!(tree(&live), before);
 }
 
