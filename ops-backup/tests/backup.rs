@@ -230,18 +230,13 @@ async fn whatever_call_of_the_store_fails_nothing_torn_is_listed() {
             for id in &listed {
                 assert!(vault.verify("s", *id, Depth::Full).await.unwrap().is_whole(), "call {at}");
             }
-            match made {
-                Ok(manifest) => assert_eq!(listed, [manifest.id], "call {at}"),
-                Err(_) => {
-                    failed += 1;
-                    if listed.is_empty() {
-                        let left = all_objects(&*inner).await;
-                        assert_eq!(
-                            left.len(),
-                            1,
-                            "only `format.json` is left: call {at}: {left:?}"
-                        );
-                    }
+            if let Ok(manifest) = made {
+                assert_eq!(listed, [manifest.id], "call {at}");
+            } else {
+                failed += 1;
+                if listed.is_empty() {
+                    let left = all_objects(&*inner).await;
+                    assert_eq!(left.len(), 1, "only `format.json` is left: call {at}: {left:?}");
                 }
             }
             assert!(!names(dir.path()).iter().any(|name| name.contains("backup-")), "call {at}");
@@ -404,4 +399,35 @@ async fn a_newer_repository_and_an_unknown_store_are_refused_by_name() {
         assert!(error.to_string().contains("file:///absolute/path"), "{error}");
     }
     assert!(open_store("s3://bucket").is_err() && open_store("nonsense").is_err());
+}
+
+/// Cancels once a chunk was uploaded.
+#[derive(Debug)]
+struct CancelsWhenHalf(tokio_util::sync::CancellationToken);
+
+impl ops_core::Progress for CancelsWhenHalf {
+    fn update(&self, update: &ops_core::progress::Update) {
+        assert!(update.done > 0 && update.phase == "backing up s", "{update:?}");
+        self.0.cancel();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_backup_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("a"), vec![1; 200_000]).unwrap();
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let vault = vault(store.clone()).await;
+    let token = tokio_util::sync::CancellationToken::new();
+    let cx = Context::builder(dir.path().join("state"))
+        .environment(Environment::Development)
+        .cancellation(token.clone())
+        .progress(CancelsWhenHalf(token.clone()))
+        .build();
+    let error = vault.create("s", &[SourceSpec::directory(&data)], &cx).await.unwrap_err();
+    assert!(token.is_cancelled(), "it was under way: {error}");
+    assert!(vault.list("s").await.unwrap().is_empty());
+    assert_eq!(all_objects(&*store).await.len(), 1, "only `format.json` is left");
 }
