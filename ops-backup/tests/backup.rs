@@ -59,7 +59,7 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, (char, u32, i64, Vec<u8>)> {
         let (path, meta) = (entry.path(), entry.metadata().unwrap());
         let name = path.strip_prefix(root).unwrap().to_owned();
         let of = if meta.is_symlink() {
-            ('l', 0, 0, fs::read_link(path).unwrap().as_os_str().as_bytes().to_vec())
+            ('l', 0, meta.mtime(), fs::read_link(path).unwrap().as_os_str().as_bytes().to_vec())
         } else if meta.is_dir() {
             ('d', meta.mode(), meta.mtime(), Vec::new())
         } else {
@@ -130,6 +130,8 @@ async fn a_directory_comes_back_as_it_was() {
     fs::write(long.join("f".repeat(250)), "long").unwrap();
     symlink("/nowhere/at/all", data.join("dangling")).unwrap();
     symlink("plain", data.join("link")).unwrap();
+    let past = filetime::FileTime::from_unix_time(1_000_000_000, 0);
+    filetime::set_symlink_file_times(data.join("link"), past, past).unwrap();
     symlink("x".repeat(300), data.join("long-link")).unwrap();
     fs::hard_link(data.join("plain"), data.join("twin")).unwrap();
     fs::write(data.join("tool"), "#!").unwrap();
