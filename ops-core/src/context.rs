@@ -10,6 +10,7 @@ use crate::approval::{ApproveNothing, Approver};
 use crate::clock::{Clock, SystemClock};
 use crate::environment::Environment;
 use crate::event::{MetricsObserver, Observer, TraceObserver};
+use crate::journal::{JournalIo, SystemIo};
 use crate::progress::{NoProgress, Progress};
 use crate::reporter::Reporter;
 use crate::secret::Redactor;
@@ -46,6 +47,7 @@ pub(crate) struct Settings {
     pub step_grace: Duration,
     pub undo_budget: Duration,
     pub finish_budget: Duration,
+    pub journal_io: Arc<dyn JournalIo>,
 }
 
 impl Context {
@@ -72,6 +74,7 @@ impl Context {
             step_grace: Duration::from_secs(10),
             undo_budget: Duration::from_secs(5 * 60),
             finish_budget: Duration::from_secs(30),
+            journal_io: Arc::new(SystemIo),
         })
     }
 
@@ -210,6 +213,12 @@ impl ContextBuilder {
     /// How long each finisher is repeated before it is left to `recover`. Default: 30 s.
     pub fn finish_budget(mut self, budget: Duration) -> Self {
         self.0.finish_budget = budget;
+        self
+    }
+
+    /// How journals reach the disk. For tests that let it fail. Default: the system's calls.
+    pub fn journal_io(mut self, io: impl JournalIo + 'static) -> Self {
+        self.0.journal_io = Arc::new(io);
         self
     }
 

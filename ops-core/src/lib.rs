@@ -2,7 +2,10 @@
 
 pub mod approval;
 pub mod clock;
+
 pub mod context;
+#[cfg(feature = "test-util")]
+pub mod crash;
 pub mod effect;
 pub mod environment;
 pub mod error;
@@ -10,8 +13,10 @@ pub mod event;
 pub mod fault;
 pub mod fs;
 pub mod host;
+pub mod journal;
 pub mod lock;
 mod operation_id;
+pub mod operations;
 pub mod outcome;
 pub mod plan;
 pub mod probe;

@@ -50,7 +50,9 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use self::content::Content;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+#[cfg(doc)]
+use crate::error::ErrorKind;
 use crate::fault;
 use crate::operation_id::OperationId;
 
@@ -159,9 +161,7 @@ impl Lock {
     /// When the file cannot be opened for writing, is a symbolic link, or was written by a newer
     /// version ([`ErrorKind::Foreign`]).
     pub fn try_acquire(path: &Path, me: &Holder) -> Result<Attempt, Error> {
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            crate::fs::create_dir_durable(folder)?;
-        }
+        crate::fs::create_dir_durable(folder_of(path))?;
         loop {
             let file = open(path)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -176,9 +176,7 @@ impl Lock {
                 continue;
             }
             fault::point("lock: taken and not yet signed");
-            let lock = Self::sign(file, path, me)?;
-            fault::point("lock: signed");
-            return Ok(Attempt::Acquired(lock));
+            return Self::sign(file, path, me).map(Attempt::Acquired);
         }
     }
 
@@ -214,7 +212,27 @@ impl Lock {
     /// When the content cannot be cleared; the lock is freed all the same, and the next holder
     /// sees this one as left behind.
     pub fn release(self) -> Result<(), Error> {
-        self.file.set_len(0).map_err(|e| Error::io("clear the lock", &self.path, e))
+        self.clear()
+    }
+
+    /// Frees the lock and leaves the file as it was found, with the marks of those that died:
+    /// nothing was begun.
+    ///
+    /// # Errors
+    ///
+    /// When the content cannot be written; the lock is freed all the same, and the next holder
+    /// sees this one as left behind too.
+    pub fn give_back(self) -> Result<(), Error> {
+        match self.left_behind.split_last() {
+            Some((last, before)) => {
+                Content::new(last.clone(), before).write(&self.file, &self.path)
+            }
+            None => self.clear(),
+        }
+    }
+
+    fn clear(&self) -> Result<(), Error> {
+        self.file.set_len(0).map_err(|e| Error::io("clear the lock file", &self.path, e))
     }
 }
 
@@ -231,20 +249,25 @@ fn open(path: &Path) -> Result<File, Error> {
     // The standard library adds close-on-exec.
     options.read(true).write(true).mode(0o644);
     options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-    let opening = |error| Error::io("open the lock file", path, error);
-    match options.open(path) {
+    let opened = match options.open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let file = options.create(true).open(path).map_err(opening)?;
-            crate::fs::sync_dir(
-                path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new(".")),
-            )?;
-            Ok(file)
+            let created = options.create(true).open(path);
+            if created.is_ok() {
+                crate::fs::sync_dir(folder_of(path))?;
+            }
+            created
         }
-        Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
-            Err(opening(error).remedy("it is a symbolic link: name the file itself"))
-        }
-        opened => opened.map_err(opening),
-    }
+        opened => opened,
+    };
+    opened.map_err(|error| {
+        let is_link = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+        let error = Error::io("open the lock file", path, error);
+        if is_link { error.remedy("it is a symbolic link: name the file itself") } else { error }
+    })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn names_this_file(path: &Path, file: &File) -> Result<bool, Error> {
@@ -272,11 +295,11 @@ fn holder_of(file: &File, path: &Path) -> Result<Holder, Error> {
             (Ok(Some(content)), Some(locker)) if locker.is(content.holder.pid) => {
                 return Ok(content.holder.clone());
             }
-            (Err(error), _) if error.kind() == ErrorKind::Foreign => {}
+            // Empty, of one that is dead, or of a newer version whose names we cannot read.
             _ => {}
         }
         if Instant::now() >= until {
-            return Ok(Holder::unknown(locker.map(|locker| locker.pid()), Timestamp::now()));
+            return Ok(Holder::unknown(locker.map(kernel::Locker::pid), Timestamp::now()));
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));

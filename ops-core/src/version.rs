@@ -252,7 +252,7 @@ mod tests {
         let other: CommitId = "f".repeat(40).parse().unwrap();
         let version: Version = "1a2b3c4".parse().unwrap();
         let find = |commits: &[CommitId]| find_unique(&version, commits.iter().cloned());
-        assert_eq!(find(&[other.clone()]).unwrap(), None);
+        assert_eq!(find(std::slice::from_ref(&other)).unwrap(), None);
         assert_eq!(find(&[other, commit("1"), commit("1")]).unwrap(), Some(commit("1")));
         let error = find(&[commit("1"), commit("2")]).unwrap_err().to_string();
         assert!(error.contains(commit("1").as_str()), "{error}");

@@ -151,12 +151,12 @@ mod tests {
         }
         fs::create_dir(&folder).unwrap();
         std::os::unix::fs::symlink(at("state.json"), &link).unwrap();
-        let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+        let hour_ago = SystemTime::now() - Duration::from_hours(1);
         for file in [&old, &alike, &at("state.json")] {
             File::options().write(true).open(file).unwrap().set_modified(hour_ago).unwrap();
         }
 
-        assert_eq!(sweep_temporaries(dir.path(), Duration::from_secs(600)).unwrap(), 1);
+        assert_eq!(sweep_temporaries(dir.path(), Duration::from_mins(10)).unwrap(), 1);
         assert!(!old.exists() && young.exists() && alike.exists() && folder.exists());
         assert_eq!(sweep_temporaries(dir.path(), Duration::ZERO).unwrap(), 2);
         assert!(!young.exists() && fs::symlink_metadata(&link).is_err());

@@ -1,0 +1,129 @@
+//! What is checked before the first record is written; every reason against it at once.
+
+use std::collections::BTreeSet;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::step_context::StepContext;
+use super::world::World;
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Refusal};
+use crate::journal::{Folder, Phase, peek, replay};
+use crate::operation_id::OperationId;
+use crate::plan::Plan;
+use crate::resource::ResourceId;
+
+/// Checks that the plan says the truth about its steps, and that the world has what it acts on.
+pub(super) fn fits(plan: &Plan, world: &dyn World, cx: &Context) -> Result<(), Error> {
+    let refuse = |what: String| Error::new(ErrorKind::Plan, what);
+    if plan.schema > crate::plan::PLAN_SCHEMA {
+        return Err(refuse(format!(
+            "the plan's format {} is newer than this program",
+            plan.schema
+        )));
+    }
+    for step in plan.steps() {
+        let id = &step.resource;
+        let resource = world.find(id).ok_or_else(|| {
+            refuse(format!("the world lacks {id}, on which step `{}` acts", step.name))
+                .remedy("hand every resource of the plan to the call")
+        })?;
+        if resource.family() != step.family {
+            let have = resource.family();
+            return Err(refuse(format!("{id} takes steps of `{have}`, not of `{}`", step.family)));
+        }
+        let effect = resource.effect(&step.step).map_err(|source| {
+            refuse(format!("step `{}` on {id} cannot be read", step.name)).caused_by(source)
+        })?;
+        if effect != step.effect {
+            return Err(refuse(format!(
+                "the plan says that step `{}` {} `{}`, but it {} `{}`",
+                step.name, step.effect.kind, step.effect.what, effect.kind, effect.what
+            )));
+        }
+        if cx.redactor().finds_in(&step.step.to_string()) {
+            return Err(refuse(format!("step `{}` on {id} carries a secret", step.name))
+                .remedy("carry a reference, such as the name of the secret's variable"));
+        }
+    }
+    let texts = plan.facts.values().chain(plan.steps().map(|step| &step.effect.what));
+    if texts.into_iter().any(|text| cx.redactor().finds_in(text)) {
+        return Err(refuse("the plan's texts show a secret".into()));
+    }
+    Ok(())
+}
+
+/// Unfinished operations on these resources: each blocks them until it is recovered.
+pub(super) fn unfinished(folder: &Folder, resources: &[ResourceId]) -> Result<Vec<Refusal>, Error> {
+    let wanted: BTreeSet<_> = resources.iter().collect();
+    let mut refusals = Vec::new();
+    for (id, path) in folder.open()? {
+        let state = match peek(&path).and_then(|entries| replay(&path, &entries)) {
+            Ok(state) => state,
+            // Put away between listing and reading.
+            Err(_) if !path.exists() => continue,
+            // What it acts on cannot be known: it may be any of ours.
+            Err(error) => {
+                refusals.push(Refusal::new(
+                    format!("the journal of operation {id} cannot be read: {error}"),
+                    "settle it by hand, then move the file away",
+                ));
+                continue;
+            }
+        };
+        if matches!(state.phase(), Phase::Closed(_)) {
+            continue;
+        }
+        let plan = &state.began().plan;
+        if let Some(shared) = plan.resources().iter().find(|id| wanted.contains(id)) {
+            refusals.push(Refusal::new(
+                format!("operation {id} (`{}`) on {shared} is not finished", plan.operation),
+                state.what_to_do().map_or("call `recover` first".to_owned(), str::to_owned),
+            ));
+        }
+    }
+    Ok(refusals)
+}
+
+/// Asks each step what must hold before it starts.
+pub(super) async fn checks(
+    plan: &Plan,
+    world: &dyn World,
+    cx: &Context,
+    id: OperationId,
+) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for (index, step) in plan.steps().enumerate() {
+        let Some(resource) = world.find(&step.resource) else { continue };
+        let step_cx = StepContext {
+            cx: cx.clone(),
+            id,
+            resource: step.resource.clone(),
+            index,
+            cancel: CancellationToken::new(),
+            ledger: None,
+            blocking: TaskTracker::new(),
+        };
+        let deadline = plan.deadline.unwrap_or(cx.0.deadline).min(cx.0.deadline);
+        let checked = tokio::select! {
+            biased;
+            checked = resource.check(&step.step, &step_cx) => checked,
+            () = cx.clock().sleep(deadline) => {
+                Err(crate::error::StepError::temporary(format!("no answer within {deadline:?}")))
+            }
+        };
+        match checked {
+            Ok(more) => refusals.extend(more),
+            Err(error) => refusals.push(Refusal::new(
+                format!("step `{}` cannot be checked: {}", step.name, error.chain().join(": ")),
+                error.remedy_text().unwrap_or("remove the cause").to_owned(),
+            )),
+        }
+    }
+    for refusal in &mut refusals {
+        refusal.reason = cx.redactor().redact(&refusal.reason);
+        refusal.remedy = cx.redactor().redact(&refusal.remedy);
+    }
+    refusals
+}
