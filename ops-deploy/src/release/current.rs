@@ -7,6 +7,8 @@ use ops_core::{Refusal, Version};
 pub(super) struct Testimony {
     pub link: Option<Version>,
     pub traffic: Option<Version>,
+    /// The traffic goes to an instance of which nothing is known here.
+    pub stranger: Option<String>,
     pub history: Option<Version>,
 }
 
@@ -32,6 +34,12 @@ impl Testimony {
                 _ => {}
             }
         }
+        if let Some(stranger) = &self.stranger {
+            against.push(Refusal::new(
+                format!("the traffic goes to the instance `{stranger}`, which is not known here"),
+                "see whose it is; give each release directory a proxy of its own",
+            ));
+        }
         if against.is_empty() { Ok(link) } else { Err(against) }
     }
 }
@@ -52,9 +60,13 @@ mod tests {
             ("-", "v1", "-", Err(1)),
             ("-", "-", "v1", Err(1)),
         ] {
-            let testimony = Testimony { link: read(link), traffic: read(traffic), history: read(history) };
+            let stranger = None;
+            let (link, traffic, history) = (read(link), read(traffic), read(history));
+            let testimony = Testimony { link, traffic, stranger, history };
             let found = testimony.agree().map(|v| v.map(Version::as_str)).map_err(|r| r.len());
             assert_eq!(found, expected, "{testimony:?}");
         }
+        let stranger = Testimony { stranger: Some("v1-x".into()), ..Testimony::default() };
+        assert_eq!(stranger.agree().map_err(|reasons| reasons.len()), Err(1));
     }
 }

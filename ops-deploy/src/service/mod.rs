@@ -1,5 +1,6 @@
 //! How a release's service is described, run and asked who it is.
 
+mod ask;
 mod detached;
 mod holders;
 mod log_tail;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub use detached::Detached;
+pub(crate) use ask::ask;
 pub(crate) use log_tail::log_tail;
 pub use process_id::ProcessId;
 pub use spec::{Identity, ServiceSpec};
