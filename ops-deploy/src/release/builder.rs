@@ -117,7 +117,8 @@ impl ReleaseDirectoryBuilder {
         self
     }
 
-    /// How many releases are kept besides the current one and the previous one. Default: 3.
+    /// How many releases that were in service are kept besides the current one and the previous
+    /// one. Those that never were wait for seven days. Default: 3.
     pub fn keep(mut self, releases: usize) -> Self {
         self.0.keep = releases;
         self

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use ops_core::{OperationId, StepContext, StepError, Version};
 
 use super::directory::ReleaseDirectory;
@@ -16,17 +17,33 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// A release on its way out. No version begins with a dot, so it is none any more.
 const LEAVING: &str = ".leaving-";
 
-/// Which releases may go: not the one that comes, not the one that it replaces, not the `keep`
-/// that were used last. `used` has each version with its last use, in any order.
-pub(super) fn removable<T: Ord>(
-    mut used: Vec<(T, Version)>,
+/// How long a release that never was in service is left alone: somebody may be about to deploy it.
+const WAITING: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// One release, and when it was last of use.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Use {
+    /// When it came into service last, or, if it never did, when it was made.
+    at: Timestamp,
+    version: Version,
+    served: bool,
+}
+
+/// Which releases may go: not the one that comes, not the one that it replaces, not the `keep` that
+/// were in service last; and not one that never was, until it has waited for long.
+pub(super) fn removable(
+    mut uses: Vec<Use>,
     comes: &Version,
     goes: Option<&Version>,
     keep: usize,
+    now: Timestamp,
 ) -> Vec<Version> {
-    used.retain(|(_, version)| version != comes && Some(version) != goes);
-    used.sort_by(|a, b| b.cmp(a));
-    let mut old: Vec<_> = used.into_iter().skip(keep).map(|(_, version)| version).collect();
+    uses.retain(|used| used.version != *comes && Some(&used.version) != goes);
+    uses.sort_by(|a, b| b.cmp(a));
+    let (served, waiting): (Vec<_>, Vec<_>) = uses.into_iter().partition(|used| used.served);
+    let forgotten = waiting.into_iter().filter(|used| now.duration_since(used.at) > WAITING);
+    let old = served.into_iter().skip(keep).chain(forgotten);
+    let mut old: Vec<_> = old.map(|used| used.version).collect();
     old.sort();
     old
 }
@@ -86,15 +103,20 @@ impl ReleaseDirectory {
         history: &History,
         comes: &Version,
         goes: Option<&Version>,
+        now: Timestamp,
     ) -> Result<Vec<Version>, Error> {
-        let mut used = Vec::new();
+        let mut uses = Vec::new();
         for version in self.folders()? {
-            let made = std::fs::metadata(self.release_path(&version)).and_then(|m| m.modified()).ok();
-            let made = made.and_then(|time| jiff::Timestamp::try_from(time).ok());
-            let deployed = history.0.iter().rev().find(|entry| entry.version == version);
-            used.push((made.max(deployed.map(|entry| entry.at)), version));
+            let served = history.0.iter().rev().find(|entry| entry.version == version);
+            let made = || {
+                let meta = std::fs::metadata(self.release_path(&version)).ok()?;
+                Timestamp::try_from(meta.modified().ok()?).ok()
+            };
+            // Without a time it is young, and stays.
+            let at = served.map(|entry| entry.at).or_else(made).unwrap_or(now);
+            uses.push(Use { at, served: served.is_some(), version });
         }
-        Ok(removable(used, comes, goes, self.0.keep))
+        Ok(removable(uses, comes, goes, self.0.keep, now))
     }
 
     /// Removes old releases, and the folders of instances that nobody asks for any more.
@@ -194,14 +216,20 @@ mod tests {
     #[test]
     fn what_is_in_service_or_was_just_used_stays() {
         let v = |name: &str| -> Version { name.parse().unwrap() };
-        let used: Vec<_> = (1..=7).map(|n| (n, v(&format!("v{n}")))).collect();
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(30 * 24);
+        let day = |n: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(n * 24);
+        let mut uses: Vec<_> = (1..=7)
+            .map(|n| Use { at: day(n), version: v(&format!("v{n}")), served: true })
+            .collect();
+        uses.push(Use { at: day(22), version: v("forgotten"), served: false });
+        uses.push(Use { at: day(24), version: v("waiting"), served: false });
         let check = |keep, expected: &[&str]| {
-            let old = removable(used.clone(), &v("v7"), Some(&v("v2")), keep);
+            let old = removable(uses.clone(), &v("v7"), Some(&v("v2")), keep, now);
             assert_eq!(old.iter().map(Version::as_str).collect::<Vec<_>>(), expected);
         };
-        check(3, &["v1", "v3"]);
-        check(0, &["v1", "v3", "v4", "v5", "v6"]);
-        check(9, &[]);
+        check(3, &["forgotten", "v1", "v3"]);
+        check(0, &["forgotten", "v1", "v3", "v4", "v5", "v6"]);
+        check(9, &["forgotten"]);
     }
 
     #[test]

@@ -65,7 +65,9 @@ impl ReleaseDirectory {
     ) -> Result<Vec<Version>, Error> {
         let (site, comes, goes) = (self.clone(), comes.clone(), goes.cloned());
         let history = status.history.clone().unwrap_or_default();
-        tokio::task::spawn_blocking(move || site.old_releases(&history, &comes, goes.as_ref()))
+        tokio::task::spawn_blocking(move || {
+            site.old_releases(&history, &comes, goes.as_ref(), jiff::Timestamp::now())
+        })
             .await
             .map_err(|join| Error::new(ErrorKind::Io, "looking panicked").caused_by(join))?
     }
