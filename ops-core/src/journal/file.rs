@@ -22,15 +22,16 @@ const ROOM_FOR_AN_OPERATION: u64 = 8192;
 
 /// A record that could not be written.
 #[derive(Debug)]
-pub(crate) struct AppendFailure {
+pub struct AppendFailure {
     /// Whether the file is proven to be as it was before; else the record may be in it.
     pub proven_absent: bool,
+    /// Why.
     pub source: io::Error,
 }
 
 /// One journal on disk, held by this process.
 #[derive(Debug)]
-pub(crate) struct JournalFile {
+pub struct JournalFile {
     file: File,
     path: PathBuf,
     io: Arc<dyn JournalIo>,
@@ -41,7 +42,7 @@ pub(crate) struct JournalFile {
 
 /// How opening an existing journal went.
 #[derive(Debug)]
-pub(crate) enum Opened {
+pub enum Opened {
     /// Nobody else has it.
     Ours(Box<JournalFile>, Box<State>),
     /// A living process has it.

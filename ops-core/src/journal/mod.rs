@@ -17,7 +17,12 @@ mod state;
 
 #[cfg(feature = "test-util")]
 pub use failing_io::{FailingIo, Fault};
-pub(crate) use file::{AppendFailure, JournalFile, Opened, peek, replay};
+#[cfg(not(feature = "test-util"))]
+pub(crate) use file::JournalFile;
+#[cfg(feature = "test-util")]
+#[doc(hidden)]
+pub use file::JournalFile;
+pub(crate) use file::{AppendFailure, Opened, peek, replay};
 pub(crate) use folder::Folder;
 pub use io::{JournalIo, SystemIo};
 pub use record::{Began, End, Entry, JOURNAL_SCHEMA, Record, ResolvedState};

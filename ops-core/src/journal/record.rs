@@ -34,7 +34,8 @@ pub struct Began {
 }
 
 impl Began {
-    pub(crate) fn new(
+    /// The first record of an operation that this process begins.
+    pub fn new(
         id: OperationId,
         program: String,
         environment: Environment,
