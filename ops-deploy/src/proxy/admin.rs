@@ -26,7 +26,7 @@ use crate::traffic::{Pointer, Upstream};
 
 const CONNECTIONS: usize = 32;
 const BODY_CAP: usize = 64 * 1024;
-const DRAIN_CAP: Duration = Duration::from_secs(60);
+const DRAIN_CAP: Duration = Duration::from_mins(1);
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 
 /// What a proxy says of itself.
@@ -84,7 +84,11 @@ pub(super) struct Admin {
 
 impl Admin {
     /// Opens the socket. The caller owns the folder, so an old socket in it is a dead one's.
-    pub(super) fn bind(folder: &Path, public: SocketAddr, routes: Arc<Routes>) -> Result<Self, Error> {
+    pub(super) fn bind(
+        folder: &Path,
+        public: SocketAddr,
+        routes: Arc<Routes>,
+    ) -> Result<Self, Error> {
         let path = socket_path(folder);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -110,7 +114,9 @@ impl Admin {
                 let seat = Arc::clone(&room).acquire_owned().await;
                 (admin.listener.accept().await, seat)
             };
-            let Some((accepted, seat)) = shutdown.run_until_cancelled(accepted).await else { return };
+            let Some((accepted, seat)) = shutdown.run_until_cancelled(accepted).await else {
+                return;
+            };
             let Ok((stream, _)) = accepted else {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
@@ -152,7 +158,9 @@ impl Admin {
             },
             (method, path) => refuse(
                 StatusCode::NOT_FOUND,
-                format!("there is no `{method} {path}`; known are GET /status, POST /switch, POST /drain"),
+                format!(
+                    "there is no `{method} {path}`; known are GET /status, POST /switch, POST /drain"
+                ),
                 None,
             ),
         }
@@ -164,7 +172,9 @@ impl Admin {
             pid: std::process::id(),
             address: self.public,
             pointer: self.routes.pointer(),
-            in_flight: in_flight.map(|(upstream, requests)| InFlight { upstream, requests }).collect(),
+            in_flight: in_flight
+                .map(|(upstream, requests)| InFlight { upstream, requests })
+                .collect(),
         }
     }
 
@@ -200,7 +210,8 @@ impl Admin {
 
 async fn read<T: for<'a> Deserialize<'a>>(body: Incoming) -> Result<T, Response<Answer>> {
     let bad = |text: String| refuse(StatusCode::BAD_REQUEST, text, None);
-    let body = Limited::new(body, BODY_CAP).collect().await.map_err(|error| bad(error.to_string()))?;
+    let body =
+        Limited::new(body, BODY_CAP).collect().await.map_err(|error| bad(error.to_string()))?;
     serde_json::from_slice(&body.to_bytes()).map_err(|error| bad(error.to_string()))
 }
 

@@ -54,10 +54,8 @@ impl ProxyClient {
     pub async fn drain(&self, upstream: &Upstream, wait: Duration) -> Result<u64, Error> {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let request = DrainRequest { upstream: upstream.clone(), wait_ms };
-        let answer: InFlight = self
-            .ask(Method::POST, "/drain", &request, wait)
-            .await
-            .map_err(Failed::into_error)?;
+        let answer: InFlight =
+            self.ask(Method::POST, "/drain", &request, wait).await.map_err(Failed::into_error)?;
         Ok(answer.requests)
     }
 
@@ -107,9 +105,7 @@ impl ProxyClient {
         })?;
         let lost = |error: hyper::Error| {
             Failed::Proxy(
-                self.silent("hung up")
-                    .class_of(ops_core::Class::OutcomeUnknown)
-                    .caused_by(error),
+                self.silent("hung up").class_of(ops_core::Class::OutcomeUnknown).caused_by(error),
             )
         };
         let (mut sender, connection) =

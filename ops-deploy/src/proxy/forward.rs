@@ -82,7 +82,11 @@ impl Forwarder {
     }
 
     /// Answers one request; what goes wrong is an answer too.
-    pub(super) async fn forward(&self, request: Request<Incoming>, from: IpAddr) -> Response<Answer> {
+    pub(super) async fn forward(
+        &self,
+        request: Request<Incoming>,
+        from: IpAddr,
+    ) -> Response<Answer> {
         if request.method() == Method::CONNECT {
             return says(StatusCode::NOT_IMPLEMENTED, "this proxy opens no tunnels\n");
         }
@@ -123,7 +127,10 @@ impl Forwarder {
         let again = (matches!(parts.method, Method::GET | Method::HEAD) && body.is_end_stream())
             .then(|| Request::from_parts(parts.clone(), nothing()));
         match self.pooled.request(Request::from_parts(parts, body.boxed_unsync())).await {
-            Err(error) if closed_early(&error) && let Some(again) = again => {
+            Err(error)
+                if closed_early(&error)
+                    && let Some(again) = again =>
+            {
                 self.fresh.request(again).await.map_err(Failure::Upstream)
             }
             answer => answer.map_err(Failure::Upstream),
@@ -149,7 +156,10 @@ fn closed_early(error: &ClientError) -> bool {
             }
         } else if let Some(error) = error.downcast_ref::<std::io::Error>() {
             use std::io::ErrorKind as K;
-            return matches!(error.kind(), K::ConnectionReset | K::BrokenPipe | K::ConnectionAborted);
+            return matches!(
+                error.kind(),
+                K::ConnectionReset | K::BrokenPipe | K::ConnectionAborted
+            );
         }
         cause = error.source();
     }

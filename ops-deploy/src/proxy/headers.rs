@@ -28,7 +28,9 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|name| name.trim().parse().ok())
         .collect();
     // A `Connection: content-length` must not take the framing away.
-    for name in named.iter().filter(|name| **name != header::CONTENT_LENGTH && **name != header::HOST) {
+    for name in
+        named.iter().filter(|name| **name != header::CONTENT_LENGTH && **name != header::HOST)
+    {
         headers.remove(name);
     }
     for name in &HOP_BY_HOP {

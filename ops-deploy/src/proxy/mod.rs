@@ -54,7 +54,7 @@ impl ProxyConfig {
             max_connections: 4096,
             client_timeout: Duration::from_secs(75),
             connect_timeout: Duration::from_secs(5),
-            response_timeout: Duration::from_secs(60),
+            response_timeout: Duration::from_mins(1),
             shutdown_grace: Duration::from_secs(30),
         }
     }

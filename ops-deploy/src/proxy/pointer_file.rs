@@ -124,7 +124,8 @@ mod tests {
     #[test]
     fn the_first_format_is_still_read() {
         let folder = tempfile::tempdir().unwrap();
-        let golden = r#"{"schema":1,"epoch":2,"upstream":{"address":"127.0.0.1:2","instance":"i2"}}"#;
+        let golden =
+            r#"{"schema":1,"epoch":2,"upstream":{"address":"127.0.0.1:2","instance":"i2"}}"#;
         std::fs::write(folder.path().join("pointer.json"), golden).unwrap();
         let file = PointerFile::in_folder(folder.path());
         assert_eq!(file.read().unwrap(), to(2, 2));

@@ -46,11 +46,7 @@ impl Drop for Ticket {
 impl Routes {
     pub(super) fn new(file: PointerFile) -> Result<Self, Error> {
         let now = Now { pointer: file.read()?, in_flight: HashMap::new() };
-        Ok(Self {
-            now: Mutex::new(now),
-            file: Arc::new(file),
-            one_writer: AsyncMutex::new(()),
-        })
+        Ok(Self { now: Mutex::new(now), file: Arc::new(file), one_writer: AsyncMutex::new(()) })
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
@@ -88,9 +84,9 @@ impl Routes {
         let before = self.pointer();
         let after = before.moved(expected_epoch, to)?;
         let (file, new) = (Arc::clone(&self.file), after.clone());
-        tokio::task::spawn_blocking(move || file.write(&before, &new))
-            .await
-            .map_err(|join| Error::new(ErrorKind::Io, "writing the pointer panicked").caused_by(join))??;
+        tokio::task::spawn_blocking(move || file.write(&before, &new)).await.map_err(
+            |join| Error::new(ErrorKind::Io, "writing the pointer panicked").caused_by(join),
+        )??;
         self.now().pointer = after.clone();
         Ok(after)
     }

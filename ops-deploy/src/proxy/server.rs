@@ -57,7 +57,9 @@ impl ReverseProxy {
             Ok::<_, Error>((owner, Routes::new(PointerFile::in_folder(&folder))?))
         })
         .await
-        .map_err(|join| Error::new(ErrorKind::Io, "reading the pointer panicked").caused_by(join))??;
+        .map_err(|join| {
+            Error::new(ErrorKind::Io, "reading the pointer panicked").caused_by(join)
+        })??;
         let taken = |source| {
             Error::new(ErrorKind::Io, format!("cannot listen on {}", config.listen))
                 .remedy("free the address, or configure another one")
@@ -83,7 +85,8 @@ impl ReverseProxy {
         let forwarder = Arc::new(Forwarder::new(Arc::clone(&self.routes), &self.config));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(self.config.client_timeout);
-        let room = Arc::new(Semaphore::new(self.config.max_connections.min(Semaphore::MAX_PERMITS)));
+        let room =
+            Arc::new(Semaphore::new(self.config.max_connections.min(Semaphore::MAX_PERMITS)));
         let graceful = GracefulShutdown::new();
 
         loop {
@@ -91,7 +94,9 @@ impl ReverseProxy {
                 let seat = Arc::clone(&room).acquire_owned().await;
                 (self.public.accept().await, seat)
             };
-            let Some((accepted, seat)) = shutdown.run_until_cancelled(accepted).await else { break };
+            let Some((accepted, seat)) = shutdown.run_until_cancelled(accepted).await else {
+                break;
+            };
             let (stream, client) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {

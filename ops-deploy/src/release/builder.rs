@@ -9,7 +9,7 @@ use url::Url;
 
 use super::directory::{ReleaseDirectory, Settings};
 use crate::error::{Error, ErrorKind};
-use crate::service::{Detached, ServiceManager, ServiceSpec};
+use crate::service::{Asker, Detached, ServiceManager, ServiceSpec};
 use crate::traffic::TrafficSwitch;
 
 /// When a new instance is good enough to take traffic.
@@ -32,7 +32,7 @@ impl Default for Gate {
             consecutive: 3,
             interval: Duration::from_millis(100),
             timeout: Duration::from_secs(5),
-            deadline: Duration::from_secs(60),
+            deadline: Duration::from_mins(1),
         }
     }
 }
@@ -81,7 +81,8 @@ impl ReleaseDirectoryBuilder {
             keep: 3,
             keep_warm: false,
             drain: Duration::from_secs(15),
-            deadline: Duration::from_secs(5 * 60),
+            deadline: Duration::from_mins(5),
+            asker: Asker::new(),
         })
     }
 

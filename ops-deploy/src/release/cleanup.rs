@@ -9,9 +9,9 @@ use ops_core::{OperationId, StepContext, StepError, Version};
 
 use super::directory::ReleaseDirectory;
 use super::history::History;
-use super::instance::Instance;
 use super::start::Placement;
 use crate::error::Error;
+use crate::traffic::Upstream;
 
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// A release on its way out. No version begins with a dot, so it is none any more.
@@ -61,13 +61,18 @@ impl ReleaseDirectory {
         let instances = cx.blocking(move |_| site.instances()).await?;
         let stays_warm = instances
             .iter()
-            .rfind(|instance| Some(&instance.version) == warm && instance.runs() && instance.name != ours)
+            .rfind(|instance| {
+                Some(&instance.version) == warm && instance.runs() && instance.name != ours
+            })
             .map(|instance| instance.name.clone());
         for instance in instances {
-            if instance.name == ours || Some(&instance.name) == stays_warm.as_ref() || !instance.runs() {
+            if instance.name == ours
+                || Some(&instance.name) == stays_warm.as_ref()
+                || !instance.runs()
+            {
                 continue;
             }
-            self.drain(&instance, cx).await?;
+            self.drain(&instance.upstream(), cx).await?;
             cx.fault_point("release: old instance drained");
             let site = self.clone();
             cx.blocking(move |cancel| {
@@ -80,17 +85,20 @@ impl ReleaseDirectory {
     }
 
     /// Waits until an instance has answered what it has begun, or the time for it is over.
-    async fn drain(&self, instance: &Instance, cx: &StepContext) -> Result<(), StepError> {
+    pub(super) async fn drain(
+        &self,
+        upstream: &Upstream,
+        cx: &StepContext,
+    ) -> Result<(), StepError> {
         let Some(traffic) = &self.0.traffic else { return Ok(()) };
-        let upstream = instance.upstream();
         let until = tokio::time::Instant::now() + self.0.drain;
         loop {
-            let requests = traffic.in_flight(&upstream).await?;
+            let requests = traffic.in_flight(upstream).await?;
             if requests == 0 {
                 return Ok(());
             }
             if tokio::time::Instant::now() >= until {
-                tracing::warn!(target: "ops", requests, instance = instance.name, "requests are cut off");
+                tracing::warn!(target: "ops", requests, instance = upstream.instance, "requests are cut off");
                 return Ok(());
             }
             cx.until_cancelled(tokio::time::sleep(DRAIN_POLL)).await?;
@@ -130,7 +138,9 @@ impl ReleaseDirectory {
         cx.blocking(move |cancel| {
             let named = named_by_open_journals(&journals, &old, id)?;
             let current = site.linked()?;
-            for old in old.iter().filter(|old| !named.contains(old) && current.as_ref() != Some(old)) {
+            for old in
+                old.iter().filter(|old| !named.contains(old) && current.as_ref() != Some(old))
+            {
                 if cancel.is_cancelled() {
                     break;
                 }

@@ -20,7 +20,9 @@ impl Testimony {
     pub(super) fn agree(&self) -> Result<Option<&Version>, Vec<Refusal>> {
         let link = self.link.as_ref();
         let mut against = Vec::new();
-        for (who, says) in [("the traffic goes to", &self.traffic), ("the history ends in", &self.history)] {
+        for (who, says) in
+            [("the traffic goes to", &self.traffic), ("the history ends in", &self.history)]
+        {
             match (link, says) {
                 (Some(link), Some(other)) if link != other => against.push(Refusal::new(
                     format!("`current` names {link}, but {who} {other}"),

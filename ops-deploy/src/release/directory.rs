@@ -10,7 +10,7 @@ use url::Url;
 use super::builder::{Gate, ReleaseDirectoryBuilder};
 use super::step::ReleaseStep;
 use crate::error::{Error, ErrorKind};
-use crate::service::{ServiceManager, ServiceSpec};
+use crate::service::{Asker, ServiceManager, ServiceSpec};
 use crate::traffic::TrafficSwitch;
 
 /// A folder of releases whose service runs on this machine. Cheap to clone.
@@ -38,6 +38,7 @@ pub(super) struct Settings {
     pub keep_warm: bool,
     pub drain: Duration,
     pub deadline: Duration,
+    pub asker: Asker,
 }
 
 impl Resource for ReleaseDirectory {
@@ -112,7 +113,8 @@ impl ReleaseDirectory {
         let mut found = Vec::new();
         for entry in entries {
             let entry = entry.map_err(failed)?;
-            let Some(version) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            let Some(version) = entry.file_name().to_str().and_then(|name| name.parse().ok())
+            else {
                 continue;
             };
             let meta = match entry.metadata() {
@@ -175,14 +177,4 @@ impl ReleaseDirectory {
 
 pub(super) fn names(versions: &[Version]) -> String {
     versions.iter().map(Version::as_str).collect::<Vec<_>>().join(", ")
-}
-
-/// A probe: the public address answers, and as the version that is in service.
-///
-/// It guards other operations, and tells a monitor when something else answers than what was
-/// deployed.
-#[derive(Debug, Clone)]
-pub struct ReleaseHealth {
-    pub(super) site: ReleaseDirectory,
-    pub(super) name: String,
 }

@@ -5,18 +5,26 @@ use ops_core::{StepContext, StepError, Version};
 use super::directory::ReleaseDirectory;
 use super::start::Placement;
 use crate::error::{Error, ErrorKind};
-use crate::service::{Liveness, ask, log_tail};
+use crate::service::{Liveness, log_tail};
 
 impl ReleaseDirectory {
     /// Asks the new instance itself, not yet through the traffic.
-    pub(super) async fn pass_gate(&self, version: &Version, cx: &StepContext) -> Result<(), StepError> {
+    pub(super) async fn pass_gate(
+        &self,
+        version: &Version,
+        cx: &StepContext,
+    ) -> Result<(), StepError> {
         let placement = Placement::known(version, cx)?;
         let url = self.0.service.health_url(placement.address);
         self.be_sure(&url, version, Some(&placement.instance), cx).await
     }
 
     /// Asks the public address, through whatever lies before the service.
-    pub(super) async fn verify_public(&self, version: &Version, cx: &StepContext) -> Result<(), StepError> {
+    pub(super) async fn verify_public(
+        &self,
+        version: &Version,
+        cx: &StepContext,
+    ) -> Result<(), StepError> {
         let Some(url) = self.public_health_url() else { return Ok(()) };
         self.be_sure(&url, version, None, cx).await
     }
@@ -36,7 +44,8 @@ impl ReleaseDirectory {
         let gate = &self.0.gate;
         let failed = |why: String| {
             let log = instance.map(|name| self.0.service.log_path(&self.instance_path(name)));
-            let error = Error::new(ErrorKind::Gate, format!("{version} does not pass: {why}")).with("url", url);
+            let error = Error::new(ErrorKind::Gate, format!("{version} does not pass: {why}"))
+                .with("url", url);
             match log.and_then(|path| log_tail(&path)) {
                 Some(tail) => error.with("log", tail),
                 None => error,
@@ -53,13 +62,13 @@ impl ReleaseDirectory {
                         return Err(StepError::from(failed(format!("it has ended; {last}"))));
                     }
                 }
-                match ask(url, &self.0.service.identity, version, gate.timeout).await {
+                match self.0.asker.ask(url, &self.0.service.identity, version, gate.timeout).await {
                     Ok(()) => {
                         right += 1;
                         if right >= gate.consecutive {
                             return Ok(());
                         }
-                        last = "too few right answers".to_owned();
+                        "too few right answers".clone_into(&mut last);
                     }
                     Err(why) => (right, last) = (0, why),
                 }
@@ -67,8 +76,7 @@ impl ReleaseDirectory {
             }
         };
         let outcome = cx.until_cancelled(tokio::time::timeout(gate.deadline, asking)).await?;
-        outcome.unwrap_or_else(|_| {
-            Err(failed(format!("{last} (after {:?})", gate.deadline)).into())
-        })
+        outcome
+            .unwrap_or_else(|_| Err(failed(format!("{last} (after {:?})", gate.deadline)).into()))
     }
 }

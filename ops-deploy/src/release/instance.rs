@@ -97,9 +97,8 @@ impl ReleaseDirectory {
         }
         // The operation at the name's end is a ULID, which sorts by time.
         instances.sort_by(|a, b| {
-            let age = |instance: &Instance| {
-                instance.name.rsplit_once('-').map(|(_, id)| id.to_owned())
-            };
+            let age =
+                |instance: &Instance| instance.name.rsplit_once('-').map(|(_, id)| id.to_owned());
             age(a).cmp(&age(b))
         });
         Ok(instances)

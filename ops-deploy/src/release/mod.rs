@@ -6,6 +6,7 @@ mod cleanup;
 mod current;
 mod directory;
 mod gate;
+mod health;
 mod history;
 mod instance;
 mod plan;
@@ -15,7 +16,8 @@ mod step;
 mod switch;
 
 pub use builder::{Gate, ReleaseDirectoryBuilder};
-pub use directory::{ReleaseDirectory, ReleaseHealth};
+pub use directory::ReleaseDirectory;
+pub use health::ReleaseHealth;
 pub use history::{Entry, History, Verb};
 pub use instance::Instance;
 pub use status::Status;

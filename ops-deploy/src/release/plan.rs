@@ -3,21 +3,15 @@
 use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::{Plan, Refusal, Version, World};
 
-use super::directory::{ReleaseDirectory, ReleaseHealth, names};
+use super::directory::{ReleaseDirectory, names};
 use super::history::Verb;
 use super::status::Status;
 use super::step::ReleaseStep as S;
 use crate::error::{Error, ErrorKind};
-use crate::service::{Liveness, ask};
+use crate::service::Liveness;
 use crate::target::{Observed, Running, Target};
 
 impl ReleaseDirectory {
-    /// The probe of its public address, or, where it has none, of the instance in service.
-    pub fn health(&self) -> ReleaseHealth {
-        let name = format!("release:{}", self.root().display());
-        ReleaseHealth { site: self.clone(), name }
-    }
-
     async fn plan(&self, version: &Version, verb: Verb, status: &Status) -> Result<Plan, Error> {
         let current = status.current()?.cloned();
         let mut plan = Plan::new(verb.as_str()).version(version.clone()).within(self.0.deadline);
@@ -68,21 +62,27 @@ impl ReleaseDirectory {
         tokio::task::spawn_blocking(move || {
             site.old_releases(&history, &comes, goes.as_ref(), jiff::Timestamp::now())
         })
-            .await
-            .map_err(|join| Error::new(ErrorKind::Io, "looking panicked").caused_by(join))?
+        .await
+        .map_err(|join| Error::new(ErrorKind::Io, "looking panicked").caused_by(join))?
     }
 
     async fn serves_well(&self, version: &Version, status: &Status) -> bool {
-        let Some(instance) = status.in_service().filter(|i| i.version == *version) else { return false };
+        let Some(instance) = status.in_service().filter(|i| i.version == *version) else {
+            return false;
+        };
         let alive = matches!(instance.liveness, Liveness::Running(Some(_)));
         alive && {
             let url = self.0.service.health_url(instance.address);
-            ask(&url, &self.0.service.identity, version, self.0.gate.timeout).await.is_ok()
+            self.0
+                .asker
+                .ask(&url, &self.0.service.identity, version, self.0.gate.timeout)
+                .await
+                .is_ok()
         }
     }
 
     /// The version that a rollback goes to.
-    fn previous(&self, current: &Version, status: &Status) -> Result<Version, Error> {
+    fn previous(current: &Version, status: &Status) -> Result<Version, Error> {
         let candidates: Vec<&Version> = match &status.history {
             Some(history) => history.way_back(),
             None => status.versions.iter().rev().collect(),
@@ -90,7 +90,8 @@ impl ReleaseDirectory {
         let mut earlier = candidates.into_iter().filter(|version| *version != current);
         let complete = earlier.find(|version| status.versions.contains(version));
         complete.cloned().ok_or_else(|| {
-            let others: Vec<_> = status.versions.iter().filter(|v| *v != current).cloned().collect();
+            let others: Vec<_> =
+                status.versions.iter().filter(|v| *v != current).cloned().collect();
             let error = Error::new(ErrorKind::NoPrevious, "there is no previous complete version")
                 .with("current", current);
             if others.is_empty() {
@@ -117,7 +118,11 @@ impl Target for ReleaseDirectory {
             let current = status.current();
             let running = status.instances.iter().filter(|instance| instance.runs());
             Ok(Observed {
-                contradictions: current.as_ref().err().map(|e| e.reasons().to_vec()).unwrap_or_default(),
+                contradictions: current
+                    .as_ref()
+                    .err()
+                    .map(|e| e.reasons().to_vec())
+                    .unwrap_or_default(),
                 current: current.ok().flatten().cloned(),
                 running: running
                     .map(|instance| Running {
@@ -152,11 +157,17 @@ impl Target for ReleaseDirectory {
             let to = match (to, current) {
                 (Some(to), _) if !status.versions.contains(&to) => return Err(self.incomplete(&to)),
                 (Some(to), _) => to,
-                (None, Some(current)) => self.previous(current, &status)?,
+                (None, Some(current)) => Self::previous(current, &status)?,
                 (None, None) => {
-                    return Err(Error::new(ErrorKind::UnknownCurrent, "cannot determine the current version")
-                        .refusals([Refusal::new("no version is in service", "name the version to go back to")])
-                        .with("complete", names(&status.versions)));
+                    return Err(Error::new(
+                        ErrorKind::UnknownCurrent,
+                        "cannot determine the current version",
+                    )
+                    .refusals([Refusal::new(
+                        "no version is in service",
+                        "name the version to go back to",
+                    )])
+                    .with("complete", names(&status.versions)));
                 }
             };
             self.plan(&to, Verb::Rollback, &status).await

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::directory::ReleaseDirectory;
 use super::instance;
 use crate::error::{Error, ErrorKind};
-use crate::service::{Liveness, ask};
+use crate::service::Liveness;
 use crate::traffic::Upstream;
 
 /// Which instance the operation brings into service.
@@ -63,10 +63,17 @@ impl ReleaseDirectory {
         .await
     }
 
-    pub(super) async fn unstart(&self, version: &Version, cx: &StepContext) -> Result<(), StepError> {
-        let Some(placement) = Placement::noted(version, cx)?.filter(|placement| !placement.warm) else {
+    pub(super) async fn unstart(
+        &self,
+        version: &Version,
+        cx: &StepContext,
+    ) -> Result<(), StepError> {
+        let Some(placement) = Placement::noted(version, cx)?.filter(|placement| !placement.warm)
+        else {
             return Ok(());
         };
+        // It may have had the traffic until a moment ago.
+        self.drain(&placement.upstream(), cx).await?;
         let site = self.clone();
         cx.blocking(move |cancel| site.stop_and_forget(&placement.instance, cancel)).await
     }
@@ -98,7 +105,11 @@ impl ReleaseDirectory {
             }
             let url = service.health_url(warm.address);
             let timeout = self.0.gate.timeout;
-            if cx.until_cancelled(ask(&url, &service.identity, version, timeout)).await?.is_ok() {
+            if cx
+                .until_cancelled(self.0.asker.ask(&url, &service.identity, version, timeout))
+                .await?
+                .is_ok()
+            {
                 let (instance, address) = (warm.name.clone(), warm.address);
                 return Ok(Placement { instance, address, warm: true });
             }
@@ -122,9 +133,10 @@ impl ReleaseDirectory {
         let (first, last) = (u32::from(*service.ports.start()), u32::from(*service.ports.end()));
         let count = last - first + 1;
         // Not always the first free one: an old client may still ask there.
-        let offset = seed.bytes().fold(0_u32, |sum, byte| {
-            sum.wrapping_mul(31).wrapping_add(u32::from(byte))
-        }) % count;
+        let offset = seed
+            .bytes()
+            .fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)))
+            % count;
         (0..count)
             .filter_map(|n| u16::try_from(first + (offset + n) % count).ok())
             .filter(|port| !taken.contains(port))

@@ -38,7 +38,8 @@ impl Status {
                 .filter(|instance| instance.runs())
                 .map(|instance| format!("{} at {}", instance.name, instance.address))
                 .collect();
-            let running = if running.is_empty() { "nothing".to_owned() } else { running.join(", ") };
+            let running =
+                if running.is_empty() { "nothing".to_owned() } else { running.join(", ") };
             Error::new(ErrorKind::UnknownCurrent, "cannot determine the current version")
                 .with("running", running)
                 .with("complete", names(&self.versions))
@@ -49,16 +50,12 @@ impl Status {
     /// The instance that takes the traffic, or, without traffic, the newest running one of the
     /// version in service.
     pub fn in_service(&self) -> Option<&Instance> {
-        match &self.pointer {
-            Some(pointer) => {
-                let upstream = pointer.upstream.as_ref()?;
-                self.instances.iter().find(|instance| instance.name == upstream.instance)
-            }
-            None => {
-                let current = self.testimony.link.as_ref()?;
-                self.instances.iter().rfind(|i| i.runs() && i.version == *current)
-            }
+        if let Some(pointer) = &self.pointer {
+            let upstream = pointer.upstream.as_ref()?;
+            return self.instances.iter().find(|instance| instance.name == upstream.instance);
         }
+        let current = self.testimony.link.as_ref()?;
+        self.instances.iter().rfind(|instance| instance.runs() && instance.version == *current)
     }
 }
 

@@ -91,7 +91,9 @@ impl Step for ReleaseStep {
 
     fn effect(&self) -> Effect {
         match self {
-            Self::ExpectCurrent { current: None } => Effect::reads("see that no version is in service"),
+            Self::ExpectCurrent { current: None } => {
+                Effect::reads("see that no version is in service")
+            }
             Self::ExpectCurrent { current: Some(version) } => {
                 Effect::reads(format!("see that {version} is still in service"))
             }
@@ -104,7 +106,9 @@ impl Step for ReleaseStep {
             Self::PassGate { version } => {
                 Effect::reads(format!("see that the new instance answers as {version}"))
             }
-            Self::SwitchTraffic { version } => Effect::changes(format!("send new requests to {version}")),
+            Self::SwitchTraffic { version } => {
+                Effect::changes(format!("send new requests to {version}"))
+            }
             Self::MoveCurrent { version } => {
                 Effect::changes(format!("point `current` to releases/{version}"))
             }
@@ -130,9 +134,15 @@ impl Step for ReleaseStep {
         }
     }
 
-    async fn check(&self, site: &ReleaseDirectory, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
+    async fn check(
+        &self,
+        site: &ReleaseDirectory,
+        cx: &StepContext,
+    ) -> Result<Vec<Refusal>, StepError> {
         match self {
-            Self::ExpectCurrent { current } => Ok(site.expect_current(current.as_ref(), cx).await?),
+            Self::ExpectCurrent { current } => {
+                Ok(site.expect_current(current.as_ref(), cx).await?)
+            }
             _ => Ok(Vec::new()),
         }
     }
@@ -144,13 +154,18 @@ impl Step for ReleaseStep {
                 if refusals.is_empty() {
                     return Ok(());
                 }
-                let error = Error::new(ErrorKind::Conflict, "the state is not what the plan was made for");
+                let error =
+                    Error::new(ErrorKind::Conflict, "the state is not what the plan was made for");
                 Err(error.refusals(refusals).into())
             }
             Self::RequireRelease { version } => {
                 let (site, version) = (site.clone(), version.clone());
                 cx.blocking(move |_| {
-                    if site.lacking(&version).is_empty() { Ok(()) } else { Err(site.incomplete(&version)) }
+                    if site.lacking(&version).is_empty() {
+                        Ok(())
+                    } else {
+                        Err(site.incomplete(&version))
+                    }
                 })
                 .await
             }
@@ -160,7 +175,9 @@ impl Step for ReleaseStep {
             Self::MoveCurrent { version } => site.move_current(version, cx).await,
             Self::VerifyPublic { version } => site.verify_public(version, cx).await,
             Self::RecordHistory { version, verb } => site.record_history(version, *verb, cx).await,
-            Self::StopOthers { version, warm } => site.stop_others(version, warm.as_ref(), cx).await,
+            Self::StopOthers { version, warm } => {
+                site.stop_others(version, warm.as_ref(), cx).await
+            }
             Self::RemoveReleases { old } => site.remove_releases(old, cx).await,
         }
     }
@@ -199,7 +216,9 @@ impl ReleaseDirectory {
         if found == expected {
             return Ok(Vec::new());
         }
-        let name = |version: Option<&Version>| version.map_or("no version".to_owned(), ToString::to_string);
+        let name = |version: Option<&Version>| {
+            version.map_or("no version".to_owned(), ToString::to_string)
+        };
         Ok(vec![Refusal::new(
             format!("{} is in service, the plan was made for {}", name(found), name(expected)),
             "plan again",
@@ -213,11 +232,13 @@ impl ReleaseDirectory {
         cx: &StepContext,
     ) -> Result<(), StepError> {
         let site = self.clone();
-        let look = cx.blocking(move |_| Ok::<_, Error>(History::read(&site.history_path())?.is_some()));
+        let look =
+            cx.blocking(move |_| Ok::<_, Error>(History::read(&site.history_path())?.is_some()));
         cx.observe(&history_key(version), look).await?;
         let operation = Some(cx.operation().to_string());
-        let entry = Entry { version: version.clone(), verb, operation, at: cx.context().clock().now() };
-        let before = self.linked_before(version, cx)?;
+        let entry =
+            Entry { version: version.clone(), verb, operation, at: cx.context().clock().now() };
+        let before = Self::linked_before(version, cx)?;
         let site = self.clone();
         cx.blocking(move |_| {
             let path = site.history_path();
@@ -225,7 +246,9 @@ impl ReleaseDirectory {
                 Some(history) => history,
                 None => site.rebuilt_history(before, &entry)?,
             };
-            let ours = |known: &Entry| known.operation == entry.operation && known.version == entry.version;
+            let ours = |known: &Entry| {
+                known.operation == entry.operation && known.version == entry.version
+            };
             if history.0.iter().any(ours) {
                 return Ok(());
             }
@@ -245,7 +268,9 @@ impl ReleaseDirectory {
             }
             let Some(mut history) = History::read(&path)? else { return Ok(()) };
             let before = history.0.len();
-            history.0.retain(|entry| entry.operation.as_deref() != Some(&id) || entry.version != version);
+            history.0.retain(|entry| {
+                entry.operation.as_deref() != Some(&id) || entry.version != version
+            });
             if history.0.len() == before {
                 return Ok(());
             }

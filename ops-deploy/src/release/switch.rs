@@ -54,10 +54,11 @@ impl ReleaseDirectory {
         let now = traffic.current().await?;
         if now.upstream != before.upstream && now.upstream != ours {
             let at = now.upstream.map_or("nothing".to_owned(), |upstream| upstream.instance);
-            let error = Error::new(ErrorKind::Conflict, "the traffic goes to somebody else's instance")
-                .with("instance", at)
-                .with("epoch", now.epoch)
-                .remedy("see who switched it, point it where it belongs, then recover");
+            let error =
+                Error::new(ErrorKind::Conflict, "the traffic goes to somebody else's instance")
+                    .with("instance", at)
+                    .with("epoch", now.epoch)
+                    .remedy("see who switched it, point it where it belongs, then recover");
             return Err(error.into());
         }
         // Also where it goes back already, or still: a new epoch makes sure that a switch of ours
@@ -78,13 +79,17 @@ impl ReleaseDirectory {
             let link = site.link()?;
             link.map(|target| {
                 target.into_os_string().into_string().map_err(|target| {
-                    Error::new(ErrorKind::UnknownCurrent, "`current` points to a name that is not UTF-8")
-                        .with("target", Path::new(&target).display())
+                    Error::new(
+                        ErrorKind::UnknownCurrent,
+                        "`current` points to a name that is not UTF-8",
+                    )
+                    .with("target", Path::new(&target).display())
                 })
             })
             .transpose()
         });
-        let before: Option<String> = cx.observe(&link_key(version), async { look.await.map(Seen) }).await?.0;
+        let before: Option<String> =
+            cx.observe(&link_key(version), async { look.await.map(Seen) }).await?.0;
         let (site, version) = (self.clone(), version.clone());
         cx.blocking(move |_| {
             let target = Path::new("releases").join(version.as_str());
@@ -98,7 +103,6 @@ impl ReleaseDirectory {
 
     /// The version that `current` named before this operation moved it.
     pub(super) fn linked_before(
-        &self,
         version: &Version,
         cx: &StepContext,
     ) -> Result<Option<Version>, StepError> {

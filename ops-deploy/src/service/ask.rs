@@ -2,49 +2,67 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, Uri, header};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use http::HeaderMap;
 use ops_core::Version;
+use reqwest::Client;
 
 use super::Identity;
 
 const ANSWER_CAP: usize = 1024 * 1024;
 
-/// Asks once, on a connection of its own; an error says what is wrong with the answer.
-pub(crate) async fn ask(
-    url: &str,
-    identity: &Identity,
-    version: &Version,
-    timeout: Duration,
-) -> Result<(), String> {
-    match tokio::time::timeout(timeout, answer(url)).await {
-        Ok(answer) => {
-            let (headers, body) = answer?;
-            judge(&headers, &body, identity, version)
+/// Asks services which version they are: each time on a connection of its own, so that it is not
+/// an old process that answers, and never through a proxy of the environment.
+///
+/// Where this machine has no usable TLS, each question is answered by saying so.
+#[derive(Debug, Clone)]
+pub(crate) struct Asker(Result<Client, String>);
+
+impl Asker {
+    pub(crate) fn new() -> Self {
+        let client = Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_max_idle_per_host(0)
+            .build();
+        Self(client.map_err(said))
+    }
+
+    /// Asks once; an error says what is wrong with the answer.
+    pub(crate) async fn ask(
+        &self,
+        url: &str,
+        identity: &Identity,
+        version: &Version,
+        timeout: Duration,
+    ) -> Result<(), String> {
+        match tokio::time::timeout(timeout, self.answer(url)).await {
+            Ok(answer) => {
+                let (headers, body) = answer?;
+                judge(&headers, &body, identity, version)
+            }
+            Err(_) => Err(format!("no answer within {timeout:?}")),
         }
-        Err(_) => Err(format!("no answer within {timeout:?}")),
+    }
+
+    async fn answer(&self, url: &str) -> Result<(HeaderMap, Vec<u8>), String> {
+        let client = self.0.as_ref().map_err(Clone::clone)?;
+        let mut answer = client.get(url).send().await.map_err(said)?;
+        if !answer.status().is_success() {
+            return Err(format!("the answer is {}", answer.status()));
+        }
+        let mut body = Vec::new();
+        while let Some(piece) = answer.chunk().await.map_err(said)? {
+            if body.len() + piece.len() > ANSWER_CAP {
+                return Err(format!("the answer has more than {ANSWER_CAP} bytes"));
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok((std::mem::take(answer.headers_mut()), body))
     }
 }
 
-async fn answer(url: &str) -> Result<(HeaderMap, Bytes), String> {
-    let uri: Uri = url.parse().map_err(|error| format!("`{url}` is no address: {error}"))?;
-    let request = Request::get(uri)
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    let client = Client::builder(TokioExecutor::new()).build_http();
-    let said = |error: &(dyn std::error::Error + 'static)| ops_core::error::chain(error).join(": ");
-    let answer = client.request(request).await.map_err(|error| said(&error))?;
-    if !answer.status().is_success() {
-        return Err(format!("the answer is {}", answer.status()));
-    }
-    let (parts, body) = answer.into_parts();
-    let body = Limited::new(body, ANSWER_CAP).collect().await;
-    let body = body.map_err(|error| format!("the answer cannot be read: {error}"))?;
-    Ok((parts.headers, body.to_bytes()))
+fn said(error: reqwest::Error) -> String {
+    ops_core::error::chain(&error.without_url()).join(": ")
 }
 
 fn judge(

@@ -117,7 +117,12 @@ impl ServiceManager for Detached {
         Ok(if record.is_some() { Liveness::Orphans } else { Liveness::Running(None) })
     }
 
-    fn stop(&self, folder: &Path, grace: Duration, cancel: &CancellationToken) -> Result<(), Error> {
+    fn stop(
+        &self,
+        folder: &Path,
+        grace: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
         let path = folder.join(LOCK);
         let lock = open_lock(&path)?;
         let begun = Instant::now();
@@ -188,19 +193,17 @@ fn spawn(launch: &Launch, lock: &File) -> Result<std::process::Child, Error> {
     let again = |file: &File, path: &Path| {
         file.try_clone().map_err(|error| Error::io("open again", path, error))
     };
-    let session = ["/usr/bin/setsid", "/bin/setsid"].into_iter().find(|path| is_program(Path::new(path)));
-    let mut command = match session {
-        Some(setsid) => {
-            // It is no group leader, so `setsid` does not fork: the process stays the same one.
-            let mut command = Command::new(setsid);
-            command.arg(&program);
-            command
-        }
-        None => {
-            let mut command = Command::new(&program);
-            command.process_group(0);
-            command
-        }
+    let session =
+        ["/usr/bin/setsid", "/bin/setsid"].into_iter().find(|path| is_program(Path::new(path)));
+    let mut command = if let Some(setsid) = session {
+        // It is no group leader, so `setsid` does not fork: the process stays the same one.
+        let mut command = Command::new(setsid);
+        command.arg(&program);
+        command
+    } else {
+        let mut command = Command::new(&program);
+        command.process_group(0);
+        command
     };
     command
         .args(&launch.arguments)
@@ -219,16 +222,20 @@ fn spawn(launch: &Launch, lock: &File) -> Result<std::process::Child, Error> {
 
 fn find(launch: &Launch) -> Result<PathBuf, Error> {
     let missing = |places: String| {
-        Error::new(ErrorKind::Service, format!("there is no program `{}`", launch.program.display()))
-            .with("looked_in", places)
-            .remedy("build it into the release, or correct the service's argv")
+        Error::new(
+            ErrorKind::Service,
+            format!("there is no program `{}`", launch.program.display()),
+        )
+        .with("looked_in", places)
+        .remedy("build it into the release, or correct the service's argv")
     };
     if launch.program.components().count() > 1 {
         return is_program(&launch.program)
             .then(|| launch.program.clone())
             .ok_or_else(|| missing(launch.working_dir.display().to_string()));
     }
-    let places = launch.environment.get("PATH").map_or("/usr/local/bin:/usr/bin:/bin", String::as_str);
+    let places =
+        launch.environment.get("PATH").map_or("/usr/local/bin:/usr/bin:/bin", String::as_str);
     std::env::split_paths(places)
         .map(|place| place.join(&launch.program))
         .find(|path| is_program(path))

@@ -31,11 +31,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         assert_eq!(log_tail(&path), None);
-        let long: String = (0..999).map(|n| format!("line {n}\n")).collect();
+        let long: String = (0..999).fold(String::new(), |text, n| text + &format!("line {n}\n"));
         std::fs::write(&path, long + "\x1b[31mred\n\n").unwrap();
-        assert_eq!(
-            log_tail(&path).unwrap(),
-            "line 995 | line 996 | line 997 | line 998 | [31mred"
-        );
+        assert_eq!(log_tail(&path).unwrap(), "line 995 | line 996 | line 997 | line 998 | [31mred");
     }
 }

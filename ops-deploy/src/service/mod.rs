@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use ask::Asker;
 pub use detached::Detached;
-pub(crate) use ask::ask;
 pub(crate) use log_tail::log_tail;
 pub use process_id::ProcessId;
 pub use spec::{Identity, ServiceSpec};
@@ -73,5 +73,6 @@ pub trait ServiceManager: Debug + Send + Sync {
     ///
     /// # Errors
     /// If something of it still runs.
-    fn stop(&self, folder: &Path, grace: Duration, cancel: &CancellationToken) -> Result<(), Error>;
+    fn stop(&self, folder: &Path, grace: Duration, cancel: &CancellationToken)
+    -> Result<(), Error>;
 }

@@ -62,7 +62,8 @@ fn stat(pid: u32) -> Option<Stat> {
 /// The program's name stands in parentheses, and may have parentheses and spaces itself.
 fn parse(text: &[u8]) -> Option<Stat> {
     let after_name = text.iter().rposition(|byte| *byte == b')')? + 1;
-    let mut fields = text.get(after_name..)?.split(u8::is_ascii_whitespace).filter(|f| !f.is_empty());
+    let mut fields =
+        text.get(after_name..)?.split(u8::is_ascii_whitespace).filter(|f| !f.is_empty());
     let state = *fields.next()?.first()?;
     // The state is field 3, so the one that comes next is field 4.
     let start_time = std::str::from_utf8(fields.nth(22 - 4)?).ok()?.parse().ok()?;

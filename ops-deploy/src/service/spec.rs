@@ -120,7 +120,10 @@ impl ServiceSpec {
             }
         }
         if !self.health_path.starts_with('/') {
-            refuse(format!("the health path `{}` is relative", self.health_path), "begin it with /");
+            refuse(
+                format!("the health path `{}` is relative", self.health_path),
+                "begin it with /",
+            );
         }
         if self.ports.end() <= self.ports.start() || *self.ports.start() == 0 {
             refuse(
@@ -129,7 +132,10 @@ impl ServiceSpec {
             );
         }
         if Path::new(&self.log_file).components().count() != 1 || self.log_file.starts_with('.') {
-            refuse(format!("the log `{}` is no plain file name", self.log_file), "give a plain name");
+            refuse(
+                format!("the log `{}` is no plain file name", self.log_file),
+                "give a plain name",
+            );
         }
         refusals
     }
@@ -245,11 +251,11 @@ mod tests {
 
     #[test]
     fn a_relative_program_lies_in_the_release() {
-        let spec = ServiceSpec::new(["bin/serve", "{port}"]).env("V", "{version}").inherit::<&str>([]);
+        let spec =
+            ServiceSpec::new(["bin/serve", "{port}"]).env("V", "{version}").inherit::<&str>([]);
         let version: Version = "v1".parse().unwrap();
         let address = ([127, 0, 0, 1], 81).into();
-        let launch =
-            spec.launch(&version, "/r/v1".as_ref(), "/run/x".as_ref(), address).unwrap();
+        let launch = spec.launch(&version, "/r/v1".as_ref(), "/run/x".as_ref(), address).unwrap();
         assert_eq!(launch.program, Path::new("/r/v1/bin/serve"));
         assert_eq!(launch.arguments, ["81"]);
         assert_eq!(launch.environment, BTreeMap::from([("V".into(), "v1".into())]));

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ops_core::Version;
 use ops_core::crash::{CrashTest, State};
@@ -52,7 +55,8 @@ async fn agreement(dir: &Path) -> Result<Option<Version>, String> {
         return Err(format!("the public hears {code} {says}, {current:?} is current"));
     }
     if let Some(version) = &current
-        && std::fs::read_link(dir.join("site/current")).ok() != Some(Path::new("releases").join(version.as_str()))
+        && std::fs::read_link(dir.join("site/current")).ok()
+            != Some(Path::new("releases").join(version.as_str()))
     {
         return Err("`current` points elsewhere".into());
     }
@@ -85,11 +89,15 @@ fn crash_test(
     first: Option<&'static str>,
     operation: impl Fn(&Path) -> Command + 'static,
     to: &'static str,
-) -> CrashTest {
+) -> (CrashTest, Arc<AtomicU64>) {
     let runtime = Rc::new(Runtime::new().unwrap());
     let proxy: Rc<RefCell<Option<CancellationToken>>> = Rc::default();
+    let failures: Arc<Mutex<Vec<String>>> = Arc::default();
+    let load_failures = Arc::clone(&failures);
+    let asked: Arc<AtomicU64> = Arc::default();
+    let load_asked = Arc::clone(&asked);
     let (setup_runtime, setup_proxy) = (Rc::clone(&runtime), Rc::clone(&proxy));
-    CrashTest::new()
+    let test = CrashTest::new()
         .setup(move |dir| {
             for (version, mode) in [("v1", "healthy"), ("v2", "healthy"), ("v3", "crash")] {
                 release(dir, version, mode);
@@ -99,38 +107,76 @@ fn crash_test(
             setup_runtime.block_on(async {
                 let config = ProxyConfig::new(([127, 0, 0, 1], 0).into(), dir.join("proxy"));
                 let proxy = ReverseProxy::bind(config).await.map_err(|e| e.to_string())?;
-                std::fs::write(dir.join("public"), proxy.address().to_string())
+                let address = proxy.address();
+                std::fs::write(dir.join("public"), address.to_string())
                     .map_err(|e| e.to_string())?;
+                let load_token = token.child_token();
                 tokio::spawn(proxy.serve(token));
                 if let Some(first) = first {
                     let site = crate::site::builder(dir, Path::new(SERVICE)).build().unwrap();
                     let cx = crate::site::context(dir);
                     site.deploy(&cx, &v(first)).await.map_err(|e| e.to_string())?;
+                    let url = format!("http://{address}/");
+                    tokio::spawn(load(
+                        url,
+                        load_token,
+                        Arc::clone(&load_failures),
+                        Arc::clone(&load_asked),
+                    ));
                 }
                 Ok(())
             })
         })
         .operation(operation)
         .recovery(program("recover", None))
-        .check(move |dir| match runtime.block_on(agreement(dir))? {
-            Some(version) if version == v(to) => Ok(State::New),
-            current if current.as_ref().map(Version::as_str) == first => Ok(State::Old),
-            other => Err(format!("{other:?} is in service")),
+        .check(move |dir| {
+            let failed = std::mem::take(&mut *failures.lock().unwrap());
+            if !failed.is_empty() {
+                return Err(format!("the public lost {} requests: {failed:?}", failed.len()));
+            }
+            match runtime.block_on(agreement(dir))? {
+                Some(version) if version == v(to) => Ok(State::New),
+                current if current.as_ref().map(Version::as_str) == first => Ok(State::Old),
+                other => Err(format!("{other:?} is in service")),
+            }
         })
         .teardown(move |dir| {
             if let Some(token) = proxy.borrow_mut().take() {
                 token.cancel();
             }
             end_all(dir);
-        })
+        });
+    (test, asked)
+}
+
+/// Asks until the proxy ends, and remembers what was not answered well.
+async fn load(
+    url: String,
+    end: CancellationToken,
+    failures: Arc<Mutex<Vec<String>>>,
+    asked: Arc<AtomicU64>,
+) {
+    let client = http();
+    while !end.is_cancelled() {
+        let answer = get(&client, &url).await;
+        if !matches!(answer, Ok((200, ..))) && !end.is_cancelled() {
+            failures.lock().unwrap().push(format!("{answer:?}"));
+        }
+        asked.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 #[test]
 fn a_deployer_killed_anywhere_leaves_the_old_or_the_new() {
-    let test = crash_test(Some("v1"), program("deploy", Some("v2")), "v2");
+    let (test, asked) = crash_test(Some("v1"), program("deploy", Some("v2")), "v2");
     let summary = test.recovery_every(7).run().unwrap();
     assert!(summary.old > 10 && summary.new > 5, "{summary}");
-    for place in ["service: locked", "service: spawned", "service: recorded", "release: traffic switched"] {
+    let asked = asked.load(Ordering::Relaxed);
+    assert!(asked > 10 * summary.kills, "{asked} requests: {summary}");
+    for place in
+        ["service: locked", "service: spawned", "service: recorded", "release: traffic switched"]
+    {
         let hit = summary.places.keys().any(|name| name.contains(place));
         assert!(hit, "never killed at `{place}`: {:?}", summary.places);
     }
@@ -138,14 +184,14 @@ fn a_deployer_killed_anywhere_leaves_the_old_or_the_new() {
 
 #[test]
 fn a_first_deployment_killed_anywhere_leaves_nothing_or_all_of_it() {
-    let test = crash_test(None, program("deploy", Some("v2")), "v2");
+    let (test, _) = crash_test(None, program("deploy", Some("v2")), "v2");
     let summary = test.every(3).recovery_every(11).run().unwrap();
     assert!(summary.old > 3 && summary.new > 1, "{summary}");
 }
 
 #[test]
 fn a_failing_deployment_killed_anywhere_leaves_the_old() {
-    let test = crash_test(Some("v1"), program("deploy", Some("v3")), "v3");
+    let (test, _) = crash_test(Some("v1"), program("deploy", Some("v3")), "v3");
     let summary = test.operation_may_fail().every(2).recovery_every(9).run().unwrap();
     assert!(summary.old > 10 && summary.new == 0, "{summary}");
 }

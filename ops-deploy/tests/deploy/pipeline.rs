@@ -15,7 +15,10 @@ fn versions(site: &[ops_core::Version]) -> Vec<&str> {
 
 /// A gate for what fails anyway. Long enough for a version that is well, too.
 fn impatient() -> Gate {
-    Gate::default().consecutive(2).interval(Duration::from_millis(5)).deadline(Duration::from_secs(1))
+    Gate::default()
+        .consecutive(2)
+        .interval(Duration::from_millis(5))
+        .deadline(Duration::from_secs(1))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,7 +36,8 @@ async fn deployments_under_load_lose_no_request() {
     let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let load: Vec<_> = (0..4)
         .map(|n| {
-            let (stop, asked, url) = (Arc::clone(&stop), Arc::clone(&asked), stage.url("/slow?ms=3"));
+            let (stop, asked, url) =
+                (Arc::clone(&stop), Arc::clone(&asked), stage.url("/slow?ms=3"));
             tokio::spawn(async move {
                 let (mut client, mut failures) = (http(), Vec::new());
                 while !stop.load(Ordering::Relaxed) {
@@ -129,7 +133,8 @@ async fn a_failure_after_the_switch_takes_the_traffic_back() {
     // The public address is somebody else's, so verifying fails after traffic and symlink moved.
     let elsewhere = stage.running().await[0].address;
     let site = stage.builder().public_url(format!("http://{elsewhere}").parse().unwrap());
-    let error = site.gate(impatient()).build().unwrap().deploy(&stage.cx(), &v("v2")).await.unwrap_err();
+    let error =
+        site.gate(impatient()).build().unwrap().deploy(&stage.cx(), &v("v2")).await.unwrap_err();
     let told = format!("{:?}", error.report());
     assert!(told.contains("it says that it is `v1`, not `v2`"), "{told}");
     assert_eq!((stage.running().await, site_history(&stage).await), before);
@@ -162,7 +167,8 @@ async fn rollbacks_go_to_the_previous_or_a_named_version() {
 
     site.rollback(&cx, Some(v("v3"))).await.unwrap();
     assert_eq!(get(&http(), &stage.url("/health")).await.unwrap().1, "v3");
-    let verbs: Vec<_> = site_history(&stage).await.unwrap().entries().iter().map(|e| e.verb).collect();
+    let verbs: Vec<_> =
+        site_history(&stage).await.unwrap().entries().iter().map(|e| e.verb).collect();
     assert_eq!(verbs[3..], [Verb::Rollback; 3]);
 
     let error = site.plan_rollback(Some(v("v9"))).await.unwrap_err();
@@ -195,15 +201,34 @@ async fn of_two_deployers_one_wins() {
     let site = stage.site();
     site.deploy(&stage.cx(), &v("v1")).await.unwrap();
     // Different state directories: what excludes them is the site.
-    let (one, two) = (stage.cx(), ops_core::Context::builder(stage.path().join("other"))
-        .environment(ops_core::Environment::Development).build());
-    let plan = |name: &str| { let (site, name) = (site.clone(), v(name)); async move { site.plan_deploy(&name).await.unwrap() } };
+    let (one, two) = (
+        stage.cx(),
+        ops_core::Context::builder(stage.path().join("other"))
+            .environment(ops_core::Environment::Development)
+            .build(),
+    );
+    let plan = |name: &str| {
+        let (site, name) = (site.clone(), v(name));
+        async move { site.plan_deploy(&name).await.unwrap() }
+    };
     let (a, b): (Plan, Plan) = (plan("v2").await, plan("v3").await);
     let world = &site;
     let (a, b) = tokio::join!(one.execute(a, &world), two.execute(b, &world));
     let winner = match (&a, &b) {
-        (Ok(_), Err(lost)) => { assert!(lost.report().is_none_or(|r| matches!(r.outcome, Outcome::Refused { .. })), "{lost}"); "v2" }
-        (Err(lost), Ok(_)) => { assert!(lost.report().is_none_or(|r| matches!(r.outcome, Outcome::Refused { .. })), "{lost}"); "v3" }
+        (Ok(_), Err(lost)) => {
+            assert!(
+                lost.report().is_none_or(|r| matches!(r.outcome, Outcome::Refused { .. })),
+                "{lost}"
+            );
+            "v2"
+        }
+        (Err(lost), Ok(_)) => {
+            assert!(
+                lost.report().is_none_or(|r| matches!(r.outcome, Outcome::Refused { .. })),
+                "{lost}"
+            );
+            "v3"
+        }
         both => panic!("{both:?}"),
     };
     assert_eq!(get(&http(), &stage.url("/health")).await.unwrap().1, winner);
@@ -220,6 +245,9 @@ async fn a_service_that_died_is_brought_back_or_replaced() {
     site.deploy(&cx, &v("v1")).await.unwrap();
     crate::stage::end_all(stage.path());
     assert_eq!(get(&http(), &stage.url("/health")).await.unwrap().0, 502);
+    let unwell = site.health().check().await.unwrap_err();
+    assert_eq!(unwell.kind(), ErrorKind::Gate);
+    assert!(unwell.to_string().contains("v1 is in service, but the answer is 502"), "{unwell}");
 
     // Going back from a failed deployment returns to what was: v1, dead, and nothing else.
     let strict = stage.builder().gate(impatient()).build().unwrap();
@@ -231,6 +259,7 @@ async fn a_service_that_died_is_brought_back_or_replaced() {
     assert!(!plan.is_empty(), "the version in service is not well");
     cx.execute(plan, &&site).await.unwrap();
     assert_eq!(get(&http(), &stage.url("/health")).await.unwrap().1, "v1");
+    assert_eq!(site.health().check().await.unwrap(), v("v1"));
     assert_eq!(stage.running().await.len(), 1);
 }
 

@@ -170,7 +170,8 @@ async fn only_what_changes_nothing_is_asked_again() {
         let client = http();
         assert_eq!(get(&client, &proxy.url("/first")).await.unwrap().0, 200);
         let request = Request::builder().method(&method).uri(proxy.url("/"));
-        let answer = client.request(request.body(http_body_util::Empty::new()).unwrap()).await.unwrap();
+        let answer =
+            client.request(request.body(http_body_util::Empty::new()).unwrap()).await.unwrap();
         assert_eq!(answer.status().as_u16(), status, "{method}");
         if status != 200 {
             // Ends the waiting for a second connection.
@@ -224,7 +225,8 @@ async fn bodies_stream_and_headers_of_one_hop_stay_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_answer_is_told_apart() {
     let proxy = Proxy::with(|config| config.response_timeout(Duration::from_millis(200))).await;
-    let nobody = Upstream { address: ([127, 0, 0, 1], free_port()).into(), instance: "gone".into() };
+    let nobody =
+        Upstream { address: ([127, 0, 0, 1], free_port()).into(), instance: "gone".into() };
     proxy.point(&nobody).await;
     assert_eq!(get(&http(), &proxy.url("/")).await.unwrap().0, 502);
     let (_service, slow) = service(proxy.dir.path(), "slow", "healthy").await;

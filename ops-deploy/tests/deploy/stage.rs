@@ -13,7 +13,9 @@ use hyper_util::rt::TokioExecutor;
 use ops_core::{Context, Version};
 use ops_deploy::release::{Instance, ReleaseDirectoryBuilder};
 use ops_deploy::service::Liveness;
-use ops_deploy::{Detached, ProxyClient, ProxyConfig, ReleaseDirectory, ReverseProxy, ServiceManager};
+use ops_deploy::{
+    Detached, ProxyClient, ProxyConfig, ReleaseDirectory, ReverseProxy, ServiceManager,
+};
 use tokio_util::sync::CancellationToken;
 
 pub const SERVICE: &str = env!("CARGO_BIN_EXE_ops-deploy-test-service");

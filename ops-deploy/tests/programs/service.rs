@@ -59,14 +59,19 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn answer(request: Request<Incoming>, version: String, mode: String) -> Result<Answer, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    version: String,
+    mode: String,
+) -> Result<Answer, Infallible> {
     let number = |name: &str| {
         let query = request.uri().query()?;
         query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
     };
     let says = if mode == "wrong" { "somebody-else" } else { &version };
     let builder = Response::builder().header("x-version", says);
-    let text = |text: String| Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
+    let text =
+        |text: String| Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
     let response = match request.uri().path() {
         "/health" if mode == "silent" => {
             builder.status(StatusCode::SERVICE_UNAVAILABLE).body(text("not yet".into()))
@@ -78,8 +83,11 @@ async fn answer(request: Request<Incoming>, version: String, mode: String) -> Re
         }
         "/echo" => builder.body(request.into_body().boxed_unsync()),
         "/headers" => {
-            let headers: Vec<_> =
-                request.headers().iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
+            let headers: Vec<_> = request
+                .headers()
+                .iter()
+                .map(|(name, value)| format!("{name}: {value:?}"))
+                .collect();
             builder
                 .header("connection", "x-secret-hop")
                 .header("x-secret-hop", "1")
