@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::Instant;
 
 use super::ProxyConfig;
 use super::headers::{add_forwarded, remove_hop_by_hop};
@@ -33,6 +34,31 @@ pub(super) struct Forwarder {
     pooled: Client<HttpConnector, Answer>,
     fresh: Client<HttpConnector, Answer>,
     response_timeout: Duration,
+}
+
+/// When a request was last heard of: while its body comes in, its answer is not late.
+#[derive(Debug, Clone)]
+struct Heard(Arc<Mutex<Instant>>);
+
+impl Heard {
+    fn now() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    fn again(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Ends when nothing was heard for so long.
+    async fn silent_for(&self, long: Duration) {
+        loop {
+            let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + long;
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    }
 }
 
 /// A body that keeps its request counted until its last byte is gone.
@@ -93,20 +119,27 @@ impl Forwarder {
         let Some(ticket) = self.routes.enter() else {
             return says(StatusCode::SERVICE_UNAVAILABLE, "no version is in service\n");
         };
-        match tokio::time::timeout(self.response_timeout, self.send(request, from, &ticket)).await {
-            Ok(Ok(answer)) => {
+        let heard = Heard::now();
+        let answer = tokio::select! {
+            answer = self.send(request, from, &ticket, &heard) => answer,
+            () = heard.silent_for(self.response_timeout) => Err(Failure::Silent),
+        };
+        match answer {
+            Ok(answer) => {
                 let (mut parts, body) = answer.into_parts();
                 remove_hop_by_hop(&mut parts.headers);
                 parts.version = Version::HTTP_11;
                 Response::from_parts(parts, Counted { body, _ticket: ticket }.boxed_unsync())
             }
-            Ok(Err(Failure::Unusable)) => says(StatusCode::BAD_REQUEST, "no such target\n"),
-            Ok(Err(Failure::Upstream(error))) => {
+            Err(Failure::Unusable) => says(StatusCode::BAD_REQUEST, "no such target\n"),
+            Err(Failure::Upstream(error)) => {
                 let instance = &ticket.upstream.instance;
                 tracing::warn!(target: "ops", instance, error = %chain(&error), "no answer from upstream");
                 says(StatusCode::BAD_GATEWAY, "the version in service does not answer\n")
             }
-            Err(_) => says(StatusCode::GATEWAY_TIMEOUT, "the version in service takes too long\n"),
+            Err(Failure::Silent) => {
+                says(StatusCode::GATEWAY_TIMEOUT, "the version in service takes too long\n")
+            }
         }
     }
 
@@ -115,6 +148,7 @@ impl Forwarder {
         request: Request<Incoming>,
         from: IpAddr,
         ticket: &Ticket,
+        heard: &Heard,
     ) -> Result<Response<Incoming>, Failure> {
         let (mut parts, body) = request.into_parts();
         parts.uri = target(&parts.uri, ticket.upstream.address).ok_or(Failure::Unusable)?;
@@ -126,7 +160,13 @@ impl Forwarder {
         // Asking again is safe where the request changes nothing and has no body that is gone.
         let again = (matches!(parts.method, Method::GET | Method::HEAD) && body.is_end_stream())
             .then(|| Request::from_parts(parts.clone(), nothing()));
-        match self.pooled.request(Request::from_parts(parts, body.boxed_unsync())).await {
+        let heard = heard.clone();
+        let body = body.map_frame(move |frame| {
+            heard.again();
+            frame
+        });
+        let body = body.boxed_unsync();
+        match self.pooled.request(Request::from_parts(parts, body)).await {
             Err(error)
                 if closed_early(&error)
                     && let Some(again) = again =>
@@ -140,6 +180,7 @@ impl Forwarder {
 
 enum Failure {
     Unusable,
+    Silent,
     Upstream(ClientError),
 }
 

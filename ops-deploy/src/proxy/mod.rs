@@ -5,7 +5,8 @@
 //! survives `kill -9`: it is on disk before any request follows it.
 //!
 //! Limits: no TLS (put it behind what ends TLS), no upgrades (WebSocket), no HTTP/2. While the
-//! proxy itself restarts, connections are refused. A request with a body whose upstream dies is
+//! proxy itself restarts, connections are refused. An answer may take as long as it likes once it
+//! has begun; what bounds it in a deployment is the time for draining. A request with a body whose upstream dies is
 //! answered with 502 and never sent twice.
 
 mod admin;
@@ -39,7 +40,8 @@ pub struct ProxyConfig {
     pub client_timeout: Duration,
     /// How long connecting to an instance may take. Default: 5 s.
     pub connect_timeout: Duration,
-    /// How long an instance may take to begin its answer; 504 after that. Default: 60 s.
+    /// How long an instance may take to begin its answer, counted from the last piece of the
+    /// request's body; 504 after that. Default: 60 s.
     pub response_timeout: Duration,
     /// How long requests may go on after the shutdown began. Default: 30 s.
     pub shutdown_grace: Duration,

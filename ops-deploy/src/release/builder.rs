@@ -82,7 +82,7 @@ impl ReleaseDirectoryBuilder {
             keep_warm: false,
             drain: Duration::from_secs(15),
             deadline: Duration::from_mins(5),
-            asker: Asker::new(),
+            asker: Asker::default(),
         })
     }
 

@@ -1,5 +1,6 @@
 //! Asks a service which version it is.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -13,18 +14,27 @@ const ANSWER_CAP: usize = 1024 * 1024;
 /// Asks services which version they are: each time on a connection of its own, so that it is not
 /// an old process that answers, and never through a proxy of the environment.
 ///
-/// Where this machine has no usable TLS, each question is answered by saying so.
-#[derive(Debug, Clone)]
-pub(crate) struct Asker(Result<Client, String>);
+/// A client is made when it is first needed: reading the machine's certificates takes a while, and
+/// most questions go to this machine, without TLS.
+#[derive(Debug, Default)]
+pub(crate) struct Asker {
+    plain: OnceLock<Result<Client, String>>,
+    secure: OnceLock<Result<Client, String>>,
+}
 
 impl Asker {
-    pub(crate) fn new() -> Self {
-        let client = Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .pool_max_idle_per_host(0)
-            .build();
-        Self(client.map_err(said))
+    fn client(&self, url: &str) -> Result<&Client, String> {
+        let secure = url.starts_with("https:");
+        let made = if secure { &self.secure } else { &self.plain };
+        let client = made.get_or_init(|| {
+            let builder = Client::builder()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .pool_max_idle_per_host(0);
+            let builder = if secure { builder } else { builder.tls_certs_only([]) };
+            builder.build().map_err(said)
+        });
+        client.as_ref().map_err(Clone::clone)
     }
 
     /// Asks once; an error says what is wrong with the answer.
@@ -45,8 +55,7 @@ impl Asker {
     }
 
     async fn answer(&self, url: &str) -> Result<(HeaderMap, Vec<u8>), String> {
-        let client = self.0.as_ref().map_err(Clone::clone)?;
-        let mut answer = client.get(url).send().await.map_err(said)?;
+        let mut answer = self.client(url)?.get(url).send().await.map_err(said)?;
         if !answer.status().is_success() {
             return Err(format!("the answer is {}", answer.status()));
         }

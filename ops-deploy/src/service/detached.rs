@@ -15,7 +15,7 @@ use rustix::process::{
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::holders::{holders, holds};
+use super::holders::{MARK, Signs, mark};
 use super::process_id::{ProcessId, rustix_pid};
 use super::{Launch, Liveness, ServiceManager};
 use crate::error::{Error, ErrorKind};
@@ -27,7 +27,7 @@ const SCHEMA: u32 = 1;
 const GLIMPSE: Duration = Duration::from_secs(2);
 /// How long a process may take to be gone after SIGKILL: the kernel frees its memory first.
 const KILLED: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(10);
+const POLL: Duration = Duration::from_millis(15);
 
 /// Runs services as processes that outlive the deployer.
 ///
@@ -39,17 +39,18 @@ const POLL: Duration = Duration::from_millis(10);
 /// kernel frees the lock. To the service its standard input looks empty.
 ///
 /// After the start, `process.json` says which process it is: pid, start time and boot. It finds a
-/// service that closed its standard input, and tells the service from what it has started. Signals
-/// go to processes that are identified by either of the two, and to the group that the service
-/// leads, never to a bare number.
+/// service that closed its standard input, and tells the service from what it has started. What
+/// the service starts inherits the variable `OPS_INSTANCE` with the instance's folder, and is found
+/// by that when the service has ended. Signals go to processes that are identified by one of the
+/// three, and to the groups that they lead, never to a bare number.
 ///
 /// The service leads a session of its own where `setsid` (util-linux, busybox) is installed,
 /// otherwise a process group of its own. In a program that goes on living, a thread waits for the
 /// end of each service that it started.
 ///
-/// Limits: a service that closes its standard input *and* forks away from its recorded process
-/// (a classic daemon) is not found again: run it in the foreground. Only processes of the same user
-/// are seen. Linux only.
+/// Limits: a process that closes its standard input, forks away from the recorded process *and*
+/// clears its environment is not found again: run services in the foreground. Only processes of
+/// the same user are seen. Linux only.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct Detached;
@@ -77,7 +78,8 @@ impl ServiceManager for Detached {
         let until = Instant::now() + GLIMPSE;
         while !try_lock(&lock, &path, FlockOperation::NonBlockingLockExclusive)? {
             // Either the service runs, or somebody looks at the lock right now.
-            if !holders(&meta(&lock, &path)?).is_empty() || Instant::now() > until {
+            let signs = Signs::new(&launch.folder, Some(&meta(&lock, &path)?));
+            if !signs.find().is_empty() || Instant::now() > until {
                 return adopt(&launch.folder, &lock, &path);
             }
             std::thread::sleep(POLL);
@@ -111,10 +113,12 @@ impl ServiceManager for Detached {
         let path = folder.join(LOCK);
         let Some(lock) = open_lock(&path)? else { return Ok(Liveness::Stopped) };
         // Shared: two that look do not see each other.
-        if try_lock(&lock, &path, FlockOperation::NonBlockingLockShared)? {
-            return Ok(Liveness::Stopped);
+        if !try_lock(&lock, &path, FlockOperation::NonBlockingLockShared)? {
+            return Ok(if record.is_some() { Liveness::Orphans } else { Liveness::Running(None) });
         }
-        Ok(if record.is_some() { Liveness::Orphans } else { Liveness::Running(None) })
+        let left = record.is_some_and(|process| process.is_of_this_boot())
+            && !Signs::new(folder, None).find().is_empty();
+        Ok(if left { Liveness::Orphans } else { Liveness::Stopped })
     }
 
     fn stop(
@@ -135,11 +139,12 @@ impl ServiceManager for Detached {
                 Some(lock) => try_lock(lock, &path, FlockOperation::NonBlockingLockShared)?,
                 None => true,
             };
-            if free && alive.is_none() {
+            let file = lock.as_ref().map(|lock| meta(lock, &path)).transpose()?;
+            let signs = Signs::new(folder, file.as_ref());
+            let mut pids = if lock.is_some() { signs.find() } else { Vec::new() };
+            if free && alive.is_none() && pids.is_empty() {
                 return Ok(());
             }
-            let file = lock.as_ref().map(|lock| meta(lock, &path)).transpose()?;
-            let mut pids = file.as_ref().map(holders).unwrap_or_default();
             pids.extend(alive.map(|process| process.pid));
             pids.sort_unstable();
             pids.dedup();
@@ -150,7 +155,7 @@ impl ServiceManager for Detached {
             for pid in &pids {
                 let still = || {
                     alive.is_some_and(|process| process.pid == *pid && process.is_alive())
-                        || file.as_ref().is_some_and(|file| holds(*pid, file))
+                        || signs.are_on(*pid)
                 };
                 match killing {
                     Some(_) => send(*pid, Signal::KILL, still),
@@ -174,9 +179,9 @@ impl ServiceManager for Detached {
 /// The service runs already. Its start may have been cut off before it was recorded.
 fn adopt(folder: &Path, lock: &File, path: &Path) -> Result<(), Error> {
     if read_record(folder)?.is_none() {
-        let file = meta(lock, path)?;
-        let leader = holders(&file).into_iter().find(|pid| leads(*pid));
-        if let Some(process) = leader.and_then(ProcessId::of).filter(|p| holds(p.pid, &file)) {
+        let signs = Signs::new(folder, Some(&meta(lock, path)?));
+        let leader = signs.find().into_iter().find(|pid| leads(*pid));
+        if let Some(process) = leader.and_then(ProcessId::of).filter(|p| signs.holds_lock(p.pid)) {
             write_record(folder, process)?;
         }
     }
@@ -209,6 +214,7 @@ fn spawn(launch: &Launch, lock: &File) -> Result<std::process::Child, Error> {
         .args(&launch.arguments)
         .env_clear()
         .envs(&launch.environment)
+        .env(MARK, mark(&launch.folder))
         .current_dir(&launch.working_dir)
         .stdin(Stdio::from(again(lock, &launch.folder)?))
         .stdout(Stdio::from(again(&log, &launch.log)?))

@@ -40,6 +40,27 @@ pub struct Launch {
     pub log: PathBuf,
 }
 
+impl Launch {
+    /// An instance with all that it is told.
+    pub fn new(
+        folder: impl Into<PathBuf>,
+        program: impl Into<PathBuf>,
+        arguments: Vec<String>,
+        environment: BTreeMap<String, String>,
+        working_dir: impl Into<PathBuf>,
+        log: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            folder: folder.into(),
+            program: program.into(),
+            arguments,
+            environment,
+            working_dir: working_dir.into(),
+            log: log.into(),
+        }
+    }
+}
+
 /// Whether an instance runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

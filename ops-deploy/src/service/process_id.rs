@@ -38,6 +38,11 @@ impl ProcessId {
         Some(Self { pid, start_time: stat(pid)?.start_time, boot: boot()? })
     }
 
+    /// Whether the machine has not been started again since.
+    pub(super) fn is_of_this_boot(&self) -> bool {
+        boot() == Some(self.boot)
+    }
+
     /// Whether it runs still. A zombie does not.
     pub fn is_alive(&self) -> bool {
         let found = stat(self.pid).filter(|stat| !matches!(stat.state, b'Z' | b'X'));

@@ -170,7 +170,7 @@ async fn load(
 #[test]
 fn a_deployer_killed_anywhere_leaves_the_old_or_the_new() {
     let (test, asked) = crash_test(Some("v1"), program("deploy", Some("v2")), "v2");
-    let summary = test.recovery_every(7).run().unwrap();
+    let summary = test.recovery_every(11).run().unwrap();
     assert!(summary.old > 10 && summary.new > 5, "{summary}");
     let asked = asked.load(Ordering::Relaxed);
     assert!(asked > 10 * summary.kills, "{asked} requests: {summary}");

@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "a test has no users")]
 
 mod crash;
+mod detached;
 mod pipeline;
 mod proxy;
 #[path = "../programs/site.rs"]

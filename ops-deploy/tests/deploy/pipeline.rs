@@ -1,11 +1,12 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use ops_core::{Outcome, Plan};
 use ops_deploy::release::Verb;
 use ops_deploy::service::Liveness;
-use ops_deploy::{ErrorKind, Gate, MemorySwitch, Target, TrafficSwitch as _};
+use ops_deploy::{Error, ErrorKind, Gate, MemorySwitch, Pointer, Target, TrafficSwitch, Upstream};
 
 use crate::stage::{Stage, get, http, v};
 
@@ -337,4 +338,87 @@ async fn a_switch_in_memory_serves_a_users_test() {
     let observed = target.status().await.unwrap();
     assert_eq!(observed.current, Some(v("v1")));
     assert!(observed.running[0].in_traffic);
+}
+
+/// A switch whose answer is lost: the first request arrives only when it is let through.
+#[derive(Debug, Clone, Default)]
+struct Late(Arc<(MemorySwitch, Mutex<Option<Asked>>)>);
+
+type Asked = (u64, Option<Upstream>);
+
+impl TrafficSwitch for Late {
+    fn current(&self) -> BoxFuture<'_, Result<Pointer, Error>> {
+        self.0.0.current()
+    }
+
+    fn switch<'a>(
+        &'a self,
+        expected_epoch: u64,
+        to: Option<&'a Upstream>,
+    ) -> BoxFuture<'a, Result<Pointer, Error>> {
+        let is_new = to.is_some_and(|to| to.instance.starts_with("v2"));
+        let mut held = self.0.1.lock().unwrap();
+        if is_new && held.is_none() {
+            *held = Some((expected_epoch, to.cloned()));
+            let lost = Error::new(ErrorKind::Proxy, "the proxy did not answer")
+                .class_of(ops_core::Class::OutcomeUnknown);
+            return Box::pin(async { Err(lost) });
+        }
+        self.0.0.switch(expected_epoch, to)
+    }
+
+    fn in_flight<'a>(&'a self, upstream: &'a Upstream) -> BoxFuture<'a, Result<u64, Error>> {
+        self.0.0.in_flight(upstream)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_that_arrives_after_going_back_is_refused() {
+    let stage = Stage::without_proxy();
+    stage.release("v1", "healthy");
+    stage.release("v2", "healthy");
+    let late = Late::default();
+    let site = stage.builder().traffic(late.clone()).build().unwrap();
+    site.deploy(&stage.cx(), &v("v1")).await.unwrap();
+    site.deploy(&stage.cx(), &v("v2")).await.unwrap_err();
+    let (epoch, to) = late.0.1.lock().unwrap().clone().unwrap();
+    let arrived = late.0.0.switch(epoch, to.as_ref()).await;
+    assert_eq!(arrived.unwrap_err().kind(), ErrorKind::Conflict);
+    assert!(late.0.0.pointer().upstream.unwrap().instance.starts_with("v1-"));
+    assert_eq!(stage.running().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_plan_reads_like_what_it_does() {
+    let stage = Stage::without_proxy();
+    let site = stage.builder().traffic(MemorySwitch::new()).build().unwrap();
+    let plan = site.plan_deploy(&v("1a2b3c4")).await.unwrap().to_string();
+    let (text, _digest) = plan.split_once("  digest").unwrap();
+    let expected = "\
+deploy 1a2b3c4
+  to: 1a2b3c4
+  changes
+    1. reads    see that no version is in service
+    2. reads    see that release 1a2b3c4 is complete
+    3. changes  start 1a2b3c4 beside what runs
+    4. reads    see that the new instance answers as 1a2b3c4
+    5. changes  send new requests to 1a2b3c4
+    6. changes  point `current` to releases/1a2b3c4
+    7. changes  record the deploy of 1a2b3c4 in the history
+  after the commit
+    8. changes  let what is not the new 1a2b3c4 answer its last requests, and stop it (a rollback starts it again)
+    9. changes  remove no release, but what earlier clean-ups left
+";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn what_users_hold_is_an_object_and_crosses_threads() {
+    fn crosses<T: Send + Sync + ?Sized>() {}
+    crosses::<dyn Target>();
+    crosses::<dyn ops_deploy::TrafficSwitch>();
+    crosses::<dyn ops_deploy::ServiceManager>();
+    crosses::<ops_deploy::ReleaseDirectory>();
+    crosses::<ops_deploy::ProxyClient>();
+    crosses::<Error>();
 }

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::SinkExt as _;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
@@ -232,6 +233,20 @@ async fn who_does_not_answer_is_told_apart() {
     let (_service, slow) = service(proxy.dir.path(), "slow", "healthy").await;
     proxy.point(&slow).await;
     assert_eq!(get(&http(), &proxy.url("/slow?ms=5000")).await.unwrap().0, 504);
+
+    // A long upload is no late answer.
+    let (mut to, pieces) =
+        futures::channel::mpsc::channel::<Result<Frame<Bytes>, std::io::Error>>(1);
+    let client: Client<_, _> = Client::builder(TokioExecutor::new()).build_http();
+    let upload = Request::post(proxy.url("/count")).body(StreamBody::new(pieces)).unwrap();
+    let answer = tokio::spawn(async move { client.request(upload).await.unwrap() });
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        to.send(Ok(Frame::data(Bytes::from_static(b"piece")))).await.unwrap();
+    }
+    drop(to);
+    let body = answer.await.unwrap().into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "40");
     assert_eq!(proxy.client.status().await.unwrap().in_flight, []);
 }
 

@@ -82,6 +82,10 @@ async fn answer(
             builder.body(text(version))
         }
         "/echo" => builder.body(request.into_body().boxed_unsync()),
+        "/count" => match request.into_body().collect().await {
+            Ok(body) => builder.body(text(body.to_bytes().len().to_string())),
+            Err(_) => builder.status(StatusCode::BAD_REQUEST).body(text(String::new())),
+        },
         "/headers" => {
             let headers: Vec<_> = request
                 .headers()
