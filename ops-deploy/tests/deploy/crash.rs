@@ -60,6 +60,17 @@ async fn agreement(dir: &Path) -> Result<Option<Version>, String> {
     {
         return Err("`current` points elsewhere".into());
     }
+    let leaving = std::fs::read_dir(dir.join("site/releases")).map_err(|e| e.to_string())?;
+    let leaving =
+        leaving.flatten().any(|entry| entry.file_name().as_encoded_bytes().starts_with(b"."));
+    let old_is_there = dir.join("site/releases/v0/mode").is_file();
+    let old_should_go = status.history.is_some_and(|history| {
+        let versions: Vec<_> = history.entries().iter().map(|e| e.version.as_str()).collect();
+        versions == ["v0", "v1", "v2"]
+    });
+    if leaving || old_is_there == old_should_go {
+        return Err(format!("the old release is there: {old_is_there}, or half of it: {leaving}"));
+    }
     Ok(current)
 }
 
@@ -86,7 +97,7 @@ fn strays(dir: &Path, running: &[&Instance]) -> Vec<u32> {
 
 /// Kills the operation at its places, with the proxy of each round in this process.
 fn crash_test(
-    first: Option<&'static str>,
+    before: &'static [&'static str],
     operation: impl Fn(&Path) -> Command + 'static,
     to: &'static str,
 ) -> (CrashTest, Arc<AtomicU64>) {
@@ -99,7 +110,9 @@ fn crash_test(
     let (setup_runtime, setup_proxy) = (Rc::clone(&runtime), Rc::clone(&proxy));
     let test = CrashTest::new()
         .setup(move |dir| {
-            for (version, mode) in [("v1", "healthy"), ("v2", "healthy"), ("v3", "crash")] {
+            for (version, mode) in
+                [("v0", "healthy"), ("v1", "healthy"), ("v2", "healthy"), ("v3", "crash")]
+            {
                 release(dir, version, mode);
             }
             let token = CancellationToken::new();
@@ -112,14 +125,17 @@ fn crash_test(
                     .map_err(|e| e.to_string())?;
                 let load_token = token.child_token();
                 tokio::spawn(proxy.serve(token));
-                if let Some(first) = first {
+                for (n, version) in before.iter().enumerate() {
                     let site = crate::site::builder(dir, Path::new(SERVICE)).build().unwrap();
                     let cx = crate::site::context(dir);
-                    site.deploy(&cx, &v(first)).await.map_err(|e| e.to_string())?;
+                    site.deploy(&cx, &v(version)).await.map_err(|e| e.to_string())?;
                     let url = format!("http://{address}/");
+                    if n > 0 {
+                        continue;
+                    }
                     tokio::spawn(load(
                         url,
-                        load_token,
+                        load_token.clone(),
                         Arc::clone(&load_failures),
                         Arc::clone(&load_asked),
                     ));
@@ -136,7 +152,9 @@ fn crash_test(
             }
             match runtime.block_on(agreement(dir))? {
                 Some(version) if version == v(to) => Ok(State::New),
-                current if current.as_ref().map(Version::as_str) == first => Ok(State::Old),
+                current if current.as_ref().map(Version::as_str) == before.last().copied() => {
+                    Ok(State::Old)
+                }
                 other => Err(format!("{other:?} is in service")),
             }
         })
@@ -169,8 +187,8 @@ async fn load(
 
 #[test]
 fn a_deployer_killed_anywhere_leaves_the_old_or_the_new() {
-    let (test, asked) = crash_test(Some("v1"), program("deploy", Some("v2")), "v2");
-    let summary = test.recovery_every(11).run().unwrap();
+    let (test, asked) = crash_test(&["v0", "v1"], program("deploy", Some("v2")), "v2");
+    let summary = test.recovery_every(13).run().unwrap();
     assert!(summary.old > 10 && summary.new > 5, "{summary}");
     let asked = asked.load(Ordering::Relaxed);
     assert!(asked > 10 * summary.kills, "{asked} requests: {summary}");
@@ -184,14 +202,21 @@ fn a_deployer_killed_anywhere_leaves_the_old_or_the_new() {
 
 #[test]
 fn a_first_deployment_killed_anywhere_leaves_nothing_or_all_of_it() {
-    let (test, _) = crash_test(None, program("deploy", Some("v2")), "v2");
-    let summary = test.every(3).recovery_every(11).run().unwrap();
+    let (test, _) = crash_test(&[], program("deploy", Some("v2")), "v2");
+    let summary = test.every(3).recovery_every(13).run().unwrap();
     assert!(summary.old > 3 && summary.new > 1, "{summary}");
 }
 
 #[test]
 fn a_failing_deployment_killed_anywhere_leaves_the_old() {
-    let (test, _) = crash_test(Some("v1"), program("deploy", Some("v3")), "v3");
+    let (test, _) = crash_test(&["v1"], program("deploy", Some("v3")), "v3");
     let summary = test.operation_may_fail().every(2).recovery_every(9).run().unwrap();
     assert!(summary.old > 10 && summary.new == 0, "{summary}");
+}
+
+#[test]
+fn a_rollback_killed_anywhere_leaves_the_new_or_the_old() {
+    let (test, _) = crash_test(&["v1", "v2"], program("rollback", None), "v1");
+    let summary = test.every(2).recovery_every(17).run().unwrap();
+    assert!(summary.old > 5 && summary.new > 3, "{summary}");
 }

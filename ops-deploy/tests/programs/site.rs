@@ -16,7 +16,7 @@ pub fn builder(dir: &Path, service: &Path) -> ReleaseDirectoryBuilder {
         .consecutive(2)
         .interval(Duration::from_millis(5))
         .deadline(Duration::from_secs(5));
-    let builder = ReleaseDirectory::builder(dir.join("site"), spec).gate(gate).keep(1);
+    let builder = ReleaseDirectory::builder(dir.join("site"), spec).gate(gate).keep(0);
     match std::fs::read_to_string(dir.join("public")) {
         Ok(public) => builder
             .traffic(ProxyClient::new(dir.join("proxy")))
