@@ -1,1 +1,52 @@
-//! x
+//! Backups of SQLite databases and directories into any object store, and restores that go back.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use ops_backup::{Depth, SourceSpec, Vault, open_store};
+//! use ops_core::{Context, Environment};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let data = dir.path().join("data");
+//! # std::fs::create_dir(&data)?;
+//! # std::fs::write(data.join("note.txt"), "keep me")?;
+//! let cx = Context::builder(dir.path().join("state")).environment(Environment::Development).build();
+//! let url = format!("file://{}", dir.path().join("backups").display());
+//! let vault = Vault::open(open_store(&url)?, &url).await?;
+//! let backup = vault.create("nightly", &[SourceSpec::directory(&data)], &cx).await?;
+//! assert!(vault.verify("nightly", backup.id, Depth::Full).await?.is_whole());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A backup is *listed* when its manifest exists, and the manifest is written last. A restore goes
+//! into a new place beside the target, is checked there, and is swapped in by rename; the old is
+//! kept beside it as `<target>.before-<operation id>` until somebody removes it.
+//!
+//! Not there yet: encryption, deduplication between backups, pruning.
+
+mod backup;
+mod chunk;
+mod digest;
+mod error;
+mod fault_store;
+mod manifest;
+mod open;
+mod repository;
+mod restore;
+mod source;
+mod swap;
+mod vault;
+mod verify;
+
+pub use backup::BackupStep;
+pub use error::{Error, ErrorKind};
+pub use fault_store::{Fault, FaultStore};
+pub use manifest::{
+    BackupId, ChunkRecord, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord, UnitRecord,
+};
+pub use open::open_store;
+pub use restore::{Place, RestoreOptions, RestoreStep};
+pub use source::{ByteStream, Directory, Source, SourceSpec, Sqlite, Unit};
+pub use vault::{Vault, VaultBuilder};
+pub use verify::{Depth, Verification};

@@ -133,6 +133,7 @@ impl LoggingBuilder {
     }
 
     /// Removes the oldest files while all together are larger than this. Default: no such limit.
+    /// Looked at whenever a file begins and once an hour, so the open file may add `max_bytes`.
     pub fn keep_total_bytes(mut self, bytes: u64) -> Self {
         self.retention.total_bytes = Some(bytes);
         self

@@ -16,7 +16,9 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     fn class(self) -> Class {
-        Class::Permanent
+        match self {
+            Self::InvalidInput | Self::AlreadyInstalled | Self::Io => Class::Permanent,
+        }
     }
 }
 

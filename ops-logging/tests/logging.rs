@@ -12,7 +12,7 @@ use ops_logging::{Counts, ErrorKind, Format, LogGuard, Logging, LoggingBuilder, 
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+const DAY: Duration = Duration::from_hours(24);
 
 fn clock(at: &str) -> ManualClock {
     ManualClock::new(at.parse().unwrap())
@@ -188,6 +188,12 @@ fn retention_removes_what_is_old_and_never_a_sibling() {
 
     let clock = clock("2026-11-21T12:00:00Z");
     let (guard, _default) = start(builder(folder.path(), &clock).keep_days(2).keep_files(3));
+    // Of somebody who is still at work: not ours, however old.
+    let (_layer, other) = builder(folder.path(), &clock)
+        .retention(Retention::keep_all())
+        .layer::<tracing_subscriber::Registry>()
+        .unwrap();
+    let of_another = other.active_file().unwrap();
     for _ in 0..4 {
         tracing::info!("a day");
         clock.advance(DAY);
@@ -196,6 +202,7 @@ fn retention_removes_what_is_old_and_never_a_sibling() {
     assert_exact(guard.counts());
     let mut expected: Vec<_> = siblings.map(str::to_owned).into();
     expected.extend((23..=25).map(|day| format!("app-2026-11-{day}.{:06}.log", day - 16)));
+    expected.push(of_another.file_name().unwrap().to_str().unwrap().to_owned());
     expected.sort();
     let mut got = names(folder.path());
     got.sort();
@@ -263,6 +270,8 @@ fn no_secret_reaches_a_file() {
             tracing::info!(
                 field = canary,
                 shown = %format!("a {canary} b"),
+                debug = ?canary,
+                json = %serde_json::json!({"token": canary}),
                 error = &error as &(dyn std::error::Error + 'static),
                 "message with {canary}"
             );
@@ -270,7 +279,7 @@ fn no_secret_reaches_a_file() {
         let text = fs::read_to_string(guard.active_file().unwrap()).unwrap();
         assert!(!text.contains("c4n4ry"), "{text}");
         assert!(!text.contains("value-0123456789"), "{text}");
-        assert_eq!(text.matches("[redacted]").count(), 6, "{text}");
+        assert_eq!(text.matches("[redacted]").count(), 8, "{text}");
     }
 }
 
@@ -536,4 +545,50 @@ fn the_filter_is_the_layers_own() {
     tracing::warn!("yes");
     tracing::debug!(target: "special", "yes");
     assert_eq!(guard.counts().emitted, 2);
+}
+
+#[test]
+fn what_was_logged_before_a_kill_is_there_and_the_next_run_goes_on() {
+    use std::io::{BufRead as _, BufReader};
+
+    if let Ok(folder) = std::env::var(CHILD) {
+        // The console comes after the file: what the parent reads was written.
+        let console = ops_logging::Console::Stderr;
+        let (layer, _guard) =
+            Logging::builder().directory(folder).console(console).layer().unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            // Ends by the kill; the bound is for a parent that died first.
+            for n in 0..1_000_000_u64 {
+                tracing::info!(n, "alive");
+            }
+        });
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "what_was_logged_before_a_kill_is_there_and_the_next_run_goes_on"])
+        .arg("--nocapture")
+        .env(CHILD, folder.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let logged = said.by_ref().map_while(Result::ok).filter(|line| line.contains("alive n="));
+    let logged = logged.take(200).count();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(logged, 200, "the child ended too early");
+    let before = lines(folder.path());
+    assert!(before.len() >= 200, "{}", before.len());
+    for (n, line) in before.iter().enumerate() {
+        assert!(line.ends_with(&format!("alive n={n}")), "{line}");
+    }
+    let (layer, guard) = Logging::builder().directory(folder.path()).layer().unwrap();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        tracing::info!("after");
+    });
+    assert_eq!(guard.counts().written, 1);
+    assert!(lines(folder.path()).last().unwrap().ends_with("after"));
+    assert_eq!(names(folder.path()).len(), 1, "the same file");
 }

@@ -25,7 +25,7 @@ impl Owner {
         let own = (1..=MAX_SETS).map(|further| Some((pid, further)));
         for process in std::iter::once(None).chain(own) {
             let set = SetName { prefix: prefix.to_owned(), process };
-            if let Some(owner) = Self::try_set(folder, set)? {
+            if let Some(owner) = Self::try_set(folder, &set)? {
                 return Ok(owner);
             }
         }
@@ -33,8 +33,8 @@ impl Owner {
         Err(io::Error::new(io::ErrorKind::ResourceBusy, message))
     }
 
-    fn try_set(folder: &Path, set: SetName) -> io::Result<Option<Self>> {
-        let path = lock_path(folder, &set);
+    fn try_set(folder: &Path, set: &SetName) -> io::Result<Option<Self>> {
+        let path = lock_path(folder, set);
         // Whoever removes a lock file does so while holding it: then the one that was locked here
         // is no longer the one that others find, and the next turn makes a new one.
         for _ in 0..16 {
@@ -65,7 +65,7 @@ impl Owner {
 
     /// The set, if no process writes it any more. Its lock goes when this is dropped.
     pub(super) fn adopt(folder: &Path, set: &SetName) -> io::Result<Option<Self>> {
-        Self::try_set(folder, set.clone())
+        Self::try_set(folder, set)
     }
 }
 

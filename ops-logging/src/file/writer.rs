@@ -29,7 +29,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// How often old files are looked for, besides whenever a file begins.
-const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
 #[derive(Debug)]
 pub(crate) struct Settings {

@@ -53,3 +53,73 @@ pub(super) fn json(out: &mut String, text: &str) {
     }
     out.push('"');
 }
+
+/// The text before `Debug` or JSON escaped it, to look for secrets in; what is no escape stays.
+pub(super) fn undone(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        let (c, after) = one(rest).unwrap_or(('\\', rest));
+        out.push(c);
+        rest = after;
+    }
+    out + rest
+}
+
+/// The character of one escape, and what follows it.
+fn one(rest: &str) -> Option<(char, &str)> {
+    let first = rest.chars().next()?;
+    let after = &rest[first.len_utf8()..];
+    let plain = match first {
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        '0' => '\0',
+        '"' | '\'' | '\\' | '/' => first,
+        'u' => {
+            let (hex, after) = match after.strip_prefix('{') {
+                Some(braced) => braced.split_once('}')?,
+                None => after.split_at_checked(4)?,
+            };
+            return Some((char::from_u32(u32::from_str_radix(hex, 16).ok()?)?, after));
+        }
+        _ => return None,
+    };
+    Some((plain, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_escape_stays() {
+        for (text, expected) in [
+            (r"C:\Users\u", r"C:\Users\u"),
+            (r"\u12", r"\u12"),
+            (r"\u{110000}x", r"\u{110000}x"),
+            (r"\u{1b}\u00e9", "\u{1b}é"),
+            (r"end\", r"end\"),
+            (r"\é", r"\é"),
+        ] {
+            assert_eq!(undone(text), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn debug_and_json_are_undone(text in any::<String>()) {
+            let debug = format!("{text:?}");
+            prop_assert_eq!(undone(&debug[1..debug.len() - 1]), text.as_str());
+            let mut out = String::new();
+            json(&mut out, &text);
+            prop_assert_eq!(undone(&out[1..out.len() - 1]), text.as_str());
+            let read: String = serde_json::from_str(&out).unwrap();
+            prop_assert_eq!(read, text);
+        }
+    }
+}

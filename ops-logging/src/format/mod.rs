@@ -63,11 +63,17 @@ impl Formatter {
         if line_so_far > LINE_CAP {
             return Cow::Borrowed("[cut]");
         }
-        let text = if self.redactor.finds_in(text) {
-            Cow::Owned(self.redactor.redact(text))
-        } else {
-            Cow::Borrowed(text)
-        };
+        let mut text = Cow::Borrowed(text);
+        if self.redactor.finds_in(&text) {
+            text = Cow::Owned(self.redactor.redact(&text));
+        }
+        // `?value` and JSON inside of a value escape what a secret may contain.
+        if text.contains('\\') {
+            let plain = escape::undone(&text);
+            if self.redactor.finds_in(&plain) {
+                text = Cow::Owned(self.redactor.redact(&plain));
+            }
+        }
         if text.len() <= VALUE_CAP {
             return text;
         }

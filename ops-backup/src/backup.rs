@@ -1,0 +1,139 @@
+//! The step that makes a backup.
+
+use std::collections::BTreeMap;
+
+use ops_core::progress::Update;
+use ops_core::{Effect, Refusal, Step, StepContext, StepError};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::chunk::Writer;
+use crate::error::{Error, ErrorKind};
+use crate::manifest::{BackupId, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord};
+use crate::repository::Repository;
+use crate::source::SourceSpec;
+use crate::vault::Vault;
+use crate::verify::{self, Depth};
+
+/// Makes one backup of a set. It stays when the operation goes back.
+///
+/// The backup's id follows from operation and set, so one operation makes one backup of a set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BackupStep {
+    pub(crate) set: SetName,
+    pub(crate) sources: Vec<SourceSpec>,
+    pub(crate) settings: Settings,
+}
+
+impl BackupStep {
+    async fn make(
+        &self,
+        vault: &Vault,
+        cx: &StepContext,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
+        let id = BackupId::of(cx.operation(), &self.set)?;
+        let repository = &vault.repository;
+        match repository.manifest(&self.set, id).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let created_at = cx.context().clock().now();
+        let phase = format!("backing up {}", self.set);
+        let progress = |done| cx.context().progress().update(&Update::bytes(&*phase, done, None));
+        let mut writer = Writer {
+            repository,
+            id,
+            settings: self.settings,
+            cancel,
+            progress: &progress,
+            written: BTreeMap::new(),
+            total: 0,
+        };
+        let mut sources = Vec::new();
+        for spec in &self.sources {
+            let source = vault.source(spec)?;
+            let mut record = SourceRecord {
+                source: spec.clone(),
+                kind: source.kind().to_owned(),
+                fingerprint: source.fingerprint().await?,
+                versions: source.versions(),
+                units: Vec::new(),
+            };
+            for unit in source.plan().await? {
+                let bytes = source.dump(&unit, id).await?;
+                record.units.push(writer.unit(unit.name, bytes).await?);
+            }
+            sources.push(record);
+        }
+        let manifest = Manifest {
+            format: MANIFEST_FORMAT,
+            id,
+            set: self.set.clone(),
+            operation: cx.operation(),
+            created_at,
+            environment: cx.context().environment(),
+            tool: concat!("ops-backup ", env!("CARGO_PKG_VERSION")).to_owned(),
+            settings: self.settings,
+            sources,
+        };
+        let found = verify::verify(repository, &manifest, Depth::Quick, cancel).await?;
+        if !found.is_whole() {
+            let message = "the store lost what was uploaded";
+            return Err(Error::new(ErrorKind::Corrupt, message).with("first", &found.problems[0]));
+        }
+        ops_core::fault::point("before the manifest");
+        let key = Repository::manifest_key(&self.set, id);
+        repository.create(&key, manifest.to_bytes()?.into()).await?;
+        ops_core::fault::point("after the manifest");
+        Ok(())
+    }
+}
+
+impl Step for BackupStep {
+    const FAMILY: &'static str = "backup";
+    type Env = Vault;
+
+    fn name(&self) -> &'static str {
+        "back_up"
+    }
+
+    fn effect(&self) -> Effect {
+        let sources: Vec<_> = self.sources.iter().map(ToString::to_string).collect();
+        Effect::retained(format!("back up {} into set `{}`", sources.join(", "), self.set))
+    }
+
+    async fn check(&self, vault: &Vault, _: &StepContext) -> Result<Vec<Refusal>, StepError> {
+        let mut reasons = Vec::new();
+        for spec in &self.sources {
+            match vault.source(spec) {
+                Ok(source) => reasons.extend(source.preflight().await?),
+                Err(error) => reasons.push(Refusal::new(
+                    error.to_string(),
+                    "register the source in the vault of this program",
+                )),
+            }
+        }
+        Ok(reasons)
+    }
+
+    async fn run(&self, vault: &Vault, cx: &StepContext) -> Result<(), StepError> {
+        // On a thread that the engine waits for: a manifest must not appear after an undo looked.
+        let (step, vault, own) = (self.clone(), vault.clone(), cx.clone());
+        let runtime = tokio::runtime::Handle::current();
+        cx.blocking(move |cancel| runtime.block_on(step.make(&vault, &own, cancel))).await
+    }
+
+    async fn undo(&self, vault: &Vault, cx: &StepContext) -> Result<(), StepError> {
+        let id = BackupId::of(cx.operation(), &self.set)?;
+        for spec in &self.sources {
+            vault.source(spec)?.clean_up(id).await?;
+        }
+        // By its name and not by its content: whatever is listed keeps its chunks.
+        if vault.repository.list(&self.set).await?.contains(&id) {
+            return Ok(());
+        }
+        Ok(vault.repository.delete_chunks(id).await?)
+    }
+}

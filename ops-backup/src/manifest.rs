@@ -1,0 +1,230 @@
+//! The manifest: the one object that makes a backup exist.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use ops_core::{Environment, OperationId};
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+use crate::digest::sha256;
+use crate::error::{Error, ErrorKind};
+use crate::source::SourceSpec;
+
+/// The manifest format that this crate writes, and the newest that it reads.
+pub const MANIFEST_FORMAT: u32 = 1;
+
+/// The name of one backup: a ULID, so that names sort by time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BackupId(Ulid);
+
+impl BackupId {
+    /// The backup of a set that an operation makes: the same in every process, so that whoever
+    /// recovers the operation finds what it left.
+    pub(crate) fn of(operation: OperationId, set: &SetName) -> Result<Self, Error> {
+        let operation = operation.to_string();
+        let moment = Ulid::from_string(&operation)
+            .map_err(|e| Error::new(ErrorKind::InvalidInput, "no operation id").caused_by(e))?
+            .timestamp_ms();
+        let digest = sha256(format!("{operation}/{set}").as_bytes());
+        let random = u128::from_str_radix(&digest[..20], 16).unwrap_or_default();
+        Ok(Self(Ulid::from_parts(moment, random)))
+    }
+}
+
+impl fmt::Display for BackupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for BackupId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Ulid::from_string(text).map(Self).map_err(|source| {
+            Error::new(ErrorKind::InvalidInput, format!("`{text}` is no backup id"))
+                .remedy("a backup id has 26 characters, such as 01JD2Q5W3V8Y7K6M4N9P0R1S2T")
+                .caused_by(source)
+        })
+    }
+}
+
+/// The name of a backup set: lower-case letters, digits, `-`, `_`, at most 64.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SetName(String);
+
+impl FromStr for SetName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+        if !text.is_empty() && text.len() <= 64 && text.bytes().all(fits) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Error::new(ErrorKind::InvalidInput, format!("`{text}` is no name of a backup set"))
+            .remedy("use 1 to 64 of a-z, 0-9, `-` and `_`"))
+    }
+}
+
+impl TryFrom<String> for SetName {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<SetName> for String {
+    fn from(name: SetName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for SetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How the bytes are cut and compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Plain bytes a chunk holds at most. Default: 8 MiB. A backup holds three in memory at most.
+    pub chunk_size: usize,
+    /// Level of zstd, 1 to 19. Default: 3.
+    pub zstd_level: i32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { chunk_size: 8 << 20, zstd_level: 3 }
+    }
+}
+
+/// One stored object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkRecord {
+    /// Where it lies in the store.
+    pub key: String,
+    /// Its size, in bytes.
+    pub stored_size: u64,
+    /// SHA-256 of its bytes.
+    pub stored_sha256: String,
+    /// The size of what it holds, decompressed, in bytes.
+    pub plain_size: u64,
+}
+
+/// One stream of bytes that a source gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitRecord {
+    /// Its name within the source.
+    pub name: String,
+    /// Its size, in bytes.
+    pub plain_size: u64,
+    /// SHA-256 of its bytes.
+    pub plain_sha256: String,
+    /// The objects that hold it, in order.
+    pub chunks: Vec<ChunkRecord>,
+}
+
+/// What one source gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRecord {
+    /// Which source it was.
+    pub source: SourceSpec,
+    /// Its kind, which says what the bytes are: `sqlite`, `directory`.
+    pub kind: String,
+    /// What tells this source from another of its kind.
+    pub fingerprint: String,
+    /// Versions of the programs that read it.
+    pub versions: BTreeMap<String, String>,
+    /// Its bytes.
+    pub units: Vec<UnitRecord>,
+}
+
+/// What a backup is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The version of this format.
+    pub format: u32,
+    /// Its name.
+    pub id: BackupId,
+    /// The set that it belongs to.
+    pub set: SetName,
+    /// The operation that made it.
+    pub operation: OperationId,
+    /// When it was begun.
+    pub created_at: Timestamp,
+    /// Where it was made.
+    pub environment: Environment,
+    /// The program that wrote it.
+    pub tool: String,
+    /// How its bytes are cut and compressed.
+    pub settings: Settings,
+    /// Its sources, in the order in which they were read.
+    pub sources: Vec<SourceRecord>,
+}
+
+#[derive(Serialize)]
+struct Sealed<'a> {
+    manifest: &'a Manifest,
+    sha256: String,
+}
+
+impl Manifest {
+    /// The bytes of `manifest.json`: one line of JSON, with the SHA-256 of its manifest part.
+    ///
+    /// # Errors
+    /// If a path is not UTF-8.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        let fail =
+            |e| Error::new(ErrorKind::InvalidInput, "a manifest cannot be written").caused_by(e);
+        let plain = serde_json::to_vec(self).map_err(fail)?;
+        serde_json::to_vec(&Sealed { manifest: self, sha256: sha256(&plain) }).map_err(fail)
+    }
+
+    /// Reads `manifest.json`, and refuses it if any byte differs from what was written.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Foreign`] for a newer format, [`ErrorKind::Corrupt`] for damage.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let corrupt = || {
+            Error::new(ErrorKind::Corrupt, "the manifest is damaged")
+                .remedy("use another backup of the set")
+        };
+        let mut value: serde_json::Value =
+            serde_json::from_slice(bytes).map_err(|e| corrupt().caused_by(e))?;
+        let format = value["manifest"]["format"].as_u64().ok_or_else(corrupt)?;
+        if format > u64::from(MANIFEST_FORMAT) {
+            return Err(Error::new(
+                ErrorKind::Foreign,
+                format!(
+                    "the manifest has format {format}, this program reads up to {MANIFEST_FORMAT}"
+                ),
+            )
+            .remedy("use the version of the program that wrote it, or a newer one"));
+        }
+        let manifest: Self =
+            serde_json::from_value(value["manifest"].take()).map_err(|e| corrupt().caused_by(e))?;
+        // The writer has one way of writing, so equal bytes are the strictest check there is.
+        if manifest.to_bytes()? != bytes {
+            return Err(corrupt());
+        }
+        Ok(manifest)
+    }
+
+    /// The size of everything in it, decompressed, in bytes.
+    pub fn plain_size(&self) -> u64 {
+        self.units().map(|unit| unit.plain_size).sum()
+    }
+
+    pub(crate) fn units(&self) -> impl Iterator<Item = &UnitRecord> {
+        self.sources.iter().flat_map(|source| &source.units)
+    }
+}

@@ -1,0 +1,349 @@
+//! The steps that restore: into a new place beside the target, then the swap.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use ops_core::{Effect, Plan, Refusal, Resource, ResourceId, Step, StepContext, StepError};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::chunk;
+use crate::error::{Error, ErrorKind};
+use crate::manifest::{BackupId, Manifest, SetName};
+use crate::source::{SourceSpec, Unit, beside};
+use crate::swap::{Before, Swap};
+use crate::vault::Vault;
+use crate::verify::{self, Depth};
+
+/// Where a restore writes to: a database file or a directory, which need not exist.
+///
+/// It is a resource of its own, so restores of one place exclude each other whatever vault they
+/// read. Programs that write to it must be stopped: the operation cannot see them.
+#[derive(Debug, Clone)]
+pub struct Place {
+    vault: Vault,
+    target: SourceSpec,
+    path: PathBuf,
+}
+
+/// What a restore takes, and what it may do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestoreOptions {
+    /// Which source of the backup; needed if it has several. Default: the only one.
+    pub component: Option<SourceSpec>,
+    /// Whether a backup of another source may replace what is there. Default: no.
+    pub other_source: bool,
+    /// Whether a backup of another environment may be restored. Default: no.
+    pub other_environment: bool,
+}
+
+impl RestoreOptions {
+    /// Takes this source of the backup.
+    pub fn component(mut self, component: SourceSpec) -> Self {
+        self.component = Some(component);
+        self
+    }
+
+    /// Lets a backup of another source replace what is there.
+    pub fn allow_other_source(mut self) -> Self {
+        self.other_source = true;
+        self
+    }
+
+    /// Lets a backup of another environment be restored.
+    pub fn allow_other_environment(mut self) -> Self {
+        self.other_environment = true;
+        self
+    }
+}
+
+/// A step of a restore.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "step")]
+#[non_exhaustive]
+pub enum RestoreStep {
+    /// Verifies the backup, restores it beside the target, and checks it there.
+    Stage {
+        /// The backup's set.
+        set: SetName,
+        /// The backup.
+        backup: BackupId,
+        /// Which of its sources.
+        component: SourceSpec,
+        /// Whether a backup of another environment may be restored.
+        other_environment: bool,
+    },
+    /// Swaps what was restored with what is there.
+    Swap {
+        /// The target.
+        path: PathBuf,
+        /// Whether something is there.
+        replaces: bool,
+    },
+}
+
+impl Place {
+    pub(crate) fn new(vault: Vault, target: &SourceSpec) -> Result<Self, Error> {
+        let (SourceSpec::Sqlite { path } | SourceSpec::Directory { path }) = target else {
+            return Err(Error::new(ErrorKind::InvalidInput, format!("`{target}` has no path"))
+                .remedy("restore into a `sqlite` or `directory` target"));
+        };
+        let refuse =
+            |why: &str| Error::new(ErrorKind::InvalidInput, format!("`{}` {why}", path.display()));
+        // The folder's real path, so that a place has one name only.
+        let name = path.file_name().ok_or_else(|| refuse("has no name"))?;
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let parent = parent.canonicalize().map_err(|e| Error::io("find", parent, e))?;
+        let path = parent.join(name);
+        if path.is_symlink() {
+            return Err(refuse("is a symbolic link").remedy("name what it points to"));
+        }
+        Ok(Self { vault, target: target.clone(), path })
+    }
+
+    /// Where the operation keeps what it replaced.
+    pub fn old(&self, operation: ops_core::OperationId) -> PathBuf {
+        beside(&self.path, &format!(".before-{operation}"))
+    }
+
+    fn staged(&self, operation: ops_core::OperationId) -> PathBuf {
+        beside(&self.path, &format!(".restore-{operation}"))
+    }
+
+    fn swap(&self, cx: &StepContext) -> Swap {
+        Swap {
+            target: self.path.clone(),
+            staged: self.staged(cx.operation()),
+            old: self.old(cx.operation()),
+        }
+    }
+
+    pub(crate) fn plan(
+        &self,
+        manifest: &Manifest,
+        options: &RestoreOptions,
+    ) -> Result<Plan, Error> {
+        let component = match (&options.component, manifest.sources.as_slice()) {
+            (Some(wanted), all) => all.iter().find(|record| record.source == *wanted),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        };
+        let component = component.ok_or_else(|| {
+            let all: Vec<_> = manifest.sources.iter().map(|s| s.source.to_string()).collect();
+            Error::new(ErrorKind::NotFound, format!("backup {}: which source?", manifest.id))
+                .remedy(format!("choose one of its sources: {}", all.join(", ")))
+        })?;
+        let replaces = self.path.symlink_metadata().is_ok();
+        let target = self.vault.source(&self.target)?;
+        let mut reasons = Vec::new();
+        if target.kind() != component.kind {
+            reasons.push(Refusal::new(
+                format!("`{}` is a backup of kind `{}`", component.source, component.kind),
+                format!("the target is of kind `{}`; name another", target.kind()),
+            ));
+        }
+        if replaces && !options.other_source && self.path.to_str() != Some(&component.fingerprint) {
+            reasons.push(Refusal::new(
+                format!(
+                    "the backup is of `{}`, not of `{}`",
+                    component.fingerprint,
+                    self.path.display()
+                ),
+                "restore to a path where nothing is, or allow another source in the options",
+            ));
+        }
+        if !reasons.is_empty() {
+            let message = "the backup does not fit the target";
+            return Err(Error::new(ErrorKind::InvalidInput, message).refusals(reasons));
+        }
+        let stage = RestoreStep::Stage {
+            set: manifest.set.clone(),
+            backup: manifest.id,
+            component: component.source.clone(),
+            other_environment: options.other_environment,
+        };
+        let plan = Plan::new("restore")
+            .fact("backup", manifest.id)
+            .fact("made at", manifest.created_at)
+            .fact("target", self.path.display())
+            .change(self, &stage)?
+            .change(self, &RestoreStep::Swap { path: self.path.clone(), replaces })?;
+        Ok(plan)
+    }
+
+    async fn stage(
+        &self,
+        set: &SetName,
+        backup: BackupId,
+        component: &SourceSpec,
+        staged: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
+        discard(staged)?;
+        let repository = &self.vault.repository;
+        let manifest = repository.manifest(set, backup).await?;
+        let found = verify::verify(repository, &manifest, Depth::Full, cancel).await?;
+        if let Some(problem) = found.problems.first() {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("backup {backup} is damaged: {problem}"),
+            )
+            .remedy("restore another backup of the set"));
+        }
+        let record = manifest.sources.into_iter().find(|record| record.source == *component);
+        let record = record
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no source `{component}`")))?;
+        let target = self.vault.source(&self.target)?;
+        for unit in record.units {
+            let name = Unit { name: unit.name.clone() };
+            let bytes = chunk::read(repository.clone(), unit, cancel.clone());
+            target.restore(&name, bytes, staged).await?;
+            ops_core::fault::point("restored a unit");
+        }
+        target.smoke(staged).await?;
+        if let (SourceSpec::Sqlite { .. }, Ok(old)) = (&self.target, self.path.metadata()) {
+            // A tar brings modes and owners with it, a database takes those of the one it replaces.
+            let failed = |e| Error::io("set mode and owner of", staged, e);
+            let new = staged.metadata().map_err(failed)?;
+            if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+                std::os::unix::fs::lchown(staged, Some(old.uid()), Some(old.gid()))
+                    .map_err(failed)?;
+            }
+            std::fs::set_permissions(staged, old.permissions()).map_err(failed)?;
+        }
+        Ok(ops_core::fs::sync_tree(staged)?)
+    }
+}
+
+/// Removes what was staged, if anything was.
+fn discard(staged: &Path) -> Result<(), Error> {
+    match staged.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => Ok(ops_core::fs::remove_dir_durable(staged)?),
+        _ => {
+            for suffix in ["-wal", "-shm", "-journal", ""] {
+                ops_core::fs::remove_file_durable(&beside(staged, suffix))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+impl Resource for Place {
+    type Step = RestoreStep;
+
+    fn id(&self) -> ResourceId {
+        ResourceId::new("place", self.path.display())
+    }
+}
+
+impl Step for RestoreStep {
+    const FAMILY: &'static str = "restore";
+    type Env = Place;
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Stage { .. } => "stage",
+            Self::Swap { .. } => "swap",
+        }
+    }
+
+    fn effect(&self) -> Effect {
+        match self {
+            Self::Stage { set, backup, component, .. } => Effect::changes(format!(
+                "verify backup {backup} of set `{set}` and restore `{component}` beside the target"
+            )),
+            Self::Swap { path, replaces: false } => {
+                Effect::changes(format!("put what was restored at `{}`", path.display()))
+            }
+            Self::Swap { path, .. } => Effect::destroys(format!(
+                "replace `{0}` with what was restored (the old is kept as `{0}.before-<operation id>`)",
+                path.display()
+            )),
+        }
+    }
+
+    async fn check(&self, place: &Place, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
+        let mut reasons = Vec::new();
+        match self {
+            Self::Stage { set, backup, other_environment, .. } => {
+                let manifest = place.vault.repository.manifest(set, *backup).await?;
+                let here = cx.context().environment();
+                if manifest.environment != here && !other_environment {
+                    reasons.push(Refusal::new(
+                        format!(
+                            "backup {backup} was made in {}, this is {here}",
+                            manifest.environment
+                        ),
+                        "choose a backup of this environment, or allow another in the options",
+                    ));
+                }
+                let free = ops_core::fs::space(&place.path)?.available;
+                if free < manifest.plain_size() {
+                    let need = manifest.plain_size();
+                    reasons.push(Refusal::new(
+                        format!("the restore needs {need} bytes, {free} are free"),
+                        "make room on the target's file system",
+                    ));
+                }
+            }
+            Self::Swap { path, replaces } => {
+                let there = path.symlink_metadata().is_ok();
+                if there != *replaces {
+                    reasons.push(Refusal::new(
+                        format!("`{}` appeared or vanished since the plan", path.display()),
+                        "plan the restore again",
+                    ));
+                }
+                if !there {
+                    for side in crate::swap::sidecars(path) {
+                        reasons.push(Refusal::new(
+                            format!("`{}` is there without its database", side.display()),
+                            "move it away: it would be mixed with the restored database",
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(reasons)
+    }
+
+    async fn run(&self, place: &Place, cx: &StepContext) -> Result<(), StepError> {
+        match self {
+            Self::Stage { set, backup, component, .. } => {
+                let (set, backup, component) = (set.clone(), *backup, component.clone());
+                let (place, staged) = (place.clone(), place.staged(cx.operation()));
+                let runtime = tokio::runtime::Handle::current();
+                // On a thread that the engine waits for: an undo removes what this still writes.
+                cx.blocking(move |cancel| {
+                    runtime.block_on(place.stage(&set, backup, &component, &staged, cancel))
+                })
+                .await
+            }
+            Self::Swap { replaces, .. } => {
+                let swap = place.swap(cx);
+                let replaces = *replaces;
+                let look = swap.clone();
+                let before = cx.observe("swap", async { Ok(look.look()?) }).await?;
+                cx.blocking(move |_| swap.forward(&before, replaces)).await
+            }
+        }
+    }
+
+    async fn undo(&self, place: &Place, cx: &StepContext) -> Result<(), StepError> {
+        match self {
+            Self::Stage { .. } => {
+                let staged = place.staged(cx.operation());
+                cx.blocking(move |_| discard(&staged)).await
+            }
+            Self::Swap { .. } => {
+                let swap = place.swap(cx);
+                let Some(before) = cx.noted::<Before>("swap")? else { return Ok(()) };
+                cx.blocking(move |_| swap.back(&before)).await
+            }
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The tar stream of a directory, and its extraction, which trusts nothing in it.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{
+    FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use ops_core::Refusal;
+use tar::{Builder, EntryType, Header};
+use walkdir::WalkDir;
+
+use crate::error::{Error, ErrorKind};
+
+/// More reasons than this help nobody.
+const MAX_REFUSALS: usize = 100;
+
+pub(super) fn refusals(root: &Path) -> Vec<Refusal> {
+    if !root.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+        let reason = format!("`{}` is no directory", root.display());
+        return vec![Refusal::new(reason, "name an existing directory, not a link to one")];
+    }
+    let mut reasons = Vec::new();
+    for entry in WalkDir::new(root).sort_by_file_name() {
+        match entry {
+            Ok(entry) => {
+                let kind = entry.file_type();
+                let special = kind.is_socket() || kind.is_fifo() || kind.is_block_device();
+                if special || kind.is_char_device() {
+                    reasons.push(Refusal::new(
+                        format!("`{}` is a socket, pipe or device", entry.path().display()),
+                        "move it out of the directory",
+                    ));
+                }
+            }
+            Err(error) => {
+                reasons.push(Refusal::new(error.to_string(), "make it readable for this user"));
+            }
+        }
+        if reasons.len() == MAX_REFUSALS {
+            break;
+        }
+    }
+    reasons
+}
+
+pub(super) fn write(root: &Path, out: &mut dyn Write) -> Result<(), Error> {
+    let mut tar = Builder::new(out);
+    let mut linked = HashMap::new();
+    for entry in WalkDir::new(root).min_depth(0).sort_by_file_name() {
+        let entry = entry.map_err(|e| {
+            Error::new(ErrorKind::Source, format!("cannot walk `{}`", root.display())).caused_by(e)
+        })?;
+        let path = entry.path();
+        let inside = path.strip_prefix(root).unwrap_or(path);
+        let name = if inside.as_os_str().is_empty() { Path::new(".") } else { inside };
+        append(&mut tar, path, name, &mut linked)?;
+    }
+    tar.finish().map_err(|e| Error::io("archive", root, e))
+}
+
+fn append(
+    tar: &mut Builder<&mut dyn Write>,
+    path: &Path,
+    name: &Path,
+    linked: &mut HashMap<(u64, u64), PathBuf>,
+) -> Result<(), Error> {
+    let failed = |e| Error::io("archive", path, e);
+    let meta = path.symlink_metadata().map_err(failed)?;
+    let mut header = Header::new_gnu();
+    header.set_metadata(&meta);
+    header.set_size(0);
+    if meta.is_dir() {
+        return tar.append_data(&mut header, name, io::empty()).map_err(failed);
+    }
+    if meta.is_symlink() {
+        let target = fs::read_link(path).map_err(failed)?;
+        return tar.append_link(&mut header, name, target).map_err(failed);
+    }
+    if !meta.is_file() {
+        return Err(Error::new(
+            ErrorKind::Source,
+            format!("`{}` is a socket, pipe or device", path.display()),
+        ));
+    }
+    if meta.nlink() > 1 {
+        if let Some(first) = linked.get(&(meta.dev(), meta.ino())) {
+            header.set_entry_type(EntryType::Link);
+            return tar.append_link(&mut header, name, first).map_err(failed);
+        }
+        linked.insert((meta.dev(), meta.ino()), name.to_owned());
+    }
+    let mut file = File::open(path).map_err(failed)?;
+    let opened = file.metadata().map_err(failed)?;
+    header.set_metadata(&opened);
+    header.set_size(opened.len());
+    let mut exact = Exact { file: (&mut file).take(opened.len()), short: false };
+    let written = tar.append_data(&mut header, name, &mut exact);
+    let short = exact.short;
+    let now = file.metadata().map_err(failed)?;
+    let state = |meta: &Metadata| (meta.len(), meta.mtime(), meta.mtime_nsec());
+    if short || state(&opened) != state(&now) {
+        return Err(Error::new(
+            ErrorKind::Changed,
+            format!("`{}` changed while it was read", path.display()),
+        )
+        .remedy("stop its writer, or back it up with a source that knows it, and try again"));
+    }
+    written.map_err(failed)
+}
+
+/// A file of which exactly the announced bytes are needed: the archive would be torn otherwise.
+struct Exact<'a> {
+    file: io::Take<&'a mut File>,
+    short: bool,
+}
+
+impl Read for Exact<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        if read == 0 && self.file.limit() > 0 && !buffer.is_empty() {
+            self.short = true;
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(read)
+    }
+}
+
+/// Extracts into a new folder. Links are made last, so that nothing is ever written through one.
+pub(super) fn extract(input: &mut dyn Read, place: &Path) -> Result<(), Error> {
+    let broken = |e| Error::new(ErrorKind::Corrupt, "the archive cannot be read").caused_by(e);
+    fs::create_dir(place).map_err(|e| Error::io("create", place, e))?;
+    let mut folders: Vec<(PathBuf, Header)> = Vec::new();
+    let mut files: HashSet<PathBuf> = HashSet::new();
+    let mut links: Vec<(PathBuf, PathBuf, Header)> = Vec::new();
+    let mut archive = tar::Archive::new(input);
+    for entry in archive.entries().map_err(broken)? {
+        let mut entry = entry.map_err(broken)?;
+        let name = entry.path().map_err(broken)?.into_owned();
+        let inside = inside(&name)?;
+        let path = place.join(&inside);
+        let header = entry.header().clone();
+        let parent_is_folder =
+            || path.parent().is_some_and(|p| p.symlink_metadata().is_ok_and(|meta| meta.is_dir()));
+        let is_root = inside.as_os_str().is_empty();
+        if !is_root && !parent_is_folder() {
+            return Err(hostile(&name, "its folder is not in the archive"));
+        }
+        let failed = |e| Error::io("create", &path, e);
+        match header.entry_type() {
+            EntryType::Directory => {
+                if !is_root {
+                    fs::create_dir(&path).map_err(failed)?;
+                }
+                folders.push((path, header));
+            }
+            EntryType::Regular => {
+                let mut file = OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&path)
+                    .map_err(failed)?;
+                io::copy(&mut entry, &mut file).map_err(failed)?;
+                set(&path, &file, &header)?;
+                files.insert(inside);
+            }
+            EntryType::Link => {
+                let target = entry.link_name().map_err(broken)?.unwrap_or_default().into_owned();
+                let target = self::inside(&target)?;
+                if !files.contains(&target) {
+                    return Err(hostile(&name, "it is a hard link to no file of the archive"));
+                }
+                fs::hard_link(place.join(&target), &path).map_err(failed)?;
+            }
+            EntryType::Symlink => {
+                let target = entry.link_name().map_err(broken)?.unwrap_or_default().into_owned();
+                links.push((path, target, header));
+            }
+            other => return Err(hostile(&name, &format!("its type is {other:?}"))),
+        }
+    }
+    for (path, target, header) in links {
+        std::os::unix::fs::symlink(target, &path).map_err(|e| Error::io("create", &path, e))?;
+        own(&path, &header)?;
+    }
+    // Innermost first: making something in a folder changes its time, and a mode may forbid it.
+    for (path, header) in folders.into_iter().rev() {
+        let folder = File::open(&path).map_err(|e| Error::io("open", &path, e))?;
+        set(&path, &folder, &header)?;
+    }
+    Ok(())
+}
+
+/// The name relative to the archive's root, if it stays below it.
+fn inside(name: &Path) -> Result<PathBuf, Error> {
+    let mut inside = PathBuf::new();
+    for component in name.components() {
+        match component {
+            Component::Normal(part) => inside.push(part),
+            Component::CurDir => {}
+            _ => return Err(hostile(name, "it leads out of the archive")),
+        }
+    }
+    Ok(inside)
+}
+
+fn hostile(name: &Path, why: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("archive entry `{}` is refused: {why}", name.display()))
+        .remedy("the archive was not written by this program; look at it with `tar -t`")
+}
+
+fn own(path: &Path, header: &Header) -> Result<(), Error> {
+    let failed = |e| Error::io("set the owner of", path, e);
+    let meta = path.symlink_metadata().map_err(failed)?;
+    let number = |n: io::Result<u64>| n.ok().and_then(|n| u32::try_from(n).ok());
+    let (uid, gid) = (number(header.uid()), number(header.gid()));
+    if uid == Some(meta.uid()) && gid == Some(meta.gid()) {
+        return Ok(());
+    }
+    match std::os::unix::fs::lchown(path, uid, gid) {
+        // Only the administrator gives files away; others get them as their own.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        other => other.map_err(failed),
+    }
+}
+
+fn set(path: &Path, file: &File, header: &Header) -> Result<(), Error> {
+    own(path, header)?;
+    let failed = |e| Error::io("set mode and time of", path, e);
+    let mode = header.mode().map_err(failed)?;
+    file.set_permissions(Permissions::from_mode(mode & 0o7777)).map_err(failed)?;
+    let moment = UNIX_EPOCH.checked_add(Duration::from_secs(header.mtime().map_err(failed)?));
+    file.set_modified(moment.unwrap_or(UNIX_EPOCH)).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(kind: EntryType, name: &[u8], link: &[u8], content: &[u8]) -> Vec<u8> {
+        let mut header = Header::new_gnu();
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name);
+        header.as_mut_bytes()[157..157 + link.len()].copy_from_slice(link);
+        header.set_entry_type(kind);
+        header.set_size(content.len() as u64);
+        header.set_mode(0o755);
+        header.set_mtime(0);
+        header.set_cksum();
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend_from_slice(content);
+        bytes.resize(bytes.len().div_ceil(512) * 512, 0);
+        bytes
+    }
+
+    #[test]
+    fn hostile_archives_are_refused_and_touch_nothing_outside() {
+        let file = |name: &[u8]| entry(EntryType::Regular, name, b"", b"x");
+        let link = |name: &[u8], to: &[u8]| entry(EntryType::Symlink, name, to, b"");
+        let cases = [
+            ("absolute", file(b"/tmp/ops-backup-escaped")),
+            ("parent", file(b"../escaped")),
+            ("inner parent", file(b"a/../../escaped")),
+            ("through a link", [link(b"a", b".."), file(b"a/escaped")].concat()),
+            ("hard link out", entry(EntryType::Link, b"a", b"../secret", b"")),
+            (
+                "hard link to a link",
+                [link(b"a", b"../secret"), entry(EntryType::Link, b"b", b"a", b"")].concat(),
+            ),
+            ("link over a file", [file(b"a"), link(b"a", b"..")].concat()),
+            ("twice", [file(b"a"), file(b"a")].concat()),
+            ("a device", entry(EntryType::Char, b"a", b"", b"")),
+            ("a pipe", entry(EntryType::Fifo, b"a", b"", b"")),
+        ];
+        for (what, mut bytes) in cases {
+            bytes.extend_from_slice(&[0; 1024]);
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join("secret"), "s").unwrap();
+            assert!(extract(&mut &*bytes, &dir.path().join("new")).is_err(), "{what}");
+            let mut left: Vec<_> =
+                fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+            left.sort();
+            assert_eq!(left, ["new", "secret"], "{what}");
+        }
+        assert!(!Path::new("/tmp/ops-backup-escaped").exists());
+    }
+}

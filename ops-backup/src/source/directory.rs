@@ -1,0 +1,87 @@
+//! A directory as a tar stream.
+
+use std::path::{Path, PathBuf};
+
+use futures::future::{BoxFuture, FutureExt as _};
+use ops_core::Refusal;
+
+use super::{ByteStream, Source, Unit, archive, pipe};
+use crate::error::{Error, ErrorKind};
+use crate::manifest::BackupId;
+
+/// A directory with everything in it, as one tar stream in the order of names.
+///
+/// Kept: files, folders, symbolic links (as links), hard links among the files, names of any bytes,
+/// modes, times to the second, owners (where the restoring user may set them). Not kept: extended
+/// attributes and holes. Sockets, pipes and devices are refused by name. It follows no links.
+///
+/// Files are read one after the other, so files that change together need a source of their own;
+/// a file that changes while it is read ends the backup with [`ErrorKind::Changed`].
+#[derive(Debug, Clone)]
+pub struct Directory {
+    path: PathBuf,
+}
+
+impl Directory {
+    /// This directory.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+}
+
+impl Source for Directory {
+    fn kind(&self) -> &'static str {
+        "directory"
+    }
+
+    fn fingerprint(&self) -> BoxFuture<'_, Result<String, Error>> {
+        async { super::sqlite::canonical(&self.path) }.boxed()
+    }
+
+    fn preflight(&self) -> BoxFuture<'_, Result<Vec<Refusal>, Error>> {
+        let path = self.path.clone();
+        async {
+            tokio::task::spawn_blocking(move || archive::refusals(&path))
+                .await
+                .map_err(Error::panicked)
+        }
+        .boxed()
+    }
+
+    fn plan(&self) -> BoxFuture<'_, Result<Vec<Unit>, Error>> {
+        async { Ok(vec![Unit { name: "files.tar".into() }]) }.boxed()
+    }
+
+    fn dump<'a>(&'a self, _: &'a Unit, _: BackupId) -> BoxFuture<'a, Result<ByteStream, Error>> {
+        let path = self.path.clone();
+        async { Ok(pipe::stream_of(move |out| archive::write(&path, out))) }.boxed()
+    }
+
+    fn restore<'a>(
+        &'a self,
+        _: &'a Unit,
+        bytes: ByteStream,
+        place: &'a Path,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        let place = place.to_owned();
+        async {
+            pipe::read_blocking(bytes, move |input| {
+                archive::extract(input, &place)?;
+                Ok(ops_core::fs::sync_tree(&place)?)
+            })
+            .await
+        }
+        .boxed()
+    }
+
+    fn smoke<'a>(&'a self, place: &'a Path) -> BoxFuture<'a, Result<(), Error>> {
+        async move {
+            if place.is_dir() {
+                return Ok(());
+            }
+            let message = format!("`{}` is no directory", place.display());
+            Err(Error::new(ErrorKind::Source, message))
+        }
+        .boxed()
+    }
+}

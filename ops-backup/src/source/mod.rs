@@ -1,0 +1,127 @@
+//! What can be backed up.
+
+mod archive;
+mod directory;
+mod pipe;
+mod sqlite;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use ops_core::Refusal;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::manifest::BackupId;
+pub use directory::Directory;
+pub use sqlite::Sqlite;
+pub(crate) use sqlite::beside;
+
+/// Bytes in pieces. Dropping it stops the one who makes them.
+pub type ByteStream = BoxStream<'static, Result<Bytes, Error>>;
+
+/// One stream of bytes that a source gives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unit {
+    /// Its name, unique within the source.
+    pub name: String,
+}
+
+/// What can be backed up into a stream of bytes, and restored from it into a new place.
+pub trait Source: Debug + Send + Sync {
+    /// What the bytes are: `sqlite`. A backup is restored by a source of the same kind.
+    fn kind(&self) -> &str;
+
+    /// What tells this source from another of its kind.
+    fn fingerprint(&self) -> BoxFuture<'_, Result<String, Error>>;
+
+    /// Versions of the programs that read it, for the manifest.
+    fn versions(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+
+    /// Every reason why it cannot be backed up now.
+    fn preflight(&self) -> BoxFuture<'_, Result<Vec<Refusal>, Error>>;
+
+    /// The streams that it consists of.
+    fn plan(&self) -> BoxFuture<'_, Result<Vec<Unit>, Error>>;
+
+    /// One of its streams. Temporaries carry the backup's id in their name.
+    fn dump<'a>(
+        &'a self,
+        unit: &'a Unit,
+        backup: BackupId,
+    ) -> BoxFuture<'a, Result<ByteStream, Error>>;
+
+    /// Removes what a [`dump`](Self::dump) for this backup left when its process died.
+    fn clean_up(&self, backup: BackupId) -> BoxFuture<'_, Result<(), Error>> {
+        let _ = backup;
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Writes one of its streams to a place where nothing is yet, durably.
+    ///
+    /// It works until the stream ends or fails, and has no thread at work when it returns.
+    fn restore<'a>(
+        &'a self,
+        unit: &'a Unit,
+        bytes: ByteStream,
+        place: &'a Path,
+    ) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// Whether what was restored to this place works.
+    fn smoke<'a>(&'a self, place: &'a Path) -> BoxFuture<'a, Result<(), Error>>;
+}
+
+/// A source as data, for plans and journals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+#[non_exhaustive]
+pub enum SourceSpec {
+    /// A SQLite database.
+    Sqlite {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// A directory with everything in it.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A source that the program registered under this name in its vault.
+    Named {
+        /// The name.
+        name: String,
+    },
+}
+
+impl SourceSpec {
+    /// The SQLite database in this file.
+    pub fn sqlite(path: impl Into<PathBuf>) -> Self {
+        Self::Sqlite { path: path.into() }
+    }
+
+    /// This directory with everything in it.
+    pub fn directory(path: impl Into<PathBuf>) -> Self {
+        Self::Directory { path: path.into() }
+    }
+
+    /// The source that was registered under this name.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self::Named { name: name.into() }
+    }
+}
+
+impl std::fmt::Display for SourceSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite { path } => write!(f, "sqlite:{}", path.display()),
+            Self::Directory { path } => write!(f, "directory:{}", path.display()),
+            Self::Named { name } => write!(f, "named:{name}"),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The swap of a target with what was restored, and the way back.
+//!
+//! Where things are is told by their inode numbers, which were noted before the first rename: a name
+//! alone does not say on which side of the exchange it is.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use ops_core::fs;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind};
+use crate::source::beside;
+
+const SIDES: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// What was where before the swap.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Before {
+    old: Option<u64>,
+    new: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Swap {
+    pub target: PathBuf,
+    pub staged: PathBuf,
+    pub old: PathBuf,
+}
+
+/// The files that SQLite keeps beside a database, as far as they are there.
+pub(crate) fn sidecars(path: &Path) -> Vec<PathBuf> {
+    SIDES.iter().map(|side| beside(path, side)).filter(|side| side.exists()).collect()
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    path.symlink_metadata().ok().map(|meta| meta.ino())
+}
+
+impl Swap {
+    pub fn look(&self) -> Result<Before, Error> {
+        let new = inode(&self.staged).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("`{}` is missing", self.staged.display()))
+        })?;
+        Ok(Before { old: inode(&self.target), new })
+    }
+
+    pub fn forward(&self, before: &Before, replaces: bool) -> Result<(), Error> {
+        if before.old.is_some() != replaces {
+            let message =
+                format!("`{}` appeared or vanished since the plan", self.target.display());
+            return Err(
+                Error::new(ErrorKind::InvalidInput, message).remedy("plan the restore again")
+            );
+        }
+        if !replaces {
+            if inode(&self.target) != Some(before.new) {
+                fs::rename_noreplace(&self.staged, &self.target)?;
+            }
+            ops_core::fault::point("put in place");
+            return Ok(());
+        }
+        if inode(&self.target) == before.old {
+            // The old side files go first: applied to the new database, they would destroy it.
+            for side in SIDES {
+                let from = beside(&self.target, side);
+                if from.exists() {
+                    fs::rename_noreplace(&from, &beside(&self.old, side))?;
+                    ops_core::fault::point("moved a side file");
+                }
+            }
+            fs::exchange(&self.target, &self.staged)?;
+            ops_core::fault::point("exchanged");
+        }
+        if inode(&self.staged) == before.old {
+            fs::rename_noreplace(&self.staged, &self.old)?;
+            ops_core::fault::point("old has its name");
+        }
+        Ok(())
+    }
+
+    /// Puts the old back, and what was restored to where it was staged.
+    pub fn back(&self, before: &Before) -> Result<(), Error> {
+        let Some(old) = before.old else {
+            if inode(&self.target) == Some(before.new) {
+                self.drop_sides_of_new()?;
+                fs::rename_noreplace(&self.target, &self.staged)?;
+            }
+            return Ok(());
+        };
+        if inode(&self.old) == Some(old) {
+            fs::rename_noreplace(&self.old, &self.staged)?;
+            ops_core::fault::point("old is staged again");
+        }
+        if inode(&self.target) == Some(before.new) && inode(&self.staged) == Some(old) {
+            self.drop_sides_of_new()?;
+            fs::exchange(&self.target, &self.staged)?;
+            ops_core::fault::point("exchanged back");
+        }
+        if inode(&self.target) != Some(old) {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("the old content of `{}` cannot be found", self.target.display()),
+            )
+            .remedy(format!(
+                "somebody moved it during the restore; look for `{}` and `{}`",
+                self.old.display(),
+                self.staged.display()
+            )));
+        }
+        for side in SIDES {
+            let kept = beside(&self.old, side);
+            if kept.exists() {
+                fs::rename_durable(&kept, &beside(&self.target, side))?;
+                ops_core::fault::point("side file is back");
+            }
+        }
+        Ok(())
+    }
+
+    /// Side files that appeared beside the new database belong to it, and must not meet the old.
+    fn drop_sides_of_new(&self) -> Result<(), Error> {
+        for side in sidecars(&self.target) {
+            fs::remove_file_durable(&side)?;
+        }
+        Ok(())
+    }
+}

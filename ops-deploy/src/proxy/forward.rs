@@ -1,0 +1,232 @@
+//! One request: from the client to the instance that the pointer names, and its answer back.
+
+use std::error::Error as _;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::Instant;
+
+use super::ProxyConfig;
+use super::headers::{add_forwarded, remove_hop_by_hop};
+use super::routes::{Routes, Ticket};
+
+pub(super) type Answer = UnsyncBoxBody<Bytes, hyper::Error>;
+
+/// How long an idle connection to an instance is kept: less than what servers commonly allow.
+const POOL_IDLE: Duration = Duration::from_secs(4);
+const POOL_SIZE: usize = 256;
+
+#[derive(Debug)]
+pub(super) struct Forwarder {
+    routes: Arc<Routes>,
+    pooled: Client<HttpConnector, Answer>,
+    fresh: Client<HttpConnector, Answer>,
+    response_timeout: Duration,
+}
+
+/// When a request was last heard of: while its body comes in, its answer is not late.
+#[derive(Debug, Clone)]
+struct Heard(Arc<Mutex<Instant>>);
+
+impl Heard {
+    fn now() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    fn again(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Ends when nothing was heard for so long.
+    async fn silent_for(&self, long: Duration) {
+        loop {
+            let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + long;
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    }
+}
+
+/// A body that keeps its request counted until its last byte is gone.
+struct Counted {
+    body: Incoming,
+    _ticket: Ticket,
+}
+
+impl Body for Counted {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Forwarder {
+    pub(super) fn new(routes: Arc<Routes>, config: &ProxyConfig) -> Self {
+        let client = |idle| {
+            let mut connector = HttpConnector::new();
+            connector.set_nodelay(true);
+            connector.set_connect_timeout(Some(config.connect_timeout));
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(POOL_IDLE)
+                .pool_max_idle_per_host(idle)
+                .build(connector)
+        };
+        Self {
+            routes,
+            pooled: client(POOL_SIZE),
+            fresh: client(0),
+            response_timeout: config.response_timeout,
+        }
+    }
+
+    /// Answers one request; what goes wrong is an answer too.
+    pub(super) async fn forward(
+        &self,
+        request: Request<Incoming>,
+        from: IpAddr,
+    ) -> Response<Answer> {
+        if request.method() == Method::CONNECT {
+            return says(StatusCode::NOT_IMPLEMENTED, "this proxy opens no tunnels\n");
+        }
+        let Some(ticket) = self.routes.enter() else {
+            return says(StatusCode::SERVICE_UNAVAILABLE, "no version is in service\n");
+        };
+        let heard = Heard::now();
+        let answer = tokio::select! {
+            answer = self.send(request, from, &ticket, &heard) => answer,
+            () = heard.silent_for(self.response_timeout) => Err(Failure::Silent),
+        };
+        match answer {
+            Ok(answer) => {
+                let (mut parts, body) = answer.into_parts();
+                remove_hop_by_hop(&mut parts.headers);
+                parts.version = Version::HTTP_11;
+                Response::from_parts(parts, Counted { body, _ticket: ticket }.boxed_unsync())
+            }
+            Err(Failure::Unusable) => says(StatusCode::BAD_REQUEST, "no such target\n"),
+            Err(Failure::Upstream(error)) => {
+                let instance = &ticket.upstream.instance;
+                tracing::warn!(target: "ops", instance, error = %chain(&error), "no answer from upstream");
+                says(StatusCode::BAD_GATEWAY, "the version in service does not answer\n")
+            }
+            Err(Failure::Silent) => {
+                says(StatusCode::GATEWAY_TIMEOUT, "the version in service takes too long\n")
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        request: Request<Incoming>,
+        from: IpAddr,
+        ticket: &Ticket,
+        heard: &Heard,
+    ) -> Result<Response<Incoming>, Failure> {
+        let (mut parts, body) = request.into_parts();
+        parts.uri = target(&parts.uri, ticket.upstream.address).ok_or(Failure::Unusable)?;
+        parts.version = Version::HTTP_11;
+        remove_hop_by_hop(&mut parts.headers);
+        add_forwarded(&mut parts.headers, from);
+
+        // An instance may close an idle connection in the moment in which a request is put on it.
+        // Asking again is safe where the request changes nothing and has no body that is gone.
+        let again = (matches!(parts.method, Method::GET | Method::HEAD) && body.is_end_stream())
+            .then(|| Request::from_parts(parts.clone(), nothing()));
+        let heard = heard.clone();
+        let body = body.map_frame(move |frame| {
+            heard.again();
+            frame
+        });
+        let body = body.boxed_unsync();
+        match self.pooled.request(Request::from_parts(parts, body)).await {
+            Err(error)
+                if closed_early(&error)
+                    && let Some(again) = again =>
+            {
+                self.fresh.request(again).await.map_err(Failure::Upstream)
+            }
+            answer => answer.map_err(Failure::Upstream),
+        }
+    }
+}
+
+enum Failure {
+    Unusable,
+    Silent,
+    Upstream(ClientError),
+}
+
+/// Whether the connection ended before any byte of the answer came.
+fn closed_early(error: &ClientError) -> bool {
+    if error.is_connect() {
+        return false;
+    }
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+                return true;
+            }
+        } else if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            use std::io::ErrorKind as K;
+            return matches!(
+                error.kind(),
+                K::ConnectionReset | K::BrokenPipe | K::ConnectionAborted
+            );
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn chain(error: &ClientError) -> String {
+    ops_core::error::chain(error).join(": ")
+}
+
+fn target(uri: &Uri, address: SocketAddr) -> Option<Uri> {
+    let path = uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(address.to_string().parse::<Authority>().ok()?);
+    parts.path_and_query = Some(path);
+    Uri::from_parts(parts).ok()
+}
+
+fn nothing() -> Answer {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+pub(super) fn says(status: StatusCode, text: impl Into<Bytes>) -> Response<Answer> {
+    let body = Full::new(text.into()).map_err(|never| match never {}).boxed_unsync();
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    answer
+}

@@ -1,0 +1,193 @@
+//! How a release directory is set up.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ops_core::Refusal;
+use url::Url;
+
+use super::directory::{ReleaseDirectory, Settings};
+use crate::error::{Error, ErrorKind};
+use crate::service::{Asker, Detached, ServiceManager, ServiceSpec};
+use crate::traffic::TrafficSwitch;
+
+/// When a new instance is good enough to take traffic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gate {
+    /// How many answers in a row must be right. Default: 3.
+    pub consecutive: u32,
+    /// The pause between two questions. Default: 100 ms.
+    pub interval: Duration,
+    /// How long one answer may take. Default: 5 s.
+    pub timeout: Duration,
+    /// How long the whole may take. Default: 60 s.
+    pub deadline: Duration,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            consecutive: 3,
+            interval: Duration::from_millis(100),
+            timeout: Duration::from_secs(5),
+            deadline: Duration::from_mins(1),
+        }
+    }
+}
+
+impl Gate {
+    /// How many answers in a row must be right.
+    pub fn consecutive(mut self, answers: u32) -> Self {
+        self.consecutive = answers;
+        self
+    }
+
+    /// The pause between two questions.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// How long one answer may take.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How long the whole may take.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+}
+
+/// Sets up a [`ReleaseDirectory`].
+#[derive(Debug)]
+#[must_use = "call `build`"]
+pub struct ReleaseDirectoryBuilder(pub(super) Settings);
+
+impl ReleaseDirectoryBuilder {
+    pub(super) fn new(root: PathBuf, service: ServiceSpec) -> Self {
+        Self(Settings {
+            root,
+            service,
+            manager: Arc::new(Detached::new()),
+            traffic: None,
+            public: None,
+            gate: Gate::default(),
+            required_files: Vec::new(),
+            keep: 3,
+            keep_warm: false,
+            drain: Duration::from_secs(15),
+            deadline: Duration::from_mins(5),
+            asker: Asker::default(),
+        })
+    }
+
+    /// What runs the service. Default: [`Detached`].
+    pub fn manager(mut self, manager: impl ServiceManager + 'static) -> Self {
+        self.0.manager = Arc::new(manager);
+        self
+    }
+
+    /// What moves the traffic. Default: nothing, for a service that takes none (a worker).
+    pub fn traffic(mut self, traffic: impl TrafficSwitch + 'static) -> Self {
+        self.0.traffic = Some(Arc::new(traffic));
+        self
+    }
+
+    /// The address under which the public reaches the service, without the health path. It is
+    /// asked after the switch, and by [`ReleaseHealth`](super::ReleaseHealth). Default: none.
+    pub fn public_url(mut self, url: Url) -> Self {
+        self.0.public = Some(url);
+        self
+    }
+
+    /// When a new instance is good enough.
+    pub fn gate(mut self, gate: Gate) -> Self {
+        self.0.gate = gate;
+        self
+    }
+
+    /// Files that a complete release has, relative to its folder. Default: none, so a release is
+    /// complete when its folder is there: whoever fills it renames it into place.
+    pub fn required_files<P: Into<PathBuf>>(mut self, files: impl IntoIterator<Item = P>) -> Self {
+        self.0.required_files = files.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How many releases that were in service are kept besides the current one and the previous
+    /// one. Those that never were wait for seven days. Default: 3.
+    pub fn keep(mut self, releases: usize) -> Self {
+        self.0.keep = releases;
+        self
+    }
+
+    /// Whether the previous version keeps running, out of traffic, so that a rollback need not
+    /// start it. Default: no.
+    pub fn keep_previous_warm(mut self, keep: bool) -> Self {
+        self.0.keep_warm = keep;
+        self
+    }
+
+    /// How long the old instance may take for the requests that it has begun. Default: 15 s.
+    pub fn drain(mut self, drain: Duration) -> Self {
+        self.0.drain = drain;
+        self
+    }
+
+    /// How long an operation may take until its commit. Default: 5 min.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.0.deadline = deadline;
+        self
+    }
+
+    /// The release directory. Its root must exist; blocks for a moment.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] with every reason at once.
+    pub fn build(mut self) -> Result<ReleaseDirectory, Error> {
+        let mut refusals = self.0.service.check();
+        match self.0.root.canonicalize() {
+            Ok(root) if root.is_dir() => self.0.root = root,
+            Ok(root) => refusals.push(Refusal::new(
+                format!("`{}` is no folder", root.display()),
+                "give the folder that holds `releases` and `current`",
+            )),
+            Err(error) => refusals.push(Refusal::new(
+                format!("the root `{}` cannot be had: {error}", self.0.root.display()),
+                "create it",
+            )),
+        }
+        if self.0.gate.consecutive == 0 {
+            refusals.push(Refusal::new(
+                "a gate of no answers lets everything pass",
+                "ask for at least one",
+            ));
+        }
+        if let Some(url) = &self.0.public
+            && !matches!(url.scheme(), "http" | "https")
+        {
+            refusals.push(Refusal::new(
+                format!("the public address `{url}` is no web address"),
+                "begin it with http:// or https://",
+            ));
+        }
+        for file in &self.0.required_files {
+            let plain = file.components().all(|c| matches!(c, std::path::Component::Normal(_)));
+            if !plain || file.as_os_str().is_empty() {
+                refusals.push(Refusal::new(
+                    format!("the required file `{}` is not inside the release", file.display()),
+                    "give a path relative to the release's folder, without `..`",
+                ));
+            }
+        }
+        if refusals.is_empty() {
+            return Ok(ReleaseDirectory(Arc::new(self.0)));
+        }
+        Err(Error::new(ErrorKind::InvalidConfig, "the release directory is not set up well")
+            .refusals(refusals))
+    }
+}

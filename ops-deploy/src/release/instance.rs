@@ -1,0 +1,106 @@
+//! The running (or stopped) instances of releases, as their folders tell.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use ops_core::Version;
+use serde::{Deserialize, Serialize};
+
+use super::directory::ReleaseDirectory;
+use crate::error::{Error, ErrorKind};
+use crate::service::Liveness;
+use crate::traffic::Upstream;
+
+const SCHEMA: u32 = 1;
+pub(super) const RECORD: &str = "instance.json";
+
+/// One instance of a release's service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Instance {
+    /// Its name: version and operation that started it.
+    pub name: String,
+    /// Which version it runs.
+    pub version: Version,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether it runs.
+    pub liveness: Liveness,
+}
+
+impl Instance {
+    /// Whether anything of it runs.
+    pub fn runs(&self) -> bool {
+        self.liveness != Liveness::Stopped
+    }
+
+    /// What takes its traffic.
+    pub fn upstream(&self) -> Upstream {
+        Upstream { address: self.address, instance: self.name.clone() }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    schema: u32,
+    version: Version,
+    address: SocketAddr,
+}
+
+/// Written before the instance starts, so that whatever runs can be named.
+pub(super) fn record(folder: &Path, version: &Version, address: SocketAddr) -> Result<(), Error> {
+    let record = Record { schema: SCHEMA, version: version.clone(), address };
+    let bytes = serde_json::to_vec(&record).expect("a record is made of JSON values");
+    Ok(ops_core::fs::atomic_write(&folder.join(RECORD), &bytes)?)
+}
+
+impl ReleaseDirectory {
+    /// The instance of this name; `None` if it was never started or is forgotten.
+    pub(super) fn instance(&self, name: &str) -> Result<Option<Instance>, Error> {
+        let folder = self.instance_path(name);
+        let path = folder.join(RECORD);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("read", &path, error)),
+        };
+        let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
+            Error::new(ErrorKind::Corrupt, format!("`{}` cannot be read", path.display()))
+                .remedy("if a newer program wrote it, run that one")
+                .caused_by(error)
+        })?;
+        Ok(Some(Instance {
+            name: name.to_owned(),
+            version: record.version,
+            address: record.address,
+            liveness: self.0.manager.liveness(&folder)?,
+        }))
+    }
+
+    /// All instances that are known, newest last. Blocks.
+    pub(super) fn instances(&self) -> Result<Vec<Instance>, Error> {
+        let folder = self.run_path();
+        let failed = |error| Error::io("list", &folder, error);
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut instances = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            if let Some(name) = name.to_str().filter(|name| !name.starts_with('.'))
+                && let Some(instance) = self.instance(name)?
+            {
+                instances.push(instance);
+            }
+        }
+        // The operation at the name's end is a ULID, which sorts by time.
+        instances.sort_by(|a, b| {
+            let age =
+                |instance: &Instance| instance.name.rsplit_once('-').map(|(_, id)| id.to_owned());
+            age(a).cmp(&age(b))
+        });
+        Ok(instances)
+    }
+}

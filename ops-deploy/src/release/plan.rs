@@ -1,0 +1,177 @@
+//! What a deployment and a rollback do, as plans.
+
+use futures::future::{BoxFuture, FutureExt as _};
+use ops_core::{Plan, Refusal, Version, World};
+
+use super::directory::{ReleaseDirectory, names};
+use super::history::Verb;
+use super::status::Status;
+use super::step::ReleaseStep as S;
+use crate::error::{Error, ErrorKind};
+use crate::service::Liveness;
+use crate::target::{Observed, Running, Target};
+
+impl ReleaseDirectory {
+    async fn plan(&self, version: &Version, verb: Verb, status: &Status) -> Result<Plan, Error> {
+        let current = status.current()?.cloned();
+        let mut plan = Plan::new(verb.as_str()).version(version.clone()).within(self.0.deadline);
+        plan = plan.fact("to", version);
+        if let Some(current) = &current {
+            plan = plan.fact("from", current);
+        }
+        if current.as_ref() == Some(version) && self.serves_well(version, status).await {
+            return Ok(plan.fact("state", format!("{version} is in service and well")));
+        }
+
+        // A version that is brought into service anew has no earlier one to keep warm but itself.
+        let goes = current.clone().filter(|current| current != version);
+        let warm = goes.clone().filter(|_| self.0.keep_warm);
+        let old = self.plan_old(version, goes.as_ref(), status).await?;
+        let v = || version.clone();
+        let mut changes = vec![
+            S::ExpectCurrent { current },
+            S::RequireRelease { version: v() },
+            S::StartService { version: v() },
+            S::PassGate { version: v() },
+        ];
+        if self.0.traffic.is_some() {
+            changes.push(S::SwitchTraffic { version: v() });
+        }
+        changes.push(S::MoveCurrent { version: v() });
+        if self.0.public.is_some() {
+            changes.push(S::VerifyPublic { version: v() });
+        }
+        changes.push(S::RecordHistory { version: v(), verb });
+        for step in &changes {
+            plan = plan.change(self, step)?;
+        }
+        for step in [S::StopOthers { version: v(), warm }, S::RemoveReleases { old }] {
+            plan = plan.finisher(self, &step)?;
+        }
+        Ok(plan)
+    }
+
+    async fn plan_old(
+        &self,
+        comes: &Version,
+        goes: Option<&Version>,
+        status: &Status,
+    ) -> Result<Vec<Version>, Error> {
+        let (site, comes, goes) = (self.clone(), comes.clone(), goes.cloned());
+        let history = status.history.clone().unwrap_or_default();
+        tokio::task::spawn_blocking(move || {
+            site.old_releases(&history, &comes, goes.as_ref(), jiff::Timestamp::now())
+        })
+        .await
+        .map_err(|join| Error::new(ErrorKind::Io, "looking panicked").caused_by(join))?
+    }
+
+    async fn serves_well(&self, version: &Version, status: &Status) -> bool {
+        let Some(instance) = status.in_service().filter(|i| i.version == *version) else {
+            return false;
+        };
+        let alive = matches!(instance.liveness, Liveness::Running(Some(_)));
+        alive && {
+            let url = self.0.service.health_url(instance.address);
+            self.0
+                .asker
+                .ask(&url, &self.0.service.identity, version, self.0.gate.timeout)
+                .await
+                .is_ok()
+        }
+    }
+
+    /// The version that a rollback goes to.
+    fn previous(current: &Version, status: &Status) -> Result<Version, Error> {
+        let candidates: Vec<&Version> = match &status.history {
+            Some(history) => history.way_back(),
+            None => status.versions.iter().rev().collect(),
+        };
+        let mut earlier = candidates.into_iter().filter(|version| *version != current);
+        let complete = earlier.find(|version| status.versions.contains(version));
+        complete.cloned().ok_or_else(|| {
+            let others: Vec<_> =
+                status.versions.iter().filter(|v| *v != current).cloned().collect();
+            let error = Error::new(ErrorKind::NoPrevious, "there is no previous complete version")
+                .with("current", current);
+            if others.is_empty() {
+                error.remedy("no other version is complete; deploy one")
+            } else {
+                error.remedy(format!("name one of the complete versions: {}", names(&others)))
+            }
+        })
+    }
+}
+
+impl Target for ReleaseDirectory {
+    fn name(&self) -> String {
+        ops_core::Resource::id(self).to_string()
+    }
+
+    fn world(&self) -> Box<dyn World + Send + '_> {
+        Box::new(self)
+    }
+
+    fn observe(&self) -> BoxFuture<'_, Result<Observed, Error>> {
+        async move {
+            let status = self.look().await?;
+            let current = status.current();
+            let running = status.instances.iter().filter(|instance| instance.runs());
+            Ok(Observed {
+                contradictions: current
+                    .as_ref()
+                    .err()
+                    .map(|e| e.reasons().to_vec())
+                    .unwrap_or_default(),
+                current: current.ok().flatten().cloned(),
+                running: running
+                    .map(|instance| Running {
+                        name: instance.name.clone(),
+                        version: instance.version.clone(),
+                        address: instance.address,
+                        in_traffic: status.in_service() == Some(instance),
+                    })
+                    .collect(),
+                versions: status.versions,
+            })
+        }
+        .boxed()
+    }
+
+    fn versions(&self) -> BoxFuture<'_, Result<Vec<Version>, Error>> {
+        async move { Ok(self.look().await?.versions) }.boxed()
+    }
+
+    fn plan_deploy<'a>(&'a self, version: &'a Version) -> BoxFuture<'a, Result<Plan, Error>> {
+        async move {
+            let status = self.look().await?;
+            self.plan(version, Verb::Deploy, &status).await
+        }
+        .boxed()
+    }
+
+    fn plan_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
+        async move {
+            let status = self.look().await?;
+            let current = status.current()?;
+            let to = match (to, current) {
+                (Some(to), _) if !status.versions.contains(&to) => return Err(self.incomplete(&to)),
+                (Some(to), _) => to,
+                (None, Some(current)) => Self::previous(current, &status)?,
+                (None, None) => {
+                    return Err(Error::new(
+                        ErrorKind::UnknownCurrent,
+                        "cannot determine the current version",
+                    )
+                    .refusals([Refusal::new(
+                        "no version is in service",
+                        "name the version to go back to",
+                    )])
+                    .with("complete", names(&status.versions)));
+                }
+            };
+            self.plan(&to, Verb::Rollback, &status).await
+        }
+        .boxed()
+    }
+}

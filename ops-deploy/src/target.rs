@@ -1,0 +1,109 @@
+//! What can be deployed to.
+
+use std::fmt::Debug;
+use std::net::SocketAddr;
+
+use futures::future::{BoxFuture, FutureExt as _};
+use ops_core::{Context, Plan, Refusal, Report, Version, World};
+
+use crate::error::Error;
+
+/// One instance that runs on a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Running {
+    /// Its name.
+    pub name: String,
+    /// Which version it runs.
+    pub version: Version,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether it takes the traffic.
+    pub in_traffic: bool,
+}
+
+/// What was seen on a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Observed {
+    /// The version in service; `None` if none is, or if that cannot be told.
+    pub current: Option<Version>,
+    /// Why it cannot be told which version is in service; empty if it can.
+    pub contradictions: Vec<Refusal>,
+    /// What runs.
+    pub running: Vec<Running>,
+    /// The complete versions, oldest first.
+    pub versions: Vec<Version>,
+}
+
+/// What can be deployed to. Programs hold it as `dyn Target`; each target has steps of its own.
+///
+/// Planning reads only. A plan composes with those of other crates; whoever runs the composition
+/// adds the target's [`world`](Self::world) to the worlds of the others:
+///
+/// ```
+/// # use ops_core::{Context, Plan, Report, Version, World};
+/// # use ops_deploy::{Error, Target};
+/// async fn update(export: Plan, repository: &dyn World, site: &dyn Target, version: &Version, cx: &Context)
+///     -> Result<Report, Error>
+/// {
+///     let plan = export.then(site.plan_deploy(version).await?).named("update");
+///     let world = site.world();
+///     let world: &dyn World = &*world;
+///     Ok(cx.execute(plan, &(repository, world)).await?)
+/// }
+/// ```
+pub trait Target: Debug + Send + Sync {
+    /// Its name, the same in every process.
+    fn name(&self) -> String;
+
+    /// What the steps of its plans act on.
+    fn world(&self) -> Box<dyn World + Send + '_>;
+
+    /// What is there.
+    fn observe(&self) -> BoxFuture<'_, Result<Observed, Error>>;
+
+    /// The complete versions, oldest first.
+    fn versions(&self) -> BoxFuture<'_, Result<Vec<Version>, Error>>;
+
+    /// Plans to bring a version into service. The plan is empty if it is, and is well.
+    fn plan_deploy<'a>(&'a self, version: &'a Version) -> BoxFuture<'a, Result<Plan, Error>>;
+
+    /// Plans to go back: to this version, or to the one that was in service before.
+    fn plan_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>>;
+
+    /// What is there: a name for [`observe`](Self::observe) among the verbs.
+    fn status(&self) -> BoxFuture<'_, Result<Observed, Error>> {
+        self.observe()
+    }
+
+    /// Brings a version into service. Dropping the future leaves a journal that
+    /// [`recover`](ops_core::recover) brings to its end.
+    fn deploy<'a>(
+        &'a self,
+        cx: &'a Context,
+        version: &'a Version,
+    ) -> BoxFuture<'a, Result<Report, Error>> {
+        async move {
+            let plan = self.plan_deploy(version).await?;
+            let world = self.world();
+            Ok(cx.execute(plan, &*world).await?)
+        }
+        .boxed()
+    }
+
+    /// Goes back: to this version, or to the one that was in service before. Dropping the future
+    /// leaves a journal that [`recover`](ops_core::recover) brings to its end.
+    fn rollback<'a>(
+        &'a self,
+        cx: &'a Context,
+        to: Option<Version>,
+    ) -> BoxFuture<'a, Result<Report, Error>> {
+        async move {
+            let plan = self.plan_rollback(to).await?;
+            let world = self.world();
+            Ok(cx.execute(plan, &*world).await?)
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,103 @@
+//! `ops-deploy-test-service PORT VERSION`: a small real service. The file `mode` where it runs says
+//! how it behaves: `healthy` (also without the file), `silent` (its health is 503), `wrong` (it says
+//! that it is another version), `crash` (it ends after its start), `stubborn` (it ignores SIGTERM),
+//! `hangup` (it closes each kept connection after 5 ms).
+#![expect(clippy::print_stderr, reason = "its log is part of the tests")]
+
+use std::convert::Infallible;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+type Answer = Response<UnsyncBoxBody<Bytes, hyper::Error>>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let port: u16 = args.next().expect("a port").parse().expect("a port");
+    let version = args.next().expect("a version");
+    let mode = std::fs::read_to_string("mode").unwrap_or_default().trim().to_owned();
+    eprintln!("{version} starts as `{mode}`");
+    if mode == "stubborn" {
+        // Once somebody listens for it, the signal ends nobody.
+        let _ = signal(SignalKind::terminate());
+    }
+    let listener = match TcpListener::bind(("127.0.0.1", port)).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            eprintln!("cannot listen on {port}: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if mode == "crash" {
+        eprintln!("something is missing");
+        return ExitCode::FAILURE;
+    }
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let _ = stream.set_nodelay(true);
+        let (version, mode) = (version.clone(), mode.clone());
+        tokio::spawn(async move {
+            let hangs_up = mode == "hangup";
+            let service = service_fn(move |request| answer(request, version.clone(), mode.clone()));
+            let mut http = http1::Builder::new();
+            if hangs_up {
+                http.timer(TokioTimer::new()).header_read_timeout(Duration::from_millis(5));
+            }
+            let _ = http.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    version: String,
+    mode: String,
+) -> Result<Answer, Infallible> {
+    let number = |name: &str| {
+        let query = request.uri().query()?;
+        query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+    };
+    let says = if mode == "wrong" { "somebody-else" } else { &version };
+    let builder = Response::builder().header("x-version", says);
+    let text =
+        |text: String| Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
+    let response = match request.uri().path() {
+        "/health" if mode == "silent" => {
+            builder.status(StatusCode::SERVICE_UNAVAILABLE).body(text("not yet".into()))
+        }
+        "/health" => builder.body(text(format!(r#"{{"build":{{"version":"{says}"}}}}"#))),
+        "/slow" => {
+            tokio::time::sleep(Duration::from_millis(number("ms").unwrap_or(100))).await;
+            builder.body(text(version))
+        }
+        "/echo" => builder.body(request.into_body().boxed_unsync()),
+        "/count" => match request.into_body().collect().await {
+            Ok(body) => builder.body(text(body.to_bytes().len().to_string())),
+            Err(_) => builder.status(StatusCode::BAD_REQUEST).body(text(String::new())),
+        },
+        "/headers" => {
+            let headers: Vec<_> = request
+                .headers()
+                .iter()
+                .map(|(name, value)| format!("{name}: {value:?}"))
+                .collect();
+            builder
+                .header("connection", "x-secret-hop")
+                .header("x-secret-hop", "1")
+                .body(text(headers.join("\n")))
+        }
+        _ => builder.body(text(version)),
+    };
+    Ok(response.expect("the parts are right"))
+}
