@@ -141,11 +141,6 @@ impl Program {
         };
         Ok(Answer::new(text, json!({"recovered": reports, "running": running})))
     }
-
-    /// Whether only plans are to be shown.
-    pub fn is_dry_run(&self) -> bool {
-        self.args.dry_run
-    }
 }
 
 /// Runs a verb from beginning to end, and prints its answer.
