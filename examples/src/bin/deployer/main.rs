@@ -11,9 +11,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ops_core::Version;
-use ops_deploy::Target as _;
-use ops_examples::Failure;
+use ops_deploy::Target;
 use ops_examples::program::{Answer, CommonArgs, run};
+use ops_examples::{Code, Failure};
 use serde_json::json;
 
 use config::Config;
@@ -62,6 +62,7 @@ async fn main() -> ExitCode {
         let world = site.world();
         match verb {
             Verb::Deploy { version } => {
+                complete(&site, &version).await?;
                 program.carry_out(site.plan_deploy(&version).await?, &*world).await
             }
             Verb::Rollback { version } => {
@@ -102,4 +103,16 @@ async fn main() -> ExitCode {
         }
     })
     .await
+}
+
+/// In a composition an earlier step may write the release; here it must be there already.
+async fn complete(site: &dyn Target, version: &Version) -> Result<(), Failure> {
+    let versions = site.versions().await?;
+    if versions.contains(version) {
+        return Ok(());
+    }
+    let names: Vec<_> = versions.iter().map(Version::as_str).collect();
+    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let why = format!("version `{version}` does not exist or is incomplete (complete: {names})");
+    Err(Failure::new(Code::Refused, why))
 }
