@@ -34,6 +34,7 @@ mod manifest;
 mod open;
 mod repository;
 mod restore;
+pub mod retention;
 mod source;
 mod swap;
 mod vault;

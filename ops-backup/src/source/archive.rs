@@ -9,6 +9,7 @@ use std::os::unix::fs::{
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use filetime::FileTime;
 use ops_core::Refusal;
 use tar::{Builder, EntryType, Header};
 use walkdir::WalkDir;
@@ -186,6 +187,10 @@ pub(super) fn extract(input: &mut dyn Read, place: &Path) -> Result<(), Error> {
     for (path, target, header) in links {
         std::os::unix::fs::symlink(target, &path).map_err(|e| Error::io("create", &path, e))?;
         own(&path, &header)?;
+        let failed = |e| Error::io("set the time of", &path, e);
+        let seconds = header.mtime().map_err(failed)?;
+        let time = FileTime::from_unix_time(i64::try_from(seconds).unwrap_or_default(), 0);
+        filetime::set_symlink_file_times(&path, time, time).map_err(failed)?;
     }
     // Innermost first: making something in a folder changes its time, and a mode may forbid it.
     for (path, header) in folders.into_iter().rev() {
