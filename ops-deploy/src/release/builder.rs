@@ -132,7 +132,10 @@ impl ReleaseDirectoryBuilder {
         self
     }
 
-    /// How long the old instance may take for the requests that it has begun. Default: 15 s.
+    /// How long an instance that goes may take for the requests that it has begun; what is left
+    /// then is cut off. Together with the service's
+    /// [`stop_grace`](ServiceSpec::stop_grace) it should fit into the context's budget for
+    /// finishers (30 s), else `recover` ends the operation. Default: 15 s.
     pub fn drain(mut self, drain: Duration) -> Self {
         self.0.drain = drain;
         self

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(missing_docs, unreachable_pub, reason = "a test has no users")]
 
+mod composition;
 mod crash;
 mod detached;
 mod pipeline;
