@@ -141,9 +141,10 @@ impl Guestbook {
 
     async fn page(&self) -> Result<Response<Full<Bytes>>, sqlx::Error> {
         let rows = rows(&self.database).await?;
-        let list: String = rows.iter().map(|row| format!("<li>{}</li>\n", escape(row))).collect();
+        let list: Vec<_> = rows.iter().map(|row| format!("<li>{}</li>\n", escape(row))).collect();
         let page = self.page.replace("{title}", &escape(&self.settings.title));
-        let page = page.replace("{version}", &escape(&self.version)).replace("{rows}", &list);
+        let page =
+            page.replace("{version}", &escape(&self.version)).replace("{rows}", &list.concat());
         Ok(respond(StatusCode::OK, "text/html; charset=utf-8", page))
     }
 

@@ -87,15 +87,14 @@ async fn status(repository: &GitRepository) -> Result<Answer, Failure> {
     let found = repository.inspect().await?;
     let name = |what: Option<String>| what.unwrap_or_else(|| "none".to_owned());
     let blockers = found.refusals();
-    let mut text = format!(
+    let first = format!(
         "branch {}, commit {}, upstream {}",
         name(found.branch.as_ref().map(ToString::to_string)),
         name(found.head.as_ref().map(ToString::to_string)),
         name(found.upstream.clone()),
     );
-    for blocker in &blockers {
-        text.push_str(&format!("\nin the way: {blocker}"));
-    }
+    let in_the_way = blockers.iter().map(|blocker| format!("in the way: {blocker}"));
+    let text = std::iter::once(first).chain(in_the_way).collect::<Vec<_>>().join("\n");
     let json = json!({
         "branch": found.branch.map(|branch| branch.to_string()),
         "commit": found.head,

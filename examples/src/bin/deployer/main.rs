@@ -68,32 +68,7 @@ async fn main() -> ExitCode {
             Verb::Rollback { version } => {
                 program.carry_out(site.plan_rollback(version).await?, &*world).await
             }
-            Verb::Status => {
-                let seen = site.status().await?;
-                let current = seen.current.as_ref().map_or("nothing", |version| version.as_str());
-                let mut text = format!("in service: {current}");
-                for reason in &seen.contradictions {
-                    text.push_str(&format!("\ncannot be told: {reason}"));
-                }
-                let mut running = Vec::new();
-                for it in &seen.running {
-                    let mark = if it.in_traffic { ", takes the traffic" } else { "" };
-                    text.push_str(&format!("\nruns: {} at {}{mark}", it.version, it.address));
-                    running.push(json!({
-                        "name": it.name,
-                        "version": it.version,
-                        "address": it.address,
-                        "in_traffic": it.in_traffic,
-                    }));
-                }
-                let json = json!({
-                    "current": seen.current,
-                    "contradictions": seen.contradictions,
-                    "running": running,
-                    "versions": seen.versions,
-                });
-                Ok(Answer::new(text, json))
-            }
+            Verb::Status => status(&site).await,
             Verb::Versions => {
                 let versions = site.versions().await?;
                 let names: Vec<_> = versions.iter().map(Version::as_str).collect();
@@ -103,6 +78,31 @@ async fn main() -> ExitCode {
         }
     })
     .await
+}
+
+async fn status(site: &dyn Target) -> Result<Answer, Failure> {
+    let seen = site.status().await?;
+    let current = seen.current.as_ref().map_or("nothing", |version| version.as_str());
+    let mut lines = vec![format!("in service: {current}")];
+    lines.extend(seen.contradictions.iter().map(|reason| format!("cannot be told: {reason}")));
+    let mut running = Vec::new();
+    for it in &seen.running {
+        let mark = if it.in_traffic { ", takes the traffic" } else { "" };
+        lines.push(format!("runs: {} at {}{mark}", it.version, it.address));
+        running.push(json!({
+            "name": it.name,
+            "version": it.version,
+            "address": it.address,
+            "in_traffic": it.in_traffic,
+        }));
+    }
+    let json = json!({
+        "current": seen.current,
+        "contradictions": seen.contradictions,
+        "running": running,
+        "versions": seen.versions,
+    });
+    Ok(Answer::new(lines.join("\n"), json))
 }
 
 /// In a composition an earlier step may write the release; here it must be there already.

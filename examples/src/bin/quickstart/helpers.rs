@@ -30,14 +30,19 @@ use crate::scene::{self, Place};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    #[command(hide = true)]
     /// The application, as the deployer starts it.
     Guestbook(GuestbookArgs),
+    #[command(hide = true)]
     /// The proxy before it.
     Proxy { state_dir: PathBuf },
+    #[command(hide = true)]
     /// Users, who count what fails.
     Load { url: Url },
+    #[command(hide = true)]
     /// The team's chat, which prints each alert.
     Chat,
+    #[command(hide = true)]
     /// An update that is killed while the traffic is at the new version already.
     DoomedUpdate { dir: PathBuf, public: Url },
 }
@@ -146,7 +151,7 @@ async fn chat(end: CancellationToken) -> Result<(), Failure> {
         let (stream, _) = accepted?;
         let service = service_fn(|request: Request<Incoming>| async move {
             let body = Limited::new(request.into_body(), 256 * 1024).collect().await;
-            let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+            let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
             let taken = print(&String::from_utf8_lossy(&body).replace('\n', " ")).is_ok();
             let mut response = Response::new(Full::new(Bytes::new()));
             if !taken {

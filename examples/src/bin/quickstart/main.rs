@@ -28,7 +28,7 @@ use scene::Scene;
 
 /// The whole life of an application in under a minute.
 #[derive(Debug, Parser)]
-#[command(subcommand_negates_reqs = true)]
+#[command(version, disable_help_subcommand = true)]
 struct Args {
     /// Print one JSON object on the standard output; the story goes to the standard error.
     #[arg(long)]
@@ -40,21 +40,14 @@ struct Args {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     #[command(subcommand)]
-    helper: Option<Hidden>,
-}
-
-/// What the story's other processes do.
-#[derive(Debug, clap::Subcommand)]
-enum Hidden {
-    #[command(flatten)]
-    Helper(helpers::Verb),
+    helper: Option<helpers::Verb>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
     let ended = match args.helper {
-        Some(Hidden::Helper(verb)) => verb.run().await,
+        Some(verb) => verb.run().await,
         None => play(args).await,
     };
     match ended {
@@ -112,7 +105,7 @@ struct Told {
 }
 
 impl Told {
-    fn add(&mut self, title: &str, told: Value) {
+    fn add(&mut self, title: &str, told: &Value) {
         self.chapters.push(json!({"chapter": title, "told": told}));
     }
 }
@@ -131,25 +124,25 @@ async fn chapters(
     told: &mut Told,
 ) -> Result<(), Failure> {
     scene.narrator.section("Pull the first version, and deploy it");
-    told.add("first version", first_version::tell(scene, versions).await?);
+    told.add("first version", &first_version::tell(scene, versions).await?);
 
     scene.narrator.section("Back the database up");
-    told.add("backup", back_up::tell(scene).await?);
+    told.add("backup", &back_up::tell(scene).await?);
 
     scene.narrator.section("Update: pull, write, back up and deploy as one operation");
-    told.add("update", update::tell(scene, &versions.second).await?);
+    told.add("update", &update::tell(scene, &versions.second).await?);
 
     scene.narrator.section("Update to a version that is broken");
-    told.add("broken update", break_it::tell(scene, versions).await?);
+    told.add("broken update", &break_it::tell(scene, versions).await?);
 
     scene.narrator.section("Damage the database, and restore it");
-    told.add("restore", restore::tell(scene).await?);
+    told.add("restore", &restore::tell(scene).await?);
 
     scene.narrator.section("Kill an update in the middle, and recover");
-    told.add("kill", kill_it::tell(scene, versions).await?);
+    told.add("kill", &kill_it::tell(scene, versions).await?);
 
     scene.narrator.section("The same update again, undisturbed");
-    told.add("update again", update::tell(scene, &versions.mended).await?);
+    told.add("update again", &update::tell(scene, &versions.mended).await?);
 
     scene.narrator.section("What was reported");
     summary::tell(scene);

@@ -17,9 +17,8 @@ pub async fn tell(scene: &mut Scene, versions: &Versions) -> Result<Value, Failu
     scene.narrator.say(format!("{broken} starts, but does not work. Update to it all the same:"));
     let ended = cx.execute(plan, &scene.app.world()).await;
     let seen = scene.ask_users(users).await?;
-    let error = match ended {
-        Ok(_) => return Err(Failure::unexpected("the broken version was let through")),
-        Err(error) => error,
+    let Err(error) = ended else {
+        return Err(Failure::unexpected("the broken version was let through"));
     };
     let report = error.report().cloned();
     let Some((report, cause)) = report.and_then(|report| match report.outcome.clone() {
