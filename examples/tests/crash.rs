@@ -170,8 +170,17 @@ fn crash_test(new: &'static str) -> CrashTest {
 fn an_update_killed_anywhere_leaves_the_old_version_or_the_new() {
     let test = crash_test("title = \"new\"").every(2).recovery_every(37);
     let summary = test.run().unwrap();
-    assert!(summary.old > 5 && summary.new > 3, "{summary}");
-    panic!("{summary} {:?}", summary.places);
+    assert!(summary.old > 40 && summary.new > 5, "{summary}");
+    // In every crate that takes part, and in the journal between them.
+    for places in [
+        &["git-branch", "git-export", "git-ref"][..],
+        &["copied a database", "after a chunk", "before the manifest", "after the manifest"],
+        &["release: ", "service: "],
+        &["journal: half a line"],
+    ] {
+        let hit = summary.places.keys().any(|name| places.iter().any(|p| name.contains(p)));
+        assert!(hit, "never killed at one of {places:?}: {:?}", summary.places);
+    }
 }
 
 #[test]
@@ -179,5 +188,5 @@ fn an_update_that_fails_killed_anywhere_leaves_the_old_version() {
     // A title that is no text: the new version ends at its start.
     let test = crash_test("title = 1").operation_may_fail().every(3).recovery_every(29);
     let summary = test.run().unwrap();
-    assert!(summary.old > 5 && summary.new == 0, "{summary}");
+    assert!(summary.old > 20 && summary.new == 0, "{summary}");
 }
