@@ -1,1 +1,15 @@
-//! x
+//! What the example programs share: how they begin and end, ask for approval and show progress,
+//! and the small application that the quickstart takes through its life.
+//!
+//! A tool of your own starts from one of the programs in `src/bin`; the files here are meant to be
+//! copied along.
+
+pub mod approve_at_terminal;
+pub mod bars;
+pub mod failure;
+pub mod guestbook;
+pub mod managed_app;
+pub mod program;
+pub mod upstream;
+
+pub use failure::{Code, Failure};

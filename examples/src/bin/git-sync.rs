@@ -1,0 +1,138 @@
+//! Keeps a mirror of a repository: `git-sync --repo /srv/app.git --from https://example.org/app.git
+//! pull`, then `git-sync --repo /srv/app.git versions`.
+//!
+//! Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed and put back, 5 a person
+//! must look.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use ops_examples::Failure;
+use ops_examples::program::{Answer, CommonArgs, Program, run};
+use ops_git::{BranchName, GitRepository, PullOptions};
+use serde_json::json;
+
+/// Pulls a mirror safely, and writes versions of it into folders.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// The repository.
+    #[arg(long, global = true, default_value = ".")]
+    repo: PathBuf,
+    /// Where it pulls from: a path, http or https. With it, a mirror is created where none is.
+    #[arg(long, global = true, value_name = "URL")]
+    from: Option<String>,
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// What is there, and what stands in the way.
+    Status,
+    /// Fetch, then fast-forward the branch. --dry-run fetches, too: the plan needs it.
+    Pull {
+        /// Another branch than the one that HEAD is on.
+        #[arg(long)]
+        branch: Option<BranchName>,
+    },
+    /// Write the files of a version into a new folder.
+    Export {
+        /// A branch, a tag, a commit or the beginning of one.
+        version: String,
+        /// The folder.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// The newest versions, newest first.
+    Versions {
+        /// How many at most.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Bring what was interrupted to its end.
+    Recover,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Args { repo, from, common, verb } = Args::parse();
+    run("git-sync", common, async |program| {
+        let repository = open(&repo, from.as_deref())?;
+        match verb {
+            Verb::Status => status(&repository).await,
+            Verb::Pull { branch } => pull(program, &repository, branch).await,
+            Verb::Export { version, to } => {
+                let plan = repository.plan_export(&version, &to).await?;
+                program.carry_out(plan, &&repository).await
+            }
+            Verb::Versions { limit } => versions(&repository, limit).await,
+            Verb::Recover => program.recover(&&repository).await,
+        }
+    })
+    .await
+}
+
+fn open(repo: &Path, from: Option<&str>) -> Result<GitRepository, Failure> {
+    Ok(match from {
+        Some(url) => GitRepository::mirror(url, repo)?,
+        None => GitRepository::open(repo)?,
+    })
+}
+
+async fn status(repository: &GitRepository) -> Result<Answer, Failure> {
+    let found = repository.inspect().await?;
+    let name = |what: Option<String>| what.unwrap_or_else(|| "none".to_owned());
+    let blockers = found.refusals();
+    let first = format!(
+        "branch {}, commit {}, upstream {}",
+        name(found.branch.as_ref().map(ToString::to_string)),
+        name(found.head.as_ref().map(ToString::to_string)),
+        name(found.upstream.clone()),
+    );
+    let in_the_way = blockers.iter().map(|blocker| format!("in the way: {blocker}"));
+    let text = std::iter::once(first).chain(in_the_way).collect::<Vec<_>>().join("\n");
+    let json = json!({
+        "branch": found.branch.map(|branch| branch.to_string()),
+        "commit": found.head,
+        "upstream": found.upstream,
+        "bare": found.bare,
+        "clear": blockers.is_empty(),
+        "blockers": blockers,
+    });
+    Ok(Answer::new(text, json))
+}
+
+async fn pull(
+    program: &Program,
+    repository: &GitRepository,
+    branch: Option<BranchName>,
+) -> Result<Answer, Failure> {
+    let options = branch.into_iter().fold(PullOptions::default(), PullOptions::branch);
+    let plan = repository.plan_pull(&program.cx, options).await?;
+    program.carry_out(plan, &repository).await
+}
+
+async fn versions(repository: &GitRepository, limit: usize) -> Result<Answer, Failure> {
+    let versions = repository.versions(limit).await?;
+    let lines = versions.iter().map(|v| format!("{} {} {}", v.version, v.date, v.subject));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let list: Vec<_> = versions
+        .iter()
+        .map(|v| {
+            json!({
+                "version": v.version,
+                "commit": v.commit,
+                "tags": v.tags,
+                "subject": v.subject,
+                "author": v.author,
+                "date": v.date,
+                "usable": v.shared_with.is_empty(),
+            })
+        })
+        .collect();
+    Ok(Answer::new(text, json!({"versions": list})))
+}

@@ -1,0 +1,121 @@
+use std::path::Path;
+
+use ops_examples::guestbook::rows;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
+use tokio::runtime::Runtime;
+
+use crate::answer::{Answer, run};
+
+fn write(path: &Path, row: &str) {
+    Runtime::new().unwrap().block_on(async {
+        let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+        let mut db = options.connect().await.unwrap();
+        let table = "CREATE TABLE IF NOT EXISTS entries (id INTEGER PRIMARY KEY, message TEXT)";
+        sqlx::query(table).execute(&mut db).await.unwrap();
+        let insert = sqlx::query("INSERT INTO entries (message) VALUES (?)");
+        insert.bind(row.to_owned()).execute(&mut db).await.unwrap();
+        sqlx::Connection::close(db).await.unwrap();
+    });
+}
+
+fn read(path: &Path) -> Vec<String> {
+    Runtime::new().unwrap().block_on(rows(path)).unwrap()
+}
+
+fn db_backup(dir: &Path, words: &str) -> Answer {
+    let words = words.replace("DIR", dir.to_str().unwrap());
+    let store = format!("file://{}", dir.join("backups").display());
+    let state = dir.join("state");
+    let more = ["--json", "--store", &store, "--state-dir", state.to_str().unwrap()];
+    run(env!("CARGO_BIN_EXE_db-backup"), &words, &more)
+}
+
+#[test]
+fn a_database_is_backed_up_verified_and_restored_after_an_approval() {
+    let dir = tempfile::tempdir().unwrap();
+    let (dir, path) = (dir.path(), dir.path().join("app.db"));
+    write(&path, "before");
+
+    db_backup(dir, "create --set nightly --source sqlite:DIR/app.db --dry-run").expect(0);
+    let list = || db_backup(dir, "list --set nightly").expect(0).json["backups"].clone();
+    assert_eq!(list(), serde_json::json!([]), "a dry run made a backup");
+    db_backup(dir, "create --set nightly --source sqlite:DIR/app.db").expect(3);
+    assert_eq!(list(), serde_json::json!([]), "a refused backup was made");
+
+    let made = db_backup(dir, "create --yes --set nightly --source sqlite:DIR/app.db").expect(0);
+    let id = made.json["backup"]["id"].as_str().unwrap().to_owned();
+    assert_eq!(list()[0]["id"], id.as_str());
+    let whole = db_backup(dir, "verify latest --set nightly").expect(0);
+    assert_eq!((&whole.json["backup"], &whole.json["whole"]), (&id.clone().into(), &true.into()));
+
+    write(&path, "after");
+    let restore = format!("restore {id} --set nightly --to sqlite:DIR/app.db");
+    let planned = db_backup(dir, &format!("{restore} --dry-run")).expect(0);
+    let digest = planned.json["digest"].as_str().unwrap();
+    // Production, and nobody approves.
+    let refused = db_backup(dir, &restore).expect(3);
+    assert_eq!(refused.json["report"]["outcome"], "refused");
+    assert_eq!(read(&path), ["before", "after"]);
+
+    // A backup of production does not land elsewhere by accident.
+    db_backup(dir, &format!("{restore} --yes --environment staging")).expect(3);
+    assert_eq!(read(&path), ["before", "after"]);
+
+    db_backup(dir, &format!("{restore} --approve {digest}")).expect(0);
+    assert_eq!(read(&path), ["before"]);
+    let kept = std::fs::read_dir(dir)
+        .unwrap()
+        .flatten()
+        .find(|entry| entry.file_name().to_str().unwrap().starts_with("app.db.before-"));
+    assert_eq!(read(&kept.expect("what was replaced is kept").path()), ["before", "after"]);
+    db_backup(dir, "recover").expect(0);
+}
+
+#[test]
+fn a_damaged_backup_needs_a_person_and_is_never_restored() {
+    let dir = tempfile::tempdir().unwrap();
+    let (dir, path) = (dir.path(), dir.path().join("app.db"));
+    write(&path, "row");
+    db_backup(dir, "create --yes --set nightly --source sqlite:DIR/app.db").expect(0);
+
+    let mut largest = (0, dir.to_owned());
+    let mut folders = vec![dir.join("backups")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let (path, meta) = (entry.path(), entry.metadata().unwrap());
+            if meta.is_dir() {
+                folders.push(path);
+            } else if meta.len() > largest.0 && !path.ends_with("manifest.json") {
+                largest = (meta.len(), path);
+            }
+        }
+    }
+    let mut bytes = std::fs::read(&largest.1).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&largest.1, bytes).unwrap();
+
+    let verified = db_backup(dir, "verify latest --set nightly").expect(5);
+    assert!(verified.err.contains("is damaged"), "{}", verified.err);
+    let restored = db_backup(dir, "restore latest --set nightly --to sqlite:DIR/app.db --yes");
+    assert_eq!(restored.code, 4, "{}", restored.err);
+    assert_eq!(read(&path), ["row"]);
+}
+
+#[test]
+fn what_makes_no_sense_is_usage() {
+    let dir = tempfile::tempdir().unwrap();
+    for words in [
+        "create --set nightly",
+        "create --yes --set nightly --source oracle:DIR/x",
+        "create --yes --set No/Name --source sqlite:DIR/x",
+        "verify newest --set nightly",
+        "prune --set nightly",
+    ] {
+        let answer = db_backup(dir.path(), words);
+        assert_eq!(answer.code, 2, "{words}: {}", answer.err);
+    }
+    let none = db_backup(dir.path(), "verify latest --set nightly").expect(3);
+    assert!(none.err.contains("has no backup"), "{}", none.err);
+}

@@ -1,0 +1,160 @@
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ops_deploy::{Detached, ProxyClient, ServiceManager as _};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+use crate::answer::{Answer, run};
+
+/// A site with three releases, the third of them broken, behind a proxy of its own process.
+struct Site {
+    dir: tempfile::TempDir,
+    proxy: Child,
+    runtime: Runtime,
+    public: String,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let _ = self.proxy.kill();
+        let _ = self.proxy.wait();
+        let run = self.dir.path().join("site/run");
+        for entry in std::fs::read_dir(run).into_iter().flatten().flatten() {
+            let (now, folder) = (CancellationToken::new(), entry.path());
+            now.cancel();
+            Detached::new().stop(&folder, Duration::ZERO, &now).unwrap();
+        }
+    }
+}
+
+impl Site {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for (version, broken) in [("v1", false), ("v2", false), ("v3", true)] {
+            let release = dir.path().join("site/releases").join(version);
+            std::fs::create_dir_all(&release).unwrap();
+            let settings = format!("title = \"Shop\"\nbroken = {broken}\n");
+            std::fs::write(release.join("app.toml"), settings).unwrap();
+            std::fs::write(release.join("page.html"), "{title} {version}").unwrap();
+        }
+        let state = dir.path().join("proxy");
+        let proxy = Command::new(env!("CARGO_BIN_EXE_ops-proxy"))
+            .args(["--listen", "127.0.0.1:0", "--state-dir"])
+            .arg(&state)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let runtime = Runtime::new().unwrap();
+        let client = ProxyClient::new(&state);
+        let begun = Instant::now();
+        let address = loop {
+            match runtime.block_on(client.status()) {
+                Ok(status) => break status.address,
+                Err(last) if begun.elapsed() > Duration::from_secs(20) => panic!("still: {last}"),
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            }
+        };
+        let site = Self { dir, proxy, runtime, public: format!("http://{address}") };
+        let config = r#"
+            root = "DIR/site"
+            command = ["GUESTBOOK", "--port", "{port}", "--version", "{version}",
+                       "--release", "{release}", "--database", "DIR/app.db"]
+            proxy = "DIR/proxy"
+            public_url = "PUBLIC"
+            required_files = ["app.toml", "page.html"]
+            [health]
+            json_field = "/version"
+            [gate]
+            consecutive = 2
+            deadline_seconds = 3
+        "#;
+        let config = config
+            .replace("DIR", site.dir.path().to_str().unwrap())
+            .replace("GUESTBOOK", env!("CARGO_BIN_EXE_guestbook"))
+            .replace("PUBLIC", &site.public);
+        std::fs::write(site.config(), config).unwrap();
+        site
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.path().join("site.toml")
+    }
+
+    fn deployer(&self, words: &str) -> Answer {
+        deployer(words, &self.config(), self.dir.path())
+    }
+
+    /// Who answers the public.
+    fn version(&self) -> Option<String> {
+        let url = format!("{}/health", self.public);
+        self.runtime.block_on(async {
+            let client = reqwest::Client::builder().no_proxy().build().unwrap();
+            let answer = client.get(url).send().await.unwrap().error_for_status().ok()?;
+            let health: serde_json::Value =
+                serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+            health["version"].as_str().map(str::to_owned)
+        })
+    }
+}
+
+fn deployer(words: &str, config: &Path, dir: &Path) -> Answer {
+    let state = dir.join("state");
+    let more = ["--json".as_ref(), "--config".as_ref(), config.as_os_str()];
+    let more: Vec<_> =
+        more.into_iter().chain(["--state-dir".as_ref(), state.as_os_str()]).collect();
+    run(env!("CARGO_BIN_EXE_deployer"), words, &more)
+}
+
+#[test]
+fn versions_come_into_service_and_go_back() {
+    let site = Site::new();
+    let planned = site.deployer("deploy v1 --dry-run").expect(0);
+    assert_eq!(planned.json["plan"]["version"], "v1");
+    assert_eq!(site.version(), None, "a dry run deployed");
+    site.deployer("deploy v1").expect(3);
+    assert_eq!(site.version(), None, "nobody approved");
+
+    site.deployer("deploy v1 --yes").expect(0);
+    assert_eq!(site.version().as_deref(), Some("v1"));
+    site.deployer("deploy v2 --yes").expect(0);
+    assert_eq!(site.version().as_deref(), Some("v2"));
+    assert_eq!(site.deployer("deploy v2 --yes").expect(0).json["changed"], false);
+
+    let status = site.deployer("status").expect(0).json;
+    assert_eq!(status["current"], "v2");
+    assert_eq!(status["running"].as_array().unwrap().len(), 1, "{status}");
+    assert_eq!(status["running"][0]["in_traffic"], true);
+    let versions = site.deployer("versions").expect(0).json["versions"].clone();
+    assert_eq!(versions.as_array().unwrap().len(), 3, "{versions}");
+
+    // It starts, but is not well: the old one serves on.
+    let failed = site.deployer("deploy v3 --yes").expect(4);
+    assert_eq!(failed.json["report"]["outcome"], "rolled_back");
+    assert_eq!(site.version().as_deref(), Some("v2"));
+
+    site.deployer("rollback").expect(3);
+    site.deployer("rollback --yes").expect(0);
+    assert_eq!(site.version().as_deref(), Some("v1"));
+    site.deployer("recover").expect(0);
+}
+
+#[test]
+fn what_is_not_there_is_refused_and_what_makes_no_sense_is_usage() {
+    let site = Site::new();
+    let refused = site.deployer("deploy v9 --yes").expect(3);
+    assert!(refused.err.contains("v9"), "{}", refused.err);
+    site.deployer("rollback v9 --yes").expect(3);
+    site.deployer("rollback --yes").expect(3);
+    site.deployer("cleanup").expect(2);
+    site.deployer("deploy ../v1").expect(2);
+    let dir = site.dir.path();
+    deployer("status", &dir.join("none.toml"), dir).expect(2);
+    let odd = dir.join("odd.toml");
+    for text in ["root = 1", "root = \"/nowhere\"\ncommand = [\"x\"]", "surprise = true"] {
+        std::fs::write(&odd, text).unwrap();
+        deployer("status", &odd, dir).expect(2);
+    }
+}

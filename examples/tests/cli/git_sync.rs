@@ -1,0 +1,100 @@
+use std::path::{Path, PathBuf};
+
+use ops_core::CommitId;
+use ops_examples::upstream::Upstream;
+
+use crate::answer::{Answer, run};
+
+struct Repositories {
+    dir: tempfile::TempDir,
+    upstream: Upstream,
+}
+
+impl Repositories {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let upstream = Upstream::create(dir.path().join("upstream.git")).unwrap();
+        Self { dir, upstream }
+    }
+
+    fn push(&self, parent: Option<&CommitId>, message: &str) -> CommitId {
+        let commit = self.upstream.commit(parent, message, &[("file.txt", message)]).unwrap();
+        self.upstream.publish(&commit).unwrap();
+        commit
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn git_sync(&self, words: &str, more: &[&Path]) -> Answer {
+        let options = [
+            "--repo".into(),
+            self.path("mirror.git"),
+            "--from".into(),
+            self.upstream.path().to_owned(),
+            "--state-dir".into(),
+            self.path("state"),
+        ];
+        let all: Vec<_> = more.iter().map(|path| path.to_path_buf()).chain(options).collect();
+        run(env!("CARGO_BIN_EXE_git-sync"), &format!("{words} --json"), &all)
+    }
+}
+
+#[test]
+fn a_mirror_is_pulled_by_the_digest_that_was_read() {
+    let these = Repositories::new();
+    let first = these.push(None, "first");
+
+    let planned = these.git_sync("pull --dry-run", &[]).expect(0);
+    let digest = planned.json["digest"].as_str().unwrap().to_owned();
+    assert!(these.git_sync("status", &[]).expect(0).json["commit"].is_null(), "a dry run pulled");
+
+    // Production asks for an approval, and nobody is at a terminal.
+    let refused = these.git_sync("pull", &[]).expect(3);
+    assert!(refused.err.contains("--approve"), "{}", refused.err);
+
+    let pulled = these.git_sync(&format!("pull --approve {digest}"), &[]).expect(0);
+    assert_eq!(pulled.json["report"]["outcome"], "completed");
+    assert_eq!(these.git_sync("status", &[]).expect(0).json["commit"], first.as_str());
+    assert_eq!(these.git_sync("pull --yes", &[]).expect(0).json["changed"], false);
+
+    // An approval is good for what was read, and for nothing else.
+    let second = these.push(Some(&first), "second");
+    these.git_sync(&format!("pull --approve {digest}"), &[]).expect(3);
+    these.git_sync("pull --environment development", &[]).expect(0);
+
+    let versions = these.git_sync("versions", &[]).expect(0).json;
+    let subjects: Vec<_> =
+        versions["versions"].as_array().unwrap().iter().map(|v| &v["subject"]).collect();
+    assert_eq!(subjects, ["second", "first"]);
+    assert_eq!(versions["versions"][0]["version"], second.version().as_str());
+
+    let (folder, version) = (these.path("release"), PathBuf::from(first.version().as_str()));
+    these.git_sync("export --yes", &[&version, Path::new("--to"), &folder]).expect(0);
+    assert_eq!(std::fs::read_to_string(folder.join("file.txt")).unwrap(), "first");
+    assert_eq!(these.git_sync("recover", &[]).expect(0).json["recovered"], serde_json::json!([]));
+}
+
+#[test]
+fn what_cannot_be_pulled_is_refused_and_what_makes_no_sense_is_usage() {
+    let these = Repositories::new();
+    let first = these.push(None, "first");
+    these.git_sync("pull --yes", &[]).expect(0);
+
+    // The team rewrote its history.
+    these.push(None, "another beginning");
+    let refused = these.git_sync("pull --yes", &[]).expect(3);
+    assert!(!refused.json["reasons"].as_array().unwrap().is_empty(), "{}", refused.out);
+    assert_eq!(these.git_sync("status", &[]).expect(0).json["commit"], first.as_str());
+
+    these.git_sync("merge main", &[]).expect(2);
+    these.git_sync("pull --branch a..b", &[]).expect(2);
+    these.git_sync("pull --approve 12", &[]).expect(2);
+    let nowhere = these.path("nowhere");
+    let state = these.path("state");
+    let words = "status --json --repo";
+    let program = env!("CARGO_BIN_EXE_git-sync");
+    run(program, words, &[nowhere.as_os_str(), "--state-dir".as_ref(), state.as_os_str()])
+        .expect(3);
+}
