@@ -90,11 +90,7 @@ fn disk(path: &Path, needed: u64) -> Option<Refusal> {
     match crate::fs::space(existing) {
         Ok(space) if space.available >= needed => None,
         Ok(space) => Some(Refusal::new(
-            format!(
-                "`{}` has {} bytes free, {needed} are needed",
-                path.display(),
-                space.available
-            ),
+            format!("`{}` has {} bytes free, {needed} are needed", path.display(), space.available),
             "free some disk space, or use another disk",
         )),
         Err(error) => Some(Refusal::new(error.to_string(), "name a path that can be read")),
