@@ -1,6 +1,7 @@
 //! How loaded the machine is.
 
 use std::path::Path;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use sysinfo::{
@@ -11,7 +12,7 @@ use sysinfo::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct HostMetrics {
-    /// Use of all processors together, in percent, over a moment.
+    /// Use of all processors together, in percent, over the time that was measured.
     pub cpu_percent: Option<f32>,
     /// Memory in use, in bytes.
     pub memory_used_bytes: Option<u64>,
@@ -29,21 +30,47 @@ pub struct HostMetrics {
 
 impl HostMetrics {
     /// Measures, with the disk that holds `path` (or its nearest folder that exists). Blocks for
-    /// about 200 ms, between two looks at the processors.
+    /// 200 ms, between two looks at the processors.
     pub fn sample(path: &Path) -> Self {
-        let cpu = CpuRefreshKind::nothing().with_usage();
-        let memory = MemoryRefreshKind::nothing().with_ram();
-        let kinds = RefreshKind::nothing().with_cpu(cpu).with_memory(memory);
-        let mut system = System::new_with_specifics(kinds).ok();
+        let sampler = LoadSampler::start();
+        std::thread::sleep(MINIMUM_CPU_UPDATE_INTERVAL);
+        sampler.finish(path)
+    }
+}
+
+/// Measures how loaded the machine is over a stretch of time.
+#[derive(Debug)]
+#[must_use = "call `finish` at the end of the stretch"]
+pub struct LoadSampler {
+    started: Instant,
+    system: Option<System>,
+}
+
+impl LoadSampler {
+    /// Begins. Blocks on the file system.
+    pub fn start() -> Self {
+        let kinds = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing().with_usage());
+        Self { started: Instant::now(), system: System::new_with_specifics(kinds).ok() }
+    }
+
+    /// What was measured, with the disk that holds `path` (or its nearest folder that exists). The
+    /// use of the processors is that since the start, and absent if that is less than 200 ms ago.
+    /// Blocks on the file system.
+    pub fn finish(self, path: &Path) -> HostMetrics {
+        let long_enough = self.started.elapsed() >= MINIMUM_CPU_UPDATE_INTERVAL;
+        let mut system = self.system;
         if let Some(system) = &mut system {
-            std::thread::sleep(MINIMUM_CPU_UPDATE_INTERVAL);
-            system.refresh_cpu_specifics(cpu);
+            system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+            if long_enough {
+                system.refresh_cpu_specifics(CpuRefreshKind::nothing().with_usage());
+            }
         }
         let system = system.as_ref();
+        let cpu = system.filter(|_| long_enough).map(System::global_cpu_usage);
         let existing = path.ancestors().find(|folder| folder.exists());
         let space = existing.and_then(|folder| crate::fs::space(folder).ok());
-        Self {
-            cpu_percent: system.map(System::global_cpu_usage).filter(|percent| percent.is_finite()),
+        HostMetrics {
+            cpu_percent: cpu.filter(|percent| percent.is_finite()),
             memory_used_bytes: system.map(System::used_memory),
             memory_total_bytes: system.map(System::total_memory),
             disk_available_bytes: space.as_ref().map(|space| space.available),
@@ -64,8 +91,14 @@ mod tests {
         assert!(sample.memory_used_bytes <= sample.memory_total_bytes);
         assert!(sample.memory_total_bytes > Some(0) && sample.uptime_seconds > Some(0));
         assert!(sample.disk_available_bytes <= sample.disk_total_bytes);
+        assert!((0.0..=100.0).contains(&sample.cpu_percent.unwrap()));
         assert!(sample.disk_total_bytes.is_some(), "the nearest folder that exists was taken");
         let json = serde_json::to_string(&sample).unwrap();
         assert_eq!(serde_json::from_str::<HostMetrics>(&json).unwrap(), sample);
+    }
+
+    #[test]
+    fn the_use_of_processors_over_no_time_is_not_known() {
+        assert_eq!(LoadSampler::start().finish(Path::new("/")).cpu_percent, None);
     }
 }

@@ -16,5 +16,5 @@ mod load;
 mod requirements;
 
 pub use facts::{HostFacts, hostname, user};
-pub use load::HostMetrics;
+pub use load::{HostMetrics, LoadSampler};
 pub use requirements::Requirements;

@@ -189,7 +189,7 @@ fn no_answer(url: &str, error: &reqwest::Error) -> Health {
     let messages = crate::error::chain(error).join(": ");
     let refused = error.is_connect() && messages.contains("refused");
     let reason = format!("{url} did not answer: {messages}");
-    if refused || error.is_builder() { Health::unhealthy(reason) } else { Health::unknown(reason) }
+    if refused { Health::unhealthy(reason) } else { Health::unknown(reason) }
 }
 
 async fn read(mut response: Response) -> Result<Vec<u8>, String> {

@@ -124,7 +124,8 @@ impl fmt::Display for Observation {
 /// Dropping the future leaves nothing behind.
 pub async fn observe(probe: &dyn Probe, deadline: Duration) -> Observation {
     let started = tokio::time::Instant::now();
-    let answer = AssertUnwindSafe(probe.check()).catch_unwind();
+    // A probe may also panic before it has a future.
+    let answer = AssertUnwindSafe(async { probe.check().await }).catch_unwind();
     let health = match tokio::time::timeout(deadline, answer).await {
         Ok(Ok(health)) => health,
         Ok(Err(_)) => Health::unknown("the probe panicked"),

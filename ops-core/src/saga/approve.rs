@@ -22,7 +22,8 @@ impl Context {
     /// # Cancellation
     /// Dropping the future leaves nothing behind.
     pub async fn approve(&self, plan: Plan, world: &dyn World) -> Result<Approved, Error> {
-        preflight::fits(&plan, world, self)?;
+        preflight::shows_no_secret(&plan, self.redactor())?;
+        preflight::fits(&plan, world)?;
         let environment = self.environment();
         let because = because(self, &plan);
         if because.is_empty() {
@@ -39,7 +40,7 @@ impl Context {
                 let needed = format!("`{}` needs an approval in {environment}", plan.operation);
                 let refusal =
                     Refusal::new(format!("{needed}: {reason}"), request.because.join("; "));
-                Err(refused(self, &Conclusion::not_begun(self, &plan), vec![refusal]).await)
+                Err(refused(self, Conclusion::not_begun(self, &plan), vec![refusal]).await)
             }
         }
     }
@@ -67,7 +68,8 @@ impl Dangerous<'_> {
         world: &dyn World,
         by: impl Into<String>,
     ) -> Result<Approved, Error> {
-        preflight::fits(&plan, world, self.0)?;
+        preflight::shows_no_secret(&plan, self.0.redactor())?;
+        preflight::fits(&plan, world)?;
         let approval = grant(self.0, &plan, format!("{} (unasked)", by.into()), VALID_FOR);
         Ok(Approved { plan, environment: self.0.environment(), approval: Some(approval) })
     }

@@ -8,7 +8,7 @@ use crate::approval::Approval;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Refusal};
 use crate::event::Event;
-use crate::host::{self, HostMetrics};
+use crate::host::{self, LoadSampler};
 use crate::journal::{Began, State};
 use crate::operation_id::OperationId;
 use crate::outcome::Outcome;
@@ -24,6 +24,8 @@ pub(super) struct Conclusion<'a> {
     pub recovered: bool,
     /// On the clock's `elapsed`.
     pub started: Duration,
+    /// From its beginning on.
+    pub load: Option<LoadSampler>,
     pub state: Option<&'a State>,
     pub took: &'a [Duration],
     pub error: &'a [String],
@@ -39,6 +41,7 @@ impl<'a> Conclusion<'a> {
             approval: None,
             recovered: false,
             started: cx.clock().elapsed(),
+            load: None,
             state: None,
             took: &[],
             error: &[],
@@ -58,7 +61,7 @@ impl<'a> Conclusion<'a> {
     }
 
     /// The report, told to observers and reporters.
-    pub async fn report(&self, cx: &Context, outcome: Outcome) -> Report {
+    pub async fn report(mut self, cx: &Context, outcome: Outcome) -> Report {
         let took = cx.clock().elapsed().saturating_sub(self.started);
         let event =
             Event::Ended { id: self.id, operation: &self.plan.operation, outcome: &outcome, took };
@@ -66,11 +69,9 @@ impl<'a> Conclusion<'a> {
             observer.event(&event);
         }
         let disk = cx.state_dir().to_owned();
-        let (host, hostname, user) = tokio::task::spawn_blocking(move || {
-            (HostMetrics::sample(&disk), host::hostname(), host::user())
-        })
-        .await
-        .map_or_else(|_| (None, String::new(), String::new()), |(m, h, u)| (Some(m), h, u));
+        let load = self.load.take().unwrap_or_else(LoadSampler::start);
+        let facts = move || (Some(load.finish(&disk)), host::hostname(), host::user());
+        let (host, hostname, user) = tokio::task::spawn_blocking(facts).await.unwrap_or_default();
         let report = Report {
             schema: REPORT_SCHEMA,
             timestamp: cx.clock().now(),
@@ -126,10 +127,10 @@ fn millis(duration: Duration) -> u64 {
 /// The error of an operation that was refused before it began.
 pub(super) async fn refused(
     cx: &Context,
-    conclusion: &Conclusion<'_>,
+    conclusion: Conclusion<'_>,
     reasons: Vec<Refusal>,
 ) -> Error {
-    let operation = &conclusion.plan.operation;
+    let operation = conclusion.plan.operation.clone();
     let outcome = Outcome::Refused { reasons: reasons.clone() };
     let report = conclusion.report(cx, outcome).await;
     Error::new(ErrorKind::Refused, format!("`{operation}` is refused, nothing was changed"))

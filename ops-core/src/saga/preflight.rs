@@ -1,5 +1,6 @@
 //! What is checked before the first record is written; every reason against it at once.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use tokio_util::sync::CancellationToken;
@@ -13,9 +14,10 @@ use crate::journal::{Folder, Phase, peek, replay};
 use crate::operation_id::OperationId;
 use crate::plan::Plan;
 use crate::resource::ResourceId;
+use crate::secret::Redactor;
 
 /// Checks that the plan says the truth about its steps, and that the world has what it acts on.
-pub(super) fn fits(plan: &Plan, world: &dyn World, cx: &Context) -> Result<(), Error> {
+pub(super) fn fits(plan: &Plan, world: &dyn World) -> Result<(), Error> {
     let refuse = |what: String| Error::new(ErrorKind::Plan, what);
     if plan.schema > crate::plan::PLAN_SCHEMA {
         return Err(refuse(format!(
@@ -42,14 +44,29 @@ pub(super) fn fits(plan: &Plan, world: &dyn World, cx: &Context) -> Result<(), E
                 step.name, step.effect.kind, step.effect.what, effect.kind, effect.what
             )));
         }
-        if cx.redactor().finds_in(&step.step.to_string()) {
-            return Err(refuse(format!("step `{}` on {id} carries a secret", step.name))
-                .remedy("carry a reference, such as the name of the secret's variable"));
-        }
     }
-    let texts = plan.facts.values().chain(plan.steps().map(|step| &step.effect.what));
-    if texts.into_iter().any(|text| cx.redactor().finds_in(text)) {
-        return Err(refuse("the plan's texts show a secret".into()));
+    Ok(())
+}
+
+/// A plan goes into journals, reports and logs as it is. The error names positions: a name could be
+/// what must not be shown.
+pub(super) fn shows_no_secret(plan: &Plan, redactor: &Redactor) -> Result<(), Error> {
+    let shows = |text: &str| matches!(redactor.redacted(text), Cow::Owned(_));
+    let refuse = |what: String| {
+        Error::new(ErrorKind::Plan, what)
+            .remedy("carry a reference, such as the name of the secret's variable")
+    };
+    let facts = plan.facts.iter().flat_map(|(key, value)| [key, value]);
+    if facts.chain([&plan.operation]).any(|text| shows(text)) {
+        return Err(refuse("the plan's name or one of its facts shows a secret".into()));
+    }
+    let total = plan.steps().count();
+    for (index, step) in plan.steps().enumerate() {
+        let value = step.step.to_string();
+        let resource = step.resource.to_string();
+        if [&value, &resource, &step.name, &step.effect.what].into_iter().any(|text| shows(text)) {
+            return Err(refuse(format!("step {} of {total} shows a secret", index + 1)));
+        }
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use super::world::World;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Refusal};
 use crate::event::Event;
+use crate::host::LoadSampler;
 use crate::journal::{Began, Folder, JournalFile, Opened, Phase, Record, peek};
 use crate::operation_id::OperationId;
 use crate::outcome::Outcome;
@@ -121,7 +122,8 @@ async fn recover_one(
         return Ok(Found::NotOurs);
     }
     let started = cx.clock().elapsed();
-    let (journal, state) = match open(path.to_owned(), cx).await? {
+    let (opened, load) = open(path.to_owned(), cx).await?;
+    let (journal, state) = match opened {
         Opened::Ours(journal, state) => (*journal, *state),
         Opened::Running => return Ok(Found::Running),
         Opened::Gone => return Ok(Found::NotOurs),
@@ -132,6 +134,7 @@ async fn recover_one(
         let conclusion = Conclusion {
             recovered: true,
             started,
+            load: Some(load),
             error: state.cause(),
             ..Conclusion::of(&began, &state, cx)
         };
@@ -139,7 +142,7 @@ async fn recover_one(
         put_away(folder.clone(), id).await;
         return Ok(Found::Ended(Box::new(report)));
     }
-    preflight::fits(&began.plan, world, cx)?;
+    preflight::fits(&began.plan, world)?;
     let locks = match Locks::take(cx, world, &began.plan.resources(), id, journal_path).await {
         Ok(locks) => locks,
         Err(denied @ Denied::Held(_)) => return Err(denied.into()),
@@ -172,6 +175,7 @@ async fn recover_one(
     let conclusion = Conclusion {
         recovered: true,
         started,
+        load: Some(load),
         took: &drive.took,
         error: &drive.error,
         warnings: &drive.warnings,
@@ -232,7 +236,8 @@ async fn read_first(path: PathBuf) -> Result<Option<Box<Began>>, Error> {
     tokio::task::spawn_blocking(read).await.map_err(panicked)?
 }
 
-async fn open(path: PathBuf, cx: &Context) -> Result<Opened, Error> {
+async fn open(path: PathBuf, cx: &Context) -> Result<(Opened, LoadSampler), Error> {
     let io = Arc::clone(&cx.0.journal_io);
-    tokio::task::spawn_blocking(move || JournalFile::open(&path, io)).await.map_err(panicked)?
+    let open = move || Ok((JournalFile::open(&path, io)?, LoadSampler::start()));
+    tokio::task::spawn_blocking(open).await.map_err(panicked)?
 }

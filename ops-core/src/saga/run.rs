@@ -12,6 +12,7 @@ use crate::approval::Approved;
 use crate::context::Context;
 use crate::error::{Error, Refusal};
 use crate::event::Event;
+use crate::host::LoadSampler;
 use crate::journal::{Began, Folder, JournalFile, Phase, Record, State};
 use crate::operation_id::OperationId;
 use crate::outcome::Outcome;
@@ -38,7 +39,8 @@ pub async fn run(approved: Approved, world: &dyn World, cx: &Context) -> Result<
     let mut conclusion =
         Conclusion { id, approval: approval.as_ref(), ..Conclusion::not_begun(cx, &plan) };
 
-    preflight::fits(&plan, world, cx)?;
+    preflight::shows_no_secret(&plan, cx.redactor())?;
+    preflight::fits(&plan, world)?;
     let mut refusals = Vec::new();
     if environment != cx.environment() {
         refusals.push(Refusal::new(
@@ -54,7 +56,7 @@ pub async fn run(approved: Approved, world: &dyn World, cx: &Context) -> Result<
         ));
     }
     if !refusals.is_empty() {
-        return Err(refused(cx, &conclusion, refusals).await);
+        return Err(refused(cx, conclusion, refusals).await);
     }
     if plan.is_empty() {
         return result(conclusion.report(cx, Outcome::Completed).await);
@@ -64,7 +66,7 @@ pub async fn run(approved: Approved, world: &dyn World, cx: &Context) -> Result<
     let resources = plan.resources();
     let locks = match Locks::take(cx, world, &resources, id, folder.open_path(id)).await {
         Ok(locks) => locks,
-        Err(Denied::Held(reasons)) => return Err(refused(cx, &conclusion, reasons).await),
+        Err(Denied::Held(reasons)) => return Err(refused(cx, conclusion, reasons).await),
         Err(Denied::Failed(error)) => return Err(error),
     };
     let mut reasons = unfinished(folder.clone(), resources).await?;
@@ -73,19 +75,22 @@ pub async fn run(approved: Approved, world: &dyn World, cx: &Context) -> Result<
     }
     if !reasons.is_empty() {
         locks.give_back().await?;
-        return Err(refused(cx, &conclusion, reasons).await);
+        return Err(refused(cx, conclusion, reasons).await);
     }
 
     let program = cx.0.program.clone();
     let began = Began::new(id, program, environment, approval.clone(), plan.clone());
     let (journal, state) = match create_journal(&folder, began, cx).await {
-        Ok(made) => made,
+        Ok((journal, state, load)) => {
+            conclusion.load = Some(load);
+            (journal, state)
+        }
         Err(error) => {
             locks.give_back().await?;
             let reason = crate::error::chain(&error).join(": ");
             let refusal =
                 Refusal::new(reason, "make the state directory writable, with free space");
-            return Err(refused(cx, &conclusion, vec![refusal]).await);
+            return Err(refused(cx, conclusion, vec![refusal]).await);
         }
     };
 
@@ -135,7 +140,7 @@ async fn create_journal(
     folder: &Folder,
     began: Began,
     cx: &Context,
-) -> Result<(JournalFile, State), Error> {
+) -> Result<(JournalFile, State, LoadSampler), Error> {
     let path = folder.open_path(began.id);
     let io = Arc::clone(&cx.0.journal_io);
     let create = move || {
@@ -143,7 +148,7 @@ async fn create_journal(
         let state = State::first(&record).map_err(|illegal| {
             Error::new(crate::ErrorKind::Journal, "the journal cannot begin").caused_by(illegal)
         })?;
-        Ok((JournalFile::create(&path, &record, io)?, state))
+        Ok((JournalFile::create(&path, &record, io)?, state, LoadSampler::start()))
     };
     tokio::task::spawn_blocking(create).await.map_err(panicked)?
 }

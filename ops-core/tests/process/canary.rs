@@ -17,7 +17,7 @@ const STATE: &str = "OPS_CORE_CANARY_STATE";
 const CANARY: &str = "c4n4ry-\"quoted\"-%\u{e9}\\-v4lue/0123456789";
 
 /// What none of it may show: the secret, parts of it, and parts of its base64.
-const TRACES: [&str; 4] = ["c4n4ry", "0123456789", "YzRuNHJ5LSJxdW90", "v4lue"];
+const TRACES: [&str; 5] = ["c4n4ry", "0123456789", "YzRuNHJ5LSJxdW90", "v4lue", "nobody-knows"];
 
 /// Where the secret is planted.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -48,8 +48,11 @@ const ALL: [Planted; 16] = {
     ]
 };
 
-#[derive(Debug)]
-struct Vault(Secret);
+#[derive(Debug, Clone)]
+struct Vault {
+    secret: Secret,
+    name: String,
+}
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Use {
@@ -62,16 +65,16 @@ impl Resource for Vault {
     type Step = Use;
 
     fn id(&self) -> ResourceId {
-        ResourceId::new("vault", "one")
+        ResourceId::new("vault", &*self.name)
     }
 }
 
 impl Vault {
     fn error(&self) -> StepError {
-        let cause = std::io::Error::other(format!("bad token {}", self.0.expose()));
+        let cause = std::io::Error::other(format!("bad token {}", self.secret.expose()));
         let error =
-            ops_core::Error::new(ops_core::ErrorKind::Io, format!("[{:?}]", self.0.expose()));
-        error.with("token", self.0.expose()).caused_by(cause).into()
+            ops_core::Error::new(ops_core::ErrorKind::Io, format!("[{:?}]", self.secret.expose()));
+        error.with("token", self.secret.expose()).caused_by(cause).into()
     }
 
     async fn fail(&self, command: Command, cx: &StepContext) -> Result<(), StepError> {
@@ -98,12 +101,12 @@ impl Step for Use {
         if self.planted != Planted::Check {
             return Ok(Vec::new());
         }
-        let secret = vault.0.expose();
+        let secret = vault.secret.expose();
         Ok(vec![Refusal::new(format!("`{secret}` is weak"), format!("change {secret:?}"))])
     }
 
     async fn run(&self, vault: &Vault, cx: &StepContext) -> Result<(), StepError> {
-        let secret = || vault.0.clone();
+        let secret = || vault.secret.clone();
         let sh = |script: &str| Command::new("sh").args(["-c", script, "sh"]);
         match self.planted {
             Planted::Env => {
@@ -207,7 +210,7 @@ async fn the_program() {
             .finish_budget(Duration::from_millis(200))
     };
     let cx = builder().build();
-    let vault = Vault(secret.clone());
+    let vault = Vault { secret: secret.clone(), name: "one".into() };
     let execute = async |plan: Plan| {
         println!("{plan}\n{plan:?}");
         let ended = cx.execute(plan, &&vault).await;
@@ -228,13 +231,20 @@ async fn the_program() {
 
     // These are not shown: they carry it. They are refused, and the refusal is shown.
     let carries = Use { text: secret.expose().into(), ..uses(Planted::Check) };
+    let named = Vault { name: secret.expose().into(), ..vault.clone() };
+    let plain = |name: &str| Plan::new(name).change(&vault, &uses(Planted::Env)).unwrap();
     let refused = [
         Plan::new("carry").change(&vault, &carries).unwrap(),
-        Plan::new("fact").change(&vault, &uses(Planted::Env)).unwrap().fact("url", secret.expose()),
+        Plan::new("place").change(&named, &uses(Planted::Env)).unwrap(),
+        plain(secret.expose()),
+        plain("fact").fact("url", secret.expose()),
+        plain("key").fact(secret.expose(), "url"),
+        plain("unknown").fact("url", "postgres://ops:nobody-knows@db/x"),
     ];
     for plan in refused {
-        let error = cx.execute(plan, &&vault).await.unwrap_err();
-        println!("{error} {error:?}");
+        let approved = cx.approve(plan.clone(), &(&vault, &named)).await.err();
+        let error = cx.execute(plan, &(&vault, &named)).await.unwrap_err();
+        println!("{approved:?} {error} {error:?}");
         assert_eq!(error.kind(), ops_core::ErrorKind::Plan, "{error}");
     }
 
