@@ -13,3 +13,8 @@ pub mod program;
 pub mod upstream;
 
 pub use failure::{Code, Failure};
+
+/// The examples of the README are compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

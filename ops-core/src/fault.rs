@@ -1,7 +1,7 @@
 //! Places where a test may kill the process.
 //!
 //! With the feature `test-util`, and with `OPS_CRASH_AT=k` in the environment, the process kills
-//! itself with SIGKILL when it reaches the k-th place; [`crash`](crate::crash) runs a program
+//! itself with SIGKILL when it reaches the k-th place; the crash harness (`crash`) runs a program
 //! through all of them. Without the feature nothing of this exists at run time.
 
 /// A place where the crash harness may kill the process. Does nothing without `test-util`.

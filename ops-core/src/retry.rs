@@ -10,12 +10,14 @@
 //! let answer = retry
 //!     .run(&ops_core::SystemClock::new(), || {
 //!         calls += 1;
-//!         let answer = if calls < 3 { Err(std::io::ErrorKind::WouldBlock.into()) } else { Ok(calls) };
+//!         let busy = std::io::Error::from(std::io::ErrorKind::WouldBlock);
+//!         let answer = if calls < 3 { Err(busy) } else { Ok(calls) };
 //!         async move { answer }
 //!     })
 //!     .await;
-//! assert_eq!(answer.ok(), Some(3)); // a `std::io::Error` classifies itself
-//! # });
+//! assert_eq!(answer?, 3); // a `std::io::Error` classifies itself
+//! # Ok::<(), std::io::Error>(())
+//! # })?;
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
