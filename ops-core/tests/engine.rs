@@ -9,6 +9,8 @@ mod blocking;
 mod board;
 #[path = "engine/disk.rs"]
 mod disk;
+#[path = "engine/formats.rs"]
+mod formats;
 #[path = "engine/outcomes.rs"]
 mod outcomes;
 #[path = "engine/reporters.rs"]
