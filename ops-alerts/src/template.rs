@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ops_core::{Environment, Outcome, Report, StepStatus};
+use ops_core::{AbortReason, Environment, Outcome, Report, StepStatus};
 
 use crate::alert::{Alert, Severity};
 use crate::alert_id::AlertId;
@@ -93,7 +93,7 @@ fn is_emergency(report: &Report) -> bool {
 }
 
 fn is_cancelled(report: &Report) -> bool {
-    matches!(&report.outcome, Outcome::RolledBack { cause } if cause.contains("was cancelled"))
+    matches!(report.outcome, Outcome::RolledBack { why: AbortReason::Cancelled, .. })
 }
 
 fn title(report: &Report) -> String {
@@ -127,7 +127,7 @@ fn body(report: &Report) -> String {
             let _ =
                 writeln!(body, "The new state is in place. Recovery still has to do: {pending}");
         }
-        Outcome::RolledBack { cause } => {
+        Outcome::RolledBack { cause, .. } => {
             let _ = writeln!(body, "The old state is back in place.\nCause: {cause}");
         }
         Outcome::Refused { reasons } => {
@@ -208,7 +208,9 @@ mod tests {
     #[test]
     fn the_templates_are_golden() {
         let completed = json!({"outcome": "completed"});
-        let rolled_back = |cause: &str| json!({"outcome": "rolled_back", "cause": cause});
+        let rolled_back =
+            |cause: &str| json!({"outcome": "rolled_back", "why": "step_failed", "cause": cause});
+        let cancelled = json!({"outcome": "rolled_back", "why": "cancelled", "cause": "the operation was cancelled"});
         let none = json!({});
         check(
             &report("rollback", "production", &completed, &none),
@@ -231,7 +233,7 @@ mod tests {
             ),
         );
         check(
-            &report("rollback", "production", &rolled_back("the operation was cancelled"), &none),
+            &report("rollback", "production", &cancelled, &none),
             Severity::Warning,
             "rollback to 9f8e7d6 was cancelled in production",
             &format!("The old state is back in place.\nCause: the operation was cancelled\n{BY}"),
@@ -277,7 +279,7 @@ mod tests {
     fn which_reports_become_alerts_and_how_grave_they_are() {
         use Severity::*;
         let refused = json!({"outcome": "refused", "reasons": []});
-        let failed = json!({"outcome": "rolled_back", "cause": "x"});
+        let failed = json!({"outcome": "rolled_back", "why": "step_failed", "cause": "x"});
         let completed = json!({"outcome": "completed"});
         let pending = json!({"outcome": "finishers_pending", "pending": ["tidy"]});
         for (operation, environment, outcome, severity, trouble, rollbacks) in [

@@ -391,7 +391,7 @@ fn report(outcome: &Value) -> Report {
 }
 
 fn failed() -> Report {
-    report(&json!({"outcome": "rolled_back", "cause": "the gate"}))
+    report(&json!({"outcome": "rolled_back", "why": "step_failed", "cause": "the gate"}))
 }
 
 /// Fails in a way of its own.
@@ -449,7 +449,7 @@ async fn success_and_refusal_make_no_alert() {
     }
     assert_eq!(channel.sends(), 0);
     for outcome in [
-        json!({"outcome": "rolled_back", "cause": "x"}),
+        json!({"outcome": "rolled_back", "why": "step_failed", "cause": "x"}),
         json!({"outcome": "needs_person", "what_to_do": "x"}),
         json!({"outcome": "commit_unknown"}),
     ] {

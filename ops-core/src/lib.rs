@@ -126,7 +126,7 @@ pub use environment::Environment;
 pub use error::{Class, Classify, Error, ErrorKind, Refusal, StepError};
 pub use event::{Event, Observer};
 pub use operation_id::OperationId;
-pub use outcome::Outcome;
+pub use outcome::{AbortReason, Outcome};
 pub use plan::{Plan, PlanDigest, PlannedStep};
 pub use progress::Progress;
 pub use report::{Report, StepReport, StepStatus};

@@ -18,7 +18,10 @@ pub enum Outcome {
     },
     /// The old state, but for what the plan lists as staying.
     RolledBack {
-        /// What failed.
+        /// What kind of thing made it go back.
+        #[serde(default)]
+        why: AbortReason,
+        /// What it was, in words.
         cause: String,
     },
     /// The old state: nothing was begun.
@@ -34,6 +37,26 @@ pub enum Outcome {
     /// The new state is in place, but whether it is the one that stays can only be told by
     /// `recover`: the commit record could be neither written nor taken back.
     CommitUnknown,
+}
+
+/// What made an operation go back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AbortReason {
+    /// A step failed, such as a probe that did not pass.
+    #[default]
+    StepFailed,
+    /// The journal could not be written.
+    JournalFailed,
+    /// The operation's deadline passed.
+    DeadlinePassed,
+    /// It was cancelled.
+    Cancelled,
+    /// The process that ran it died; a recovery took it back.
+    ProcessDied,
+    /// A person took it back by hand.
+    ByHand,
 }
 
 impl Outcome {

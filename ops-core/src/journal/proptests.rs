@@ -9,6 +9,7 @@ use super::state::{Action, Phase, State};
 use crate::effect::{Effect, EffectKind};
 use crate::environment::Environment;
 use crate::operation_id::OperationId;
+use crate::outcome::AbortReason;
 use crate::plan::{Plan, PlannedStep};
 use crate::resource::ResourceId;
 
@@ -45,11 +46,16 @@ fn history(first: Record, luck: &[bool]) -> Vec<Record> {
                     key: format!("key {step}"),
                     value: step.into(),
                 };
-                let end =
-                    if draw() { Record::Done { step } } else { Record::Aborting { cause: vec![] } };
+                let end = if draw() {
+                    Record::Done { step }
+                } else {
+                    Record::Aborting { why: AbortReason::StepFailed, cause: vec![] }
+                };
                 vec![Record::Intent { step }, noted, end]
             }
-            Action::Abort => vec![Record::Aborting { cause: vec!["abort".into()] }],
+            Action::Abort => {
+                vec![Record::Aborting { why: AbortReason::StepFailed, cause: vec!["abort".into()] }]
+            }
             Action::Commit => vec![Record::Committed],
             Action::Undo(step) => {
                 let failed = Record::UndoFailed { step, error: vec![], remedy: "look".to_owned() };
@@ -121,7 +127,7 @@ proptest! {
         // As `recover` does it, with a world in which everything works.
         state.reconsider();
         if *state.phase() == Phase::Running {
-            state.advance(&Record::Aborting { cause: vec!["died".into()] }).unwrap();
+            state.advance(&Record::Aborting { why: AbortReason::StepFailed, cause: vec!["died".into()] }).unwrap();
         }
         for _ in 0..100 {
             let record = match state.next_action() {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::approval::Approval;
 use crate::environment::Environment;
 use crate::operation_id::OperationId;
+use crate::outcome::AbortReason;
 use crate::plan::Plan;
 use crate::resource::ResourceId;
 
@@ -107,6 +108,9 @@ pub enum Record {
     },
     /// The operation goes back.
     Aborting {
+        /// What kind of thing made it go back.
+        #[serde(default)]
+        why: AbortReason,
         /// Why, outermost message first.
         cause: Vec<String>,
     },

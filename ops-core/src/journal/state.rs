@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::record::{Began, End, Record};
 use crate::effect::EffectKind;
+use crate::outcome::AbortReason;
 use crate::plan::PlannedStep;
 use crate::report::StepStatus;
 use crate::resource::ResourceId;
@@ -43,6 +44,7 @@ pub struct State {
     phase: Phase,
     stages: Vec<Stage>,
     notes: BTreeMap<ResourceId, BTreeMap<String, Value>>,
+    why: AbortReason,
     cause: Vec<String>,
     what_to_do: Option<String>,
 }
@@ -89,6 +91,7 @@ impl State {
             began: Arc::new((**began).clone()),
             phase: Phase::Running,
             notes: BTreeMap::new(),
+            why: AbortReason::default(),
             cause: Vec::new(),
             what_to_do: None,
         })
@@ -123,11 +126,12 @@ impl State {
                 }
                 self.stages[*step] = S::Done;
             }
-            Record::Aborting { cause } => {
+            Record::Aborting { why, cause } => {
                 if self.phase != Phase::Running {
                     return illegal("only what runs can go back");
                 }
                 self.phase = Phase::Aborting;
+                self.why = *why;
                 self.cause.clone_from(cause);
             }
             Record::Undoing { step } => {
@@ -262,6 +266,11 @@ impl State {
     pub fn step(&self, step: usize) -> &PlannedStep {
         let plan = &self.began.plan;
         plan.changes.get(step).unwrap_or_else(|| &plan.finishers[step - plan.changes.len()])
+    }
+
+    /// What made it go back, if it does.
+    pub fn why(&self) -> AbortReason {
+        self.why
     }
 
     /// Why it went back, outermost message first; empty if it did not.

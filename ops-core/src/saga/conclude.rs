@@ -144,7 +144,7 @@ pub(super) fn result(report: Report) -> Result<Report, Error> {
     let operation = &report.operation;
     let (kind, message, remedy) = match &report.outcome {
         Outcome::Completed | Outcome::FinishersPending { .. } => return Ok(report),
-        Outcome::RolledBack { cause } => (
+        Outcome::RolledBack { cause, .. } => (
             ErrorKind::RolledBack,
             format!("`{operation}` went back to the old state: {cause}"),
             None,

@@ -18,7 +18,7 @@ use crate::error::{Class, StepError};
 use crate::event::Event;
 use crate::journal::{Action, End, Record, State};
 use crate::operation_id::OperationId;
-use crate::outcome::Outcome;
+use crate::outcome::{AbortReason, Outcome};
 use crate::plan::PlannedStep;
 
 /// The delays between two tries of an undo or a finisher.
@@ -74,7 +74,7 @@ impl<'a> Drive<'a> {
             match self.ledger.next_action() {
                 Action::Run(step) => self.go_forward(step).await,
                 Action::Abort => {
-                    self.abort(vec!["the process that ran it died".to_owned()]).await;
+                    self.abort_for_the_dead().await;
                 }
                 Action::Commit => {
                     if let Some(outcome) = self.commit().await {
@@ -95,21 +95,30 @@ impl<'a> Drive<'a> {
     }
 
     /// Goes back although nothing failed in this process: what a recovery does first.
-    pub async fn abort(&mut self, cause: Vec<String>) {
+    pub async fn abort_for_the_dead(&mut self) {
+        let cause = vec!["the process that ran it died".to_owned()];
+        self.abort(AbortReason::ProcessDied, cause).await;
+    }
+
+    async fn abort(&mut self, why: AbortReason, cause: Vec<String>) {
         let cause: Vec<_> = cause.iter().map(|line| self.redact(line)).collect();
         self.emit(&Event::Aborting { id: self.id, cause: &cause.join(": ") });
         self.error.clone_from(&cause);
         self.undo_until = Some(self.cx.clock().elapsed().saturating_add(self.cx.0.undo_budget));
-        let written = self.ledger.record_or_fall_silent(Record::Aborting { cause }).await;
+        let written = self.ledger.record_or_fall_silent(Record::Aborting { why, cause }).await;
         self.warn_if_silent(written.err());
     }
 
+    async fn abort_without_journal(&mut self, source: &std::io::Error) {
+        self.abort(AbortReason::JournalFailed, journal_failed(source)).await;
+    }
+
     async fn go_forward(&mut self, step: usize) {
-        if let Some(cause) = self.stop_cause() {
-            return self.abort(vec![cause.to_owned()]).await;
+        if let Some((why, cause)) = self.stop_cause() {
+            return self.abort(why, vec![cause.to_owned()]).await;
         }
         if let Err(failure) = self.ledger.record(Record::Intent { step }).await {
-            return self.abort(journal_failed(&failure.source)).await;
+            return self.abort_without_journal(&failure.source).await;
         }
         let planned = self.planned(step);
         self.emit(&Event::StepStarted { id: self.id, step: &planned });
@@ -121,28 +130,29 @@ impl<'a> Drive<'a> {
         match result {
             Ok(()) => {
                 if let Err(failure) = self.ledger.record(Record::Done { step }).await {
-                    return self.abort(journal_failed(&failure.source)).await;
+                    return self.abort_without_journal(&failure.source).await;
                 }
                 self.emit(&Event::StepDone { id: self.id, step: &planned, took: self.took[step] });
             }
             Err(error) => {
-                let mut cause = vec![format!("step `{}` failed", planned.name)];
-                if let Some(stop) = self.stop_cause() {
-                    cause = vec![stop.to_owned(), cause.remove(0)];
-                }
+                let failed = format!("step `{}` failed", planned.name);
+                let (why, mut cause) = match self.stop_cause() {
+                    Some((why, stop)) => (why, vec![stop.to_owned(), failed]),
+                    None => (AbortReason::StepFailed, vec![failed]),
+                };
                 let chain = self.redacted_chain(&error);
                 let text = chain.join(": ");
                 self.emit(&Event::StepFailed { id: self.id, step: &planned, error: &text });
                 cause.extend(chain);
-                self.abort(cause).await;
+                self.abort(why, cause).await;
             }
         }
     }
 
     /// Writes the pivot. `None` if the operation goes on, either way.
     async fn commit(&mut self) -> Option<Outcome> {
-        if let Some(cause) = self.stop_cause() {
-            self.abort(vec![cause.to_owned()]).await;
+        if let Some((why, cause)) = self.stop_cause() {
+            self.abort(why, vec![cause.to_owned()]).await;
             return None;
         }
         match self.ledger.record(Record::Committed).await {
@@ -151,7 +161,7 @@ impl<'a> Drive<'a> {
                 None
             }
             Err(failure) if failure.proven_absent => {
-                self.abort(journal_failed(&failure.source)).await;
+                self.abort_without_journal(&failure.source).await;
                 None
             }
             Err(failure) => {
@@ -346,12 +356,12 @@ impl<'a> Drive<'a> {
     }
 
     /// Why the operation has to stop, if it has to.
-    fn stop_cause(&self) -> Option<&'static str> {
+    fn stop_cause(&self) -> Option<(AbortReason, &'static str)> {
         if self.cx.cancellation().is_cancelled() {
-            return Some("the operation was cancelled");
+            return Some((AbortReason::Cancelled, "the operation was cancelled"));
         }
         (self.cx.clock().elapsed() >= self.deadline)
-            .then_some("the operation's deadline has passed")
+            .then_some((AbortReason::DeadlinePassed, "the operation's deadline has passed"))
     }
 
     fn planned(&self, step: usize) -> PlannedStep {
@@ -400,9 +410,10 @@ pub(super) fn ended(state: &State) -> Outcome {
             Outcome::Completed
         }
         Phase::Closed(End::Resolved { by, reason, .. }) => {
-            Outcome::RolledBack { cause: format!("resolved by {by}: {reason}") }
+            let cause = format!("resolved by {by}: {reason}");
+            Outcome::RolledBack { why: AbortReason::ByHand, cause }
         }
-        _ => Outcome::RolledBack { cause: state.cause().join(": ") },
+        _ => Outcome::RolledBack { why: state.why(), cause: state.cause().join(": ") },
     }
 }
 

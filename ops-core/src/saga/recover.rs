@@ -163,7 +163,7 @@ async fn recover_one(
     let mut drive = Drive::new(&quiet, world, Arc::clone(&ledger));
     drive.error = cause;
     if running {
-        drive.abort(vec!["the process that ran it died".to_owned()]).await;
+        drive.abort_for_the_dead().await;
     }
     let outcome = drive.go_to_the_end().await;
 

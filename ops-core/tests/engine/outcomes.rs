@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ops_core::operations::{self, Standing, Which};
 use ops_core::{
-    Context, ErrorKind, Outcome, Plan, Refusal, Resource as _, StepStatus, journal::ResolvedState,
-    recover,
+    AbortReason, Context, ErrorKind, Outcome, Plan, Refusal, Resource as _, StepStatus,
+    journal::ResolvedState, recover,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -52,11 +52,12 @@ async fn an_empty_plan_completes_without_a_journal() {
 
 #[tokio::test]
 async fn rolled_back_by_whatever_goes_wrong() {
-    for (luck, cause) in [
-        (Luck::Fails, "step `set` failed: `run c` has bad luck"),
-        (Luck::FailsForNow, "step `set` failed: not yet"),
-        (Luck::Panics, "step `set` failed: the step panicked: a bug in `run c`"),
-        (Luck::CancelsTheOperation, "the operation was cancelled"),
+    use AbortReason::{Cancelled, StepFailed};
+    for (luck, why, cause) in [
+        (Luck::Fails, StepFailed, "step `set` failed: `run c` has bad luck"),
+        (Luck::FailsForNow, StepFailed, "step `set` failed: not yet"),
+        (Luck::Panics, StepFailed, "step `set` failed: the step panicked: a bug in `run c`"),
+        (Luck::CancelsTheOperation, Cancelled, "the operation was cancelled"),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let cx = builder(dir.path()).cancellation(CancellationToken::new()).build();
@@ -65,7 +66,7 @@ async fn rolled_back_by_whatever_goes_wrong() {
         let error = cx.execute(abc(&board), &&board).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RolledBack, "{luck:?}");
         let report = error.report().unwrap();
-        assert_eq!(report.outcome, Outcome::RolledBack { cause: cause.into() });
+        assert_eq!(report.outcome, Outcome::RolledBack { why, cause: cause.into() });
         assert_eq!(report.event, "abc_failure");
         assert_eq!(board.cells(), "", "{luck:?}");
         assert_eq!(board.calls(), "run a, run b, run c, undo c, undo b, undo a");
@@ -83,7 +84,9 @@ async fn a_deadline_ends_a_step_that_hangs() {
         board.luck("run b", [luck]);
         let plan = abc(&board).within(Duration::from_millis(50));
         let error = cx.execute(plan, &&board).await.unwrap_err();
-        let Outcome::RolledBack { cause: found } = &error.report().unwrap().outcome else {
+        let Outcome::RolledBack { cause: found, why: AbortReason::DeadlinePassed } =
+            &error.report().unwrap().outcome
+        else {
             panic!("{error}");
         };
         assert_eq!(

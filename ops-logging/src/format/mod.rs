@@ -63,10 +63,7 @@ impl Formatter {
         if line_so_far > LINE_CAP {
             return Cow::Borrowed("[cut]");
         }
-        let mut text = Cow::Borrowed(text);
-        if self.redactor.finds_in(&text) {
-            text = Cow::Owned(self.redactor.redact(&text));
-        }
+        let mut text = self.redactor.redacted(text);
         // `?value` and JSON inside of a value escape what a secret may contain.
         if text.contains('\\') {
             let plain = escape::undone(&text);

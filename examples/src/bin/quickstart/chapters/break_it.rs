@@ -22,7 +22,7 @@ pub async fn tell(scene: &mut Scene, versions: &Versions) -> Result<Value, Failu
     };
     let report = error.report().cloned();
     let Some((report, cause)) = report.and_then(|report| match report.outcome.clone() {
-        Outcome::RolledBack { cause } => Some((report, cause)),
+        Outcome::RolledBack { cause, .. } => Some((report, cause)),
         _ => None,
     }) else {
         return Err(error.into());
