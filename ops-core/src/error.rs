@@ -76,7 +76,7 @@ impl fmt::Display for Refusal {
 
 /// The parts that the errors of all crates share. Public for [`define_error!`](crate::define_error).
 #[doc(hidden)]
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Details {
     pub message: String,
     pub context: Vec<(&'static str, String)>,
@@ -87,16 +87,44 @@ pub struct Details {
     pub source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-impl fmt::Display for Details {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Details {
+    /// The message and its context.
+    fn head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         for (i, (key, value)) in self.context.iter().enumerate() {
             let (open, close) = if i == 0 { (" (", "") } else { (", ", "") };
             write!(f, "{open}{key}={value}{close}")?;
         }
-        if !self.context.is_empty() {
-            f.write_str(")")?;
+        if self.context.is_empty() { Ok(()) } else { f.write_str(")") }
+    }
+}
+
+/// Everything, a line each.
+impl fmt::Debug for Details {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.head(f)?;
+        for refusal in &self.refusals {
+            write!(f, "\n  - {refusal}")?;
         }
+        if let Some(remedy) = &self.remedy {
+            write!(f, "\n  remedy: {remedy}")?;
+        }
+        if let Some(report) = &self.report {
+            write!(f, "\n  operation: {} ({})", report.id, report.outcome.name())?;
+            for message in &report.error {
+                write!(f, "\n  error: {message}")?;
+            }
+        }
+        for message in self.source.iter().flat_map(|source| chain(&**source)) {
+            write!(f, "\n  caused by: {message}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Details {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.head(f)?;
         for (i, refusal) in self.refusals.iter().enumerate() {
             write!(f, "{} {refusal}", if i == 0 { ":" } else { ";" })?;
         }
@@ -140,6 +168,7 @@ pub fn chain(error: &(dyn StdError + 'static)) -> Vec<String> {
 ///
 /// let error = Error::new(ErrorKind::NotFound, "no such branch").with("branch", "mian").remedy("did you mean `main`?");
 /// assert_eq!(error.to_string(), "no such branch (branch=mian); did you mean `main`?");
+/// assert_eq!(format!("{error:?}"), "NotFound: no such branch (branch=mian)\n  remedy: did you mean `main`?");
 /// ```
 #[macro_export]
 macro_rules! define_error {
@@ -154,7 +183,8 @@ macro_rules! define_error {
     };
     ($(#[$doc:meta])* pub struct $Error:ident($Kind:ident);) => {
         $(#[$doc])*
-        #[derive(Debug)]
+        ///
+        /// `Display` tells this level; `Debug` all of them, a line each, for a `main` that returns it.
         pub struct $Error {
             kind: $Kind,
             details: ::std::boxed::Box<$crate::error::Details>,
@@ -235,6 +265,13 @@ macro_rules! define_error {
         impl ::std::fmt::Display for $Error {
             fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 ::std::fmt::Display::fmt(&self.details, f)
+            }
+        }
+
+        impl ::std::fmt::Debug for $Error {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                write!(f, "{:?}: ", self.kind)?;
+                ::std::fmt::Debug::fmt(&self.details, f)
             }
         }
 
