@@ -6,3 +6,4 @@ mod db_backup;
 mod deployer;
 mod git_sync;
 mod quickstart;
+mod small;

@@ -1,14 +1,14 @@
 //! The whole life of an application in under a minute, with real parts and no services: pull,
 //! deploy, back up, update, fail, restore, die, recover.
 //!
-//! `cargo run --release --bin quickstart`; `--json` prints one JSON object of it all, `--keep`
+//! `scripts/quickstart`; `--json` prints one JSON object of it all, `--keep`
 //! leaves the files there to be looked at. Begin to read in `chapters`.
 
 mod chapters;
-mod helper;
-mod helpers;
+mod companion;
 mod narrator;
 mod scene;
+mod verbs;
 mod versions;
 
 use std::io::Write as _;
@@ -40,13 +40,13 @@ struct Args {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     #[command(subcommand)]
-    helper: Option<helpers::Verb>,
+    verb: Option<verbs::Verb>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    let ended = match args.helper {
+    let ended = match args.verb {
         Some(verb) => verb.run().await,
         None => play(args).await,
     };

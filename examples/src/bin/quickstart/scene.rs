@@ -17,9 +17,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::helper::Helper;
-use crate::helpers::Seen;
+use crate::companion::Companion;
 use crate::narrator::Narrator;
+use crate::verbs::Seen;
 use crate::versions::Versions;
 
 /// What every process must know to act on the same things.
@@ -63,9 +63,9 @@ pub struct Scene {
     /// Every report of this process.
     pub reports: MemoryReporter,
     /// Prints the alerts.
-    pub chat: Helper,
+    pub chat: Companion,
     alerts: AlertReporter,
-    proxy: Helper,
+    proxy: Companion,
     instances: Instances,
 }
 
@@ -75,9 +75,9 @@ impl Scene {
         let versions = Versions::commit(&upstream)?;
         let proxy_dir = dir.join("proxy");
         let proxy_dir = proxy_dir.to_str().ok_or_else(|| Failure::usage("a path is not UTF-8"))?;
-        let mut proxy = Helper::start("proxy", &[proxy_dir])?;
+        let mut proxy = Companion::start("proxy", &[proxy_dir])?;
         let public: Url = proxy.line().await?.parse()?;
-        let mut chat = Helper::start("chat", &[])?;
+        let mut chat = Companion::start("chat", &[])?;
         let webhook = WebhookChannel::new("chat", Secret::new(chat.line().await?))?;
 
         let place = Place { dir: dir.to_owned(), public };
@@ -137,14 +137,14 @@ impl Scene {
     }
 
     /// Users who read the page meanwhile.
-    pub async fn users(&self) -> Result<Helper, Failure> {
-        let mut users = Helper::start("load", &[self.place.public.as_str()])?;
+    pub async fn users(&self) -> Result<Companion, Failure> {
+        let mut users = Companion::start("load", &[self.place.public.as_str()])?;
         users.line().await?;
         Ok(users)
     }
 
     /// What they saw. None of them may have been left without an answer.
-    pub async fn ask_users(&self, mut users: Helper) -> Result<Seen, Failure> {
+    pub async fn ask_users(&self, mut users: Companion) -> Result<Seen, Failure> {
         users.enough();
         // Both say when they begin; what they saw comes last.
         let seen: Seen = loop {

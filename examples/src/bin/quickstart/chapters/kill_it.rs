@@ -6,7 +6,7 @@ use ops_core::{ApproveNothing, Outcome, recover};
 use ops_examples::Failure;
 use serde_json::{Value, json};
 
-use crate::helper::Helper;
+use crate::companion::Companion;
 use crate::scene::Scene;
 use crate::versions::Versions;
 
@@ -16,7 +16,7 @@ pub async fn tell(scene: &mut Scene, versions: &Versions) -> Result<Value, Failu
     let dir = scene.place.dir.to_str().ok_or_else(|| Failure::usage("a path is not UTF-8"))?;
 
     let users = scene.users().await?;
-    let mut updater = Helper::start("doomed-update", &[dir, scene.place.public.as_str()])?;
+    let mut updater = Companion::start("doomed-update", &[dir, scene.place.public.as_str()])?;
     let done = updater.line().await?;
     scene.narrator.say(format!("Another process updates. It has just done this: {done}"));
     let status = updater.kill().await?;

@@ -13,14 +13,14 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// A child that works until its standard input ends, so it cannot outlive this program: not even
 /// when that is killed.
 #[derive(Debug)]
-pub struct Helper {
+pub struct Companion {
     verb: &'static str,
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-impl Helper {
+impl Companion {
     pub fn start(verb: &'static str, arguments: &[&str]) -> Result<Self, Failure> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(verb)
@@ -37,7 +37,8 @@ impl Helper {
 
     /// The next line that it prints.
     pub async fn line(&mut self) -> Result<String, Failure> {
-        let failed = |why: &str| Failure::unexpected(format!("the helper `{}` {why}", self.verb));
+        let failed =
+            |why: &str| Failure::unexpected(format!("the companion `{}` {why}", self.verb));
         match timeout(DEADLINE, self.lines.next_line()).await {
             Ok(Ok(Some(line))) => Ok(line),
             Ok(Ok(None)) => Err(failed("ended without an answer")),
