@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use ops_core::probe::{AllOf, CommandProbe, FnProbe, Health, Probe, TcpProbe, observe};
+use ops_core::process::Command;
 use tokio::net::TcpListener;
 use tokio::sync::Barrier;
 
@@ -48,14 +49,17 @@ async fn tcp_tells_who_listens() {
 
 #[tokio::test]
 async fn commands_answer_by_their_exit_code() {
-    let sh = |script: &str| CommandProbe::new("test", "sh").arg("-c").arg(script);
+    let sh = |script: &str| CommandProbe::new("test", Command::new("sh").args(["-c", script]));
     for (script, expected) in [
         ("exit 0", "healthy"),
-        ("exit 1", "unhealthy: `sh` ended with exit code 1"),
-        ("exit 2", "unhealthy: `sh` ended with exit code 2"),
-        ("exit 3", "unknown: `sh` ended with exit code 3"),
-        ("exit 126", "unknown: `sh` ended with exit code 126"),
-        ("kill -9 $$", "unknown: `sh` was ended by a signal"),
+        (
+            "echo 'DISK CRITICAL: full'; echo more; exit 1",
+            "unhealthy: exit code 1: DISK CRITICAL: full",
+        ),
+        ("exit 2", "unhealthy: exit code 2"),
+        ("exit 3", "unknown: exit code 3"),
+        ("exit 126", "unknown: exit code 126"),
+        ("kill -9 $$", "unknown: ended by signal 9"),
         // More than a pipe holds, which nobody reads.
         ("head -c 1000000 /dev/zero; exit 0", "healthy"),
         // A child that stays and holds the output.
@@ -64,8 +68,9 @@ async fn commands_answer_by_their_exit_code() {
         let seen = observe(&sh(script), PATIENCE).await;
         assert_is(&seen.health, expected);
     }
-    let missing = CommandProbe::new("test", "/no/such/program");
-    assert_is(&observe(&missing, PATIENCE).await.health, "unknown: cannot run `/no/such/program`");
+    let missing = CommandProbe::new("test", Command::new("/no/such/program"));
+    let expected = "unknown: the program `/no/such/program` is not found";
+    assert_is(&observe(&missing, PATIENCE).await.health, expected);
 }
 
 #[tokio::test]
@@ -73,11 +78,25 @@ async fn a_command_that_hangs_is_ended_with_all_that_it_started() {
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("pids");
     let script = "sleep 1000 & echo $! >\"$1\"; echo $$ >>\"$1\"; wait";
-    let hangs = CommandProbe::new("test", "sh").arg("-c").arg(script).arg("sh").arg(&list);
+    let command = Command::new("sh").args(["-c", script, "sh"]).arg(&list);
+    let hangs = CommandProbe::new("test", command);
     let seen = observe(&hangs, Duration::from_secs(1)).await;
     assert_is(&seen.health, "unknown: no answer within 1s");
     let pids = std::fs::read_to_string(&list).unwrap();
     assert_eq!(pids.lines().count(), 2, "{pids}");
+    assert_gone(&pids).await;
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_running_is_ended() {
+    let script = "sleep 1000 >/dev/null 2>&1 & echo $!; exit 1";
+    let leaves = CommandProbe::new("test", Command::new("sh").args(["-c", script]));
+    let Health::Unhealthy { reason } = observe(&leaves, PATIENCE).await.health else { panic!() };
+    assert_gone(reason.rsplit(' ').next().unwrap()).await;
+}
+
+/// Waits until none of these processes runs.
+async fn assert_gone(pids: &str) {
     let until = Instant::now() + PATIENCE;
     for pid in pids.lines() {
         while running(pid) {

@@ -1,35 +1,39 @@
 //! Whether a program is content, by the exit codes of monitoring plugins.
 
-use std::ffi::OsString;
-use std::process::Stdio;
+use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt as _};
-use tokio::process::Command;
 
 use super::{Health, Probe};
+use crate::process::{Command, Output, RunContext, Runner, SystemRunner};
 
-/// Runs a program without arguments from a shell: exit code 0 is healthy, 1 and 2 are unhealthy,
-/// everything else (3, a signal, a program that is not there) is unknown. These are the codes of
-/// the monitoring-plugins guidelines, with a warning counted as unhealthy.
+/// How much of a program's output is kept.
+const OUTPUT_CAP: usize = 4 * 1024;
+
+/// Runs a program: exit code 0 is healthy, 1 and 2 are unhealthy, everything else (3, a signal, a
+/// program that is not there) is unknown. These are the codes of the monitoring-plugins guidelines,
+/// with a warning counted as unhealthy; as there, the first line of the standard output is the
+/// reason.
 ///
-/// The program's output is not read; it is killed when the deadline of
-/// [`observe`](super::observe) passes.
+/// When the deadline of [`observe`](super::observe) passes it is killed, and in any case all that it
+/// has started in its process group.
 #[derive(Debug, Clone)]
 pub struct CommandProbe {
     name: String,
-    program: OsString,
-    arguments: Vec<OsString>,
+    command: Command,
+    runner: Arc<dyn Runner>,
 }
 
 impl CommandProbe {
-    /// Runs this program.
-    pub fn new(name: impl Into<String>, program: impl Into<OsString>) -> Self {
-        Self { name: name.into(), program: program.into(), arguments: Vec::new() }
+    /// Runs this command.
+    pub fn new(name: impl Into<String>, command: Command) -> Self {
+        let command = command.output_cap(OUTPUT_CAP).kill_remaining();
+        Self { name: name.into(), command, runner: Arc::new(SystemRunner) }
     }
 
-    /// Adds an argument.
-    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
-        self.arguments.push(argument.into());
+    /// Runs it by another runner, such as a scripted one.
+    pub fn runner(mut self, runner: impl Runner + 'static) -> Self {
+        self.runner = Arc::new(runner);
         self
     }
 }
@@ -41,48 +45,23 @@ impl Probe for CommandProbe {
 
     fn check(&self) -> BoxFuture<'_, Health> {
         async {
-            let mut command = Command::new(&self.program);
-            command.args(&self.arguments).process_group(0).kill_on_drop(true);
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            let program = self.program.to_string_lossy();
-            let mut child = match command.spawn() {
-                Ok(child) => child,
-                Err(error) => return Health::unknown(format!("cannot run `{program}`: {error}")),
-            };
-            let group = KillGroup::of(&child);
-            let ended = child.wait().await;
-            drop(group);
-            match ended.map(|status| status.code()) {
-                Ok(Some(0)) => Health::Healthy,
-                Ok(Some(code @ (1 | 2))) => {
-                    Health::unhealthy(format!("`{program}` ended with exit code {code}"))
-                }
-                Ok(Some(code)) => {
-                    Health::unknown(format!("`{program}` ended with exit code {code}"))
-                }
-                Ok(None) => Health::unknown(format!("`{program}` was ended by a signal")),
-                Err(error) => Health::unknown(format!("`{program}` cannot be waited for: {error}")),
+            match self.runner.run(&self.command, &RunContext::default()).await {
+                Ok(output) => judge(&output),
+                Err(error) => Health::unknown(crate::error::chain(&error).join(": ")),
             }
         }
         .boxed()
     }
 }
 
-/// Kills what the program has started and left, when the probe ends or is dropped.
-struct KillGroup(Option<rustix::process::Pid>);
-
-impl KillGroup {
-    fn of(child: &tokio::process::Child) -> Self {
-        let pid = child.id().and_then(|id| i32::try_from(id).ok());
-        Self(pid.and_then(rustix::process::Pid::from_raw))
-    }
-}
-
-impl Drop for KillGroup {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // Nobody is left in most cases.
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
+fn judge(output: &Output) -> Health {
+    let said = output.stdout_text();
+    let said = said.lines().next().map(|line| format!(": {line}")).unwrap_or_default();
+    match (output.code, output.signal) {
+        (Some(0), _) => Health::Healthy,
+        (Some(code @ (1 | 2)), _) => Health::unhealthy(format!("exit code {code}{said}")),
+        (Some(code), _) => Health::unknown(format!("exit code {code}{said}")),
+        (None, Some(signal)) => Health::unknown(format!("ended by signal {signal}")),
+        (None, None) => Health::unknown("how it ended cannot be had"),
     }
 }

@@ -36,6 +36,7 @@ pub struct Command {
     pub(super) stdin: Vec<u8>,
     secret_stdin: Option<Secret>,
     pub(super) output_cap: usize,
+    pub(super) kill_remaining: bool,
 }
 
 #[derive(Clone)]
@@ -65,6 +66,7 @@ impl Command {
             stdin: Vec::new(),
             secret_stdin: None,
             output_cap: 1024 * 1024,
+            kill_remaining: false,
         }
     }
 
@@ -148,6 +150,13 @@ impl Command {
     /// them from the beginning, half from the end. Default: 1 MiB.
     pub fn output_cap(mut self, bytes: usize) -> Self {
         self.output_cap = bytes;
+        self
+    }
+
+    /// Kills what is left of its process group once the program itself has ended. Default: what it
+    /// left running runs on.
+    pub fn kill_remaining(mut self) -> Self {
+        self.kill_remaining = true;
         self
     }
 

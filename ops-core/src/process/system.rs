@@ -136,6 +136,8 @@ impl<'a> Running<'a> {
                 };
                 if stopped.is_some() {
                     self.stop(leader).await;
+                } else if self.command.kill_remaining {
+                    group::signal(leader, Signal::KILL);
                 }
                 stopped
             }
