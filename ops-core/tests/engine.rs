@@ -15,3 +15,5 @@ mod formats;
 mod outcomes;
 #[path = "engine/reporters.rs"]
 mod reporters;
+#[path = "engine/spans.rs"]
+mod spans;

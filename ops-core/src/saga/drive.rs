@@ -9,6 +9,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use super::ledger::Ledger;
 use super::step_context::StepContext;
@@ -68,14 +69,20 @@ impl<'a> Drive<'a> {
         }
     }
 
-    /// Goes on until the operation has ended, as far as it can be ended here.
+    /// Goes on until the operation has ended, as far as it can be ended here. Whatever is logged
+    /// meanwhile stands in the span `operation`, and what a step logs in the span `step` below it.
     pub async fn go_to_the_end(&mut self) -> Outcome {
+        let state = self.ledger.state();
+        let operation = &state.began().plan.operation;
+        let span = tracing::info_span!(target: "ops", "operation", id = %self.id, name = operation);
+        self.act_until_it_ended().instrument(span).await
+    }
+
+    async fn act_until_it_ended(&mut self) -> Outcome {
         loop {
             match self.ledger.next_action() {
                 Action::Run(step) => self.go_forward(step).await,
-                Action::Abort => {
-                    self.abort_for_the_dead().await;
-                }
+                Action::Abort => self.abort_for_the_dead().await,
                 Action::Commit => {
                     if let Some(outcome) = self.commit().await {
                         return outcome;
@@ -307,6 +314,14 @@ impl<'a> Drive<'a> {
             Way::Run => resource.run(&planned.step, &cx),
             Way::Undo => resource.undo(&planned.step, &cx),
         };
+        let way = match way {
+            Way::Run => "run",
+            Way::Undo => "undo",
+        };
+        let name = &planned.name;
+        let span =
+            tracing::info_span!(target: "ops", "step", name, resource = %planned.resource, way);
+        let future = future.instrument(span);
         let mut future = AssertUnwindSafe(future).catch_unwind();
         let clock = self.cx.clock();
         let stop = async {

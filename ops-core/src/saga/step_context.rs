@@ -122,7 +122,8 @@ impl StepContext {
         F: FnOnce(&CancellationToken) -> Result<T, E> + Send + 'static,
     {
         let cancel = self.cancel.clone();
-        match self.blocking.spawn_blocking(move || work(&cancel)).await {
+        let span = tracing::Span::current();
+        match self.blocking.spawn_blocking(move || span.in_scope(|| work(&cancel))).await {
             Ok(answer) => answer.map_err(Into::into),
             Err(join) => Err(StepError::permanent(format!("the step panicked: {join}"))),
         }
