@@ -14,7 +14,7 @@ use crate::measurement::Measurement;
 use crate::rounds::{Side, alternate, timed};
 
 /// How many records a round appends.
-const RECORDS: u32 = 50;
+const RECORDS: u32 = 10;
 
 pub(crate) fn measure(quick: bool, dir: &Path, _: &Runtime) -> Result<Vec<Measurement>, Failure> {
     let plan = Plan::new("bench");
@@ -47,5 +47,5 @@ pub(crate) fn measure(quick: bool, dir: &Path, _: &Runtime) -> Result<Vec<Measur
         Ok(written?.1)
     };
     let sides = vec![Side::new("ops", ours), Side::new("peer: write + fdatasync", peer)];
-    alternate("journal append", if quick { 25 } else { 101 }, RECORDS, sides)
+    alternate("journal append", if quick { 101 } else { 501 }, RECORDS, sides)
 }

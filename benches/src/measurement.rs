@@ -53,8 +53,7 @@ impl Measurement {
 
 impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = if self.is_ratio() { "" } else { &self.unit };
-        write!(f, "{:>10}  {}  ({} {unit})", self.amount(), self.name, self.range)
+        write!(f, "{:>10}  {}  ({})", self.amount(), self.name, self.extra)
     }
 }
 

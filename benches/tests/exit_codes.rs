@@ -101,7 +101,7 @@ fn what_is_no_result_is_refused_by_name() {
     let (is, _, err) = compare(STORED, &microseconds, &[]);
     assert!(is == 2 && err.contains("was in ratio, and is in percent now"), "{is} {err}");
     for limit in ["0.5", "NaN", "inf", "-1", "much"] {
-        let (is, _, err) = compare(STORED, STORED, &["--max-regression", limit]);
+        let (is, _, err) = compare(STORED, STORED, &[&format!("--max-regression={limit}")]);
         assert!(is == 2 && err.contains("a factor of 1 or more"), "{limit}: {is} {err}");
     }
 }
