@@ -2,90 +2,99 @@
 
 use std::fmt;
 
+use crate::Failure;
 use crate::measurement::Measurement;
+
+/// What may fail a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// The ratios to the peers: machines differ, and so do their times.
+    Ratios,
+    /// Our times too.
+    RatiosAndTimes,
+}
 
 /// Two results, side by side.
 #[derive(Debug)]
 pub(crate) struct Comparison {
     rows: Vec<Row>,
     missing: Vec<String>,
-    max_ratio: f64,
+    max_regression: f64,
 }
 
 #[derive(Debug)]
 struct Row {
     name: String,
-    ratio: Option<f64>,
-}
-
-/// Compares by name. A benchmark that is gone counts as too slow: else removing one would hide it.
-pub(crate) fn compare(base: &[Measurement], new: &[Measurement], max_ratio: f64) -> Comparison {
-    let find = |name: &str| base.iter().find(|old| old.name == name);
-    let rows = new.iter().map(|one| Row {
-        name: one.name.clone(),
-        ratio: find(&one.name).map(|old| one.value / old.value),
-    });
-    let gone = base.iter().filter(|old| !new.iter().any(|one| one.name == old.name));
-    let missing = gone.map(|old| old.name.clone()).collect();
-    Comparison { rows: rows.collect(), missing, max_ratio }
+    /// New to stored; none for what was not there.
+    factor: Option<f64>,
+    is_gate: bool,
 }
 
 impl Comparison {
+    /// Compares by name. A benchmark that is gone counts as too slow: else removing one would hide
+    /// it. Both must be checked results, without zeros and the like.
+    pub fn new(
+        base: &[Measurement],
+        new: &[Measurement],
+        gate: Gate,
+        max_regression: f64,
+    ) -> Result<Self, Failure> {
+        let gates =
+            |one: &Measurement| one.is_ratio() || (gate == Gate::RatiosAndTimes && !one.is_peer());
+        if !base.iter().any(gates) {
+            let message = "the stored result has no ratio to a peer, so nothing could fail; \
+                           store one that `ops-bench run` wrote, or compare with --times";
+            return Err(message.into());
+        }
+        let mut rows = Vec::new();
+        for one in new {
+            let old = base.iter().find(|old| old.name == one.name);
+            if let Some(old) = old
+                && old.unit != one.unit
+            {
+                let message =
+                    format!("`{}` was in {}, and is in {} now", one.name, old.unit, one.unit);
+                return Err(message.into());
+            }
+            rows.push(Row {
+                name: one.name.clone(),
+                factor: old.map(|old| one.value / old.value),
+                is_gate: gates(one),
+            });
+        }
+        let gone = base.iter().filter(|old| !new.iter().any(|one| one.name == old.name));
+        let missing = gone.map(|old| old.name.clone()).collect();
+        Ok(Self { rows, missing, max_regression })
+    }
+
     /// Whether nothing has become too slow.
-    pub(crate) fn is_fine(&self) -> bool {
+    pub fn is_fine(&self) -> bool {
         self.missing.is_empty() && !self.rows.iter().any(|row| self.is_too_slow(row))
     }
 
     fn is_too_slow(&self, row: &Row) -> bool {
-        // A peer's speed is the machine's, not ours.
-        let ours = !row.name.contains("/peer: ");
-        ours && row.ratio.is_some_and(|ratio| ratio.is_nan() || ratio > self.max_ratio)
+        row.is_gate && row.factor.is_some_and(|f| f.is_nan() || f > self.max_regression)
     }
 }
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nnew / stored (more than {:.2} is a regression)", self.max_ratio)?;
+        writeln!(
+            f,
+            "\nnew / stored (more than {:.2} fails where there is a *)",
+            self.max_regression
+        )?;
         for row in &self.rows {
+            let star = if row.is_gate { '*' } else { ' ' };
             let mark = if self.is_too_slow(row) { "  TOO SLOW" } else { "" };
-            match row.ratio {
-                Some(ratio) => writeln!(f, "{ratio:>8.2}  {}{mark}", row.name)?,
-                None => writeln!(f, "     new  {}", row.name)?,
+            match row.factor {
+                Some(factor) => writeln!(f, "{factor:>8.2} {star} {}{mark}", row.name)?,
+                None => writeln!(f, "     new {star} {}", row.name)?,
             }
         }
         for name in &self.missing {
-            writeln!(f, "    GONE  {name}")?;
+            writeln!(f, "    GONE * {name}  (a quick result does not compare with a full one)")?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn results(values: &[(&str, f64)]) -> Vec<Measurement> {
-        let one = |(name, value): &(&str, f64)| Measurement {
-            name: (*name).to_owned(),
-            unit: "ns".into(),
-            value: *value,
-            range: String::new(),
-        };
-        values.iter().map(one).collect()
-    }
-
-    #[test]
-    fn what_is_a_regression() {
-        let base = results(&[("a/ops", 100.0), ("a/peer: x", 100.0)]);
-        for (new, fine) in [
-            (vec![("a/ops", 100.0), ("a/peer: x", 100.0)], true),
-            (vec![("a/ops", 150.0), ("a/peer: x", 900.0)], true),
-            (vec![("a/ops", 151.0), ("a/peer: x", 100.0)], false),
-            (vec![("a/ops", f64::NAN), ("a/peer: x", 100.0)], false),
-            (vec![("a/peer: x", 100.0)], false),
-            (vec![("a/ops", 1.0), ("a/peer: x", 1.0), ("b/ops", 1.0)], true),
-        ] {
-            assert_eq!(compare(&base, &results(&new), 1.5).is_fine(), fine, "{new:?}");
-        }
     }
 }

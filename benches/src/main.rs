@@ -1,17 +1,27 @@
-//! `ops-bench`: runs the benchmarks, collects their results as JSON, and compares two such files.
-#![expect(clippy::print_stdout, reason = "a program prints")]
+//! `ops-bench`: runs the benchmarks, each with its peers in the same run, collects the results as
+//! JSON, and compares two such files.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
+mod backup;
 mod compare;
+mod journal;
 mod measurement;
+mod rounds;
+mod saga;
+mod scratch;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use compare::{Comparison, Gate};
 use measurement::Measurement;
 
 type Failure = Box<dyn std::error::Error>;
+
+/// How many times worse than the stored result is a regression, unless said otherwise.
+const MAX_REGRESSION: f64 = 1.25;
 
 #[derive(Debug, Parser)]
 #[command(version, about = "Runs the benchmarks, and compares their results")]
@@ -24,29 +34,48 @@ struct Arguments {
 enum Verb {
     /// Run all benchmarks and write the results as JSON.
     Run {
-        /// Fewer samples: for CI.
+        /// Fewer rounds, and less data: about a minute, for CI.
         #[arg(long)]
         quick: bool,
         /// Where the results go.
-        #[arg(long, default_value = "bench-results.json")]
-        json: PathBuf,
-        /// A stored result to compare with.
+        #[arg(long, alias = "json", default_value = "bench-results.json")]
+        output: PathBuf,
+        /// A folder on the disk to measure; it must not lie in memory. Default: the program's own.
+        #[arg(long)]
+        scratch: Option<PathBuf>,
+        /// A stored result to compare with at once.
         #[arg(long)]
         base: Option<PathBuf>,
-        /// How many times slower than the stored result is a regression.
-        #[arg(long, default_value_t = 1.5)]
-        max_ratio: f64,
+        #[command(flatten)]
+        limit: Limit,
     },
-    /// Compare two results; the exit code is 1 if one benchmark has become too slow.
+    /// Compare two results. Exits with 1 for a regression, with 2 for files that are no results.
     Compare {
         /// The stored result.
         base: PathBuf,
         /// The new result.
         new: PathBuf,
-        /// How many times slower than the stored result is a regression.
-        #[arg(long, default_value_t = 1.5)]
-        max_ratio: f64,
+        #[command(flatten)]
+        limit: Limit,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct Limit {
+    /// How many times worse than the stored result is a regression.
+    #[arg(long, alias = "max-ratio", default_value_t = MAX_REGRESSION, value_parser = factor)]
+    max_regression: f64,
+    /// Look at our times too, and not only at their ratio to the peers: for two results of one
+    /// machine.
+    #[arg(long)]
+    times: bool,
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(factor) if f64::is_finite(factor) && factor >= 1.0 => Ok(factor),
+        _ => Err("give a factor of 1 or more, such as 1.25".to_owned()),
+    }
 }
 
 fn main() -> ExitCode {
@@ -54,7 +83,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            println!("ops-bench: {error}");
+            eprintln!("ops-bench: {error}");
             ExitCode::from(2)
         }
     }
@@ -63,41 +92,42 @@ fn main() -> ExitCode {
 /// Whether nothing has become too slow.
 fn act(verb: Verb) -> Result<bool, Failure> {
     match verb {
-        Verb::Run { quick, json, base, max_ratio } => {
-            let new = run(quick)?;
-            std::fs::write(&json, serde_json::to_string_pretty(&new)?)?;
-            print!("{}", measurement::table(&new));
-            println!("\nwritten to {}", json.display());
-            base.map_or(Ok(true), |base| against(&base, &new, max_ratio))
+        Verb::Run { quick, output, scratch, base, limit } => {
+            // Before a minute of measuring, not after it.
+            let base = base.map(|base| measurement::read(&base)).transpose()?;
+            let new = run(quick, scratch.as_deref())?;
+            measurement::write(&output, &new)?;
+            print!("\n{}", measurement::table(&new));
+            println!("\nwritten to {}", output.display());
+            base.map_or(Ok(true), |base| against(&base, &new, &limit))
         }
-        Verb::Compare { base, new, max_ratio } => against(&base, &read(&new)?, max_ratio),
+        Verb::Compare { base, new, limit } => {
+            against(&measurement::read(&base)?, &measurement::read(&new)?, &limit)
+        }
     }
 }
 
-fn run(quick: bool) -> Result<Vec<Measurement>, Failure> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
-    let results = target.join("criterion");
-    // What an earlier run left would be taken for a result of this one.
-    if results.exists() {
-        std::fs::remove_dir_all(&results)?;
+fn run(quick: bool, scratch: Option<&Path>) -> Result<Vec<Measurement>, Failure> {
+    backup::need_programs()?;
+    if cfg!(debug_assertions) {
+        eprintln!("ops-bench: this is a debug build: its figures mean nothing, use --release");
     }
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    command.args(["bench", "--package", "ops-benches", "--benches", "--"]);
-    command.args(quick.then_some("--quick")).arg("--noplot");
-    let status = command.status()?;
-    if !status.success() {
-        return Err(format!("`cargo bench` failed: {status}").into());
+    let scratch = scratch::open(scratch)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let mut results = Vec::new();
+    for measure in [journal::measure, saga::measure, backup::measure] {
+        let found = measure(quick, scratch.path(), &runtime)?;
+        for one in &found {
+            eprintln!("{one}");
+        }
+        results.extend(found);
     }
-    measurement::collect(&results)
+    Ok(results)
 }
 
-fn read(path: &Path) -> Result<Vec<Measurement>, Failure> {
-    let text = std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-    serde_json::from_slice(&text).map_err(|e| format!("{}: {e}", path.display()).into())
-}
-
-fn against(base: &Path, new: &[Measurement], max_ratio: f64) -> Result<bool, Failure> {
-    let comparison = compare::compare(&read(base)?, new, max_ratio);
+fn against(base: &[Measurement], new: &[Measurement], limit: &Limit) -> Result<bool, Failure> {
+    let gate = if limit.times { Gate::RatiosAndTimes } else { Gate::Ratios };
+    let comparison = Comparison::new(base, new, gate, limit.max_regression)?;
     print!("{comparison}");
     Ok(comparison.is_fine())
 }

@@ -1,80 +1,119 @@
 //! One result, in the JSON that benchmark-tracking CI actions read: an array of objects with
-//! `name`, `unit`, `value` and `range`, where smaller is better.
+//! `name`, `unit`, `value`, `range` and `extra`, where smaller is better.
 
-use std::fmt::Write as _;
+use std::collections::HashSet;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+
+use crate::Failure;
 
 /// One result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Measurement {
-    /// `group/function`.
+    /// `group/ops`, `group/peer: x`, or `group/ops : peer: x` for the ratio of the two.
     pub name: String,
-    /// Always `ns`.
+    /// `ns` or `ratio`.
     pub unit: String,
-    /// The mean.
+    /// The median.
     pub value: f64,
-    /// Half of the 95 % confidence interval of the mean.
+    /// The least and the greatest.
+    #[serde(default)]
     pub range: String,
+    /// Of how many rounds.
+    #[serde(default)]
+    pub extra: String,
 }
 
-/// Reads what criterion left: `<group>/<function>/new/{benchmark,estimates}.json`.
-pub(crate) fn collect(results: &Path) -> Result<Vec<Measurement>, crate::Failure> {
-    let mut measurements = Vec::new();
-    for entry in walkdir::WalkDir::new(results).sort_by_file_name() {
-        let entry = entry?;
-        let in_new = entry.path().parent().is_some_and(|folder| folder.ends_with("new"));
-        if !in_new || entry.file_name() != "estimates.json" {
-            continue;
+impl Measurement {
+    /// The unit of a ratio of ours to a peer.
+    pub const RATIO: &'static str = "ratio";
+
+    pub fn is_ratio(&self) -> bool {
+        self.unit == Self::RATIO
+    }
+
+    /// A peer's speed is the machine's, not ours.
+    pub fn is_peer(&self) -> bool {
+        self.name.contains("/peer: ")
+    }
+
+    fn amount(&self) -> String {
+        match self.value {
+            ratio if self.is_ratio() => format!("{ratio:.2}"),
+            other if self.unit != "ns" => format!("{other} {}", self.unit),
+            ns if ns < 1e3 => format!("{ns:.0} ns"),
+            ns if ns < 1e6 => format!("{:.1} µs", ns / 1e3),
+            ns if ns < 1e9 => format!("{:.2} ms", ns / 1e6),
+            ns => format!("{:.2} s", ns / 1e9),
         }
-        let json = |path: &Path| -> Result<Value, crate::Failure> {
-            Ok(serde_json::from_slice(&std::fs::read(path)?)?)
-        };
-        let about = json(&entry.path().with_file_name("benchmark.json"))?;
-        let mean = &json(entry.path())?["mean"];
-        let number = |value: &Value| value.as_f64().ok_or("criterion's results have another form");
-        let interval = &mean["confidence_interval"];
-        let half = (number(&interval["upper_bound"])? - number(&interval["lower_bound"])?) / 2.0;
-        measurements.push(Measurement {
-            name: about["full_id"].as_str().ok_or("a benchmark without a name")?.to_owned(),
-            unit: "ns".to_owned(),
-            value: number(&mean["point_estimate"])?,
-            range: format!("± {half:.0}"),
-        });
     }
-    if measurements.is_empty() {
-        return Err(format!("no results in {}", results.display()).into());
+}
+
+impl fmt::Display for Measurement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>10}  {}  ({})", self.amount(), self.name, self.extra)
     }
+}
+
+/// Writes results as JSON.
+pub(crate) fn write(path: &Path, measurements: &[Measurement]) -> Result<(), Failure> {
+    check(measurements)?;
+    let text = serde_json::to_string_pretty(measurements)? + "\n";
+    std::fs::write(path, text).map_err(|e| format!("cannot write {}: {e}", path.display()).into())
+}
+
+/// Reads what [`write`] wrote, or another program in the same form.
+pub(crate) fn read(path: &Path) -> Result<Vec<Measurement>, Failure> {
+    let text = std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let fail = |why: &dyn fmt::Display| format!("{} holds no results: {why}", path.display());
+    let measurements: Vec<_> = serde_json::from_slice(&text).map_err(|e| fail(&e))?;
+    check(&measurements).map_err(|e| fail(&e))?;
     Ok(measurements)
 }
 
-/// A table in Markdown, with the ratio of each of ours to each of its peers.
-pub(crate) fn table(measurements: &[Measurement]) -> String {
-    let mut text = String::from("| benchmark | time | ours / peer |\n|---|---:|---:|\n");
-    for one in measurements {
-        let ours = one.name.split('/').next().and_then(|group| {
-            let ours = format!("{group}/ops");
-            measurements.iter().find(|other| other.name == ours)
-        });
-        let ratio = match ours {
-            Some(ours) if one.name.contains("/peer: ") => format!("{:.2}", ours.value / one.value),
-            _ => String::new(),
-        };
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "| {} | {} | {ratio} |", one.name, human(one.value));
+/// What could not be compared is refused: dividing by zero would pass, or fail, everything.
+fn check(measurements: &[Measurement]) -> Result<(), Failure> {
+    if measurements.is_empty() {
+        return Err("there is no benchmark in it".into());
     }
-    text
+    let mut names = HashSet::new();
+    for one in measurements {
+        if !one.value.is_normal() || one.value < 0.0 {
+            let Measurement { name, value, .. } = one;
+            return Err(format!("`{name}` has the value {value}, not a positive number").into());
+        }
+        if !names.insert(&one.name) {
+            return Err(format!("`{}` is there twice", one.name).into());
+        }
+    }
+    Ok(())
 }
 
-fn human(nanoseconds: f64) -> String {
-    match nanoseconds {
-        ns if ns < 1e3 => format!("{ns:.0} ns"),
-        ns if ns < 1e6 => format!("{:.1} µs", ns / 1e3),
-        ns if ns < 1e9 => format!("{:.2} ms", ns / 1e6),
-        ns => format!("{:.2} s", ns / 1e9),
+/// A table in Markdown.
+pub(crate) fn table(measurements: &[Measurement]) -> String {
+    let mut text = String::from("| benchmark | median | least .. greatest |\n|---|---:|---:|\n");
+    for one in measurements {
+        let bold = if one.is_ratio() { "**" } else { "" };
+        let range: Vec<_> = one
+            .range
+            .split(" .. ")
+            .map(|end| match end.parse() {
+                Ok(value) => Measurement { value, ..one.clone() }.amount(),
+                Err(_) => end.to_owned(),
+            })
+            .collect();
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "| {} | {bold}{}{bold} | {} |",
+            one.name.replace('|', "\\|"),
+            one.amount(),
+            range.join(" .. "),
+        );
     }
+    text
 }
 
 #[cfg(test)]
@@ -82,15 +121,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_gives_ratios_to_peers() {
-        let one = |name: &str, value| Measurement {
+    fn a_table_for_people() {
+        let one = |name: &str, unit: &str, value, range: &str| Measurement {
             name: name.into(),
-            unit: "ns".into(),
+            unit: unit.into(),
             value,
-            range: "± 0".into(),
+            range: range.into(),
+            extra: String::new(),
         };
-        let text = table(&[one("append/ops", 1500.0), one("append/peer: bare", 1000.0)]);
-        assert!(text.contains("| append/ops | 1.5 µs |  |"), "{text}");
-        assert!(text.contains("| append/peer: bare | 1.0 µs | 1.50 |"), "{text}");
+        let text = table(&[
+            one("a/ops", "ns", 1500.0, "1000 .. 2000000"),
+            one("a/ops : peer: x | y", "ratio", 1.234, "1.0 .. 2.0"),
+        ]);
+        assert!(text.contains("| a/ops | 1.5 µs | 1.0 µs .. 2.00 ms |"), "{text}");
+        assert!(text.contains("| a/ops : peer: x \\| y | **1.23** | 1.00 .. 2.00 |"), "{text}");
     }
 }

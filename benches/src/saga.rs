@@ -1,0 +1,88 @@
+//! What a journalled operation costs a step, beside one bare durable write a step.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+
+use ops_core::{
+    Context, Effect, Environment, Plan, Resource, ResourceId, Step, StepContext, StepError,
+};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+
+use crate::Failure;
+use crate::measurement::Measurement;
+use crate::rounds::{Side, alternate, timed};
+
+/// How many steps the operation has.
+const STEPS: u32 = 50;
+
+#[derive(Debug)]
+struct Nothing;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Idle {
+    number: u32,
+}
+
+impl Resource for Nothing {
+    type Step = Idle;
+    fn id(&self) -> ResourceId {
+        ResourceId::new("nothing", "one")
+    }
+}
+
+impl Step for Idle {
+    const FAMILY: &'static str = "nothing";
+    type Env = Nothing;
+
+    fn name(&self) -> &'static str {
+        "idle"
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::changes(format!("do nothing, {}", self.number))
+    }
+
+    async fn run(&self, _: &Nothing, _: &StepContext) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    async fn undo(&self, _: &Nothing, _: &StepContext) -> Result<(), StepError> {
+        Ok(())
+    }
+}
+
+pub(crate) fn measure(
+    quick: bool,
+    dir: &Path,
+    runtime: &Runtime,
+) -> Result<Vec<Measurement>, Failure> {
+    let state = dir.join("saga");
+    let cx = Context::builder(state).environment(Environment::Development).build();
+    let mut bare = OpenOptions::new().append(true).create_new(true).open(dir.join("bare-steps"))?;
+    let ours = || {
+        let mut plan = Plan::new("bench");
+        for number in 0..STEPS {
+            plan = plan.change(&Nothing, &Idle { number })?;
+        }
+        let (report, took) = timed(|| Ok(runtime.block_on(cx.execute(plan, &&Nothing))?))?;
+        if report.outcome.name() == "completed" {
+            return Ok(took);
+        }
+        Err(format!("the operation ended as {}", report.outcome.name()).into())
+    };
+    let peer = || {
+        let written = timed(|| {
+            for _ in 0..STEPS {
+                bare.write_all(&[b'x'; 120])?;
+                bare.sync_data()?;
+            }
+            Ok(())
+        });
+        Ok(written?.1)
+    };
+    let sides = vec![Side::new("ops", ours), Side::new("peer: write + fdatasync", peer)];
+    let group = format!("a step of an operation of {STEPS}");
+    alternate(&group, if quick { 25 } else { 101 }, STEPS, sides)
+}
