@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::Failure;
 use crate::measurement::Measurement;
+use ops_benches::Failure;
 
 /// What may fail a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,16 +7,18 @@ use std::sync::Arc;
 
 use ops_core::journal::{Began, JournalFile, Record, SystemIo};
 use ops_core::{Environment, OperationId, Plan};
-use tokio::runtime::Runtime;
 
 use crate::Failure;
-use crate::measurement::Measurement;
-use crate::rounds::{Side, alternate, timed};
+use crate::rounds::{Benchmark, Side, timed};
 
 /// How many records a round appends.
 const RECORDS: u32 = 10;
 
-pub(crate) fn measure(quick: bool, dir: &Path, _: &Runtime) -> Result<Vec<Measurement>, Failure> {
+/// Durable records, one after the other.
+///
+/// # Errors
+/// Those of the disk.
+pub fn benchmark(quick: bool, dir: &Path) -> Result<Benchmark, Failure> {
     let plan = Plan::new("bench");
     let began =
         Began::new(OperationId::generate(), "bench".into(), Environment::Staging, None, plan);
@@ -27,7 +29,7 @@ pub(crate) fn measure(quick: bool, dir: &Path, _: &Runtime) -> Result<Vec<Measur
     let record = Record::Intent { step: 0 };
     let line = [b'x'; 120];
     let mut bare = OpenOptions::new().append(true).create_new(true).open(dir.join("bare"))?;
-    let ours = || {
+    let ours = move || {
         let appended = timed(|| {
             for _ in 0..RECORDS {
                 journal.append(&record).map_err(|e| format!("{e:?}"))?;
@@ -36,7 +38,7 @@ pub(crate) fn measure(quick: bool, dir: &Path, _: &Runtime) -> Result<Vec<Measur
         });
         Ok(appended?.1)
     };
-    let peer = || {
+    let peer = move || {
         let written = timed(|| {
             for _ in 0..RECORDS {
                 bare.write_all(&line)?;
@@ -47,5 +49,6 @@ pub(crate) fn measure(quick: bool, dir: &Path, _: &Runtime) -> Result<Vec<Measur
         Ok(written?.1)
     };
     let sides = vec![Side::new("ops", ours), Side::new("peer: write + fdatasync", peer)];
-    alternate("journal append", if quick { 101 } else { 501 }, RECORDS, sides)
+    let rounds = if quick { 101 } else { 501 };
+    Ok(Benchmark { group: "journal append".into(), items: RECORDS, bytes: None, rounds, sides })
 }

@@ -2,13 +2,9 @@
 //! JSON, and compares two such files.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
-mod backup;
 mod compare;
-mod journal;
 mod measurement;
-mod rounds;
-mod saga;
-mod scratch;
+mod taking_turns;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,8 +13,7 @@ use clap::{Parser, Subcommand};
 
 use compare::{Comparison, Gate};
 use measurement::Measurement;
-
-type Failure = Box<dyn std::error::Error>;
+use ops_benches::{ALL, Failure, backup, scratch};
 
 /// How many times worse than the stored result is a regression, unless said otherwise.
 const MAX_REGRESSION: f64 = 1.25;
@@ -113,10 +108,9 @@ fn run(quick: bool, scratch: Option<&Path>) -> Result<Vec<Measurement>, Failure>
         eprintln!("ops-bench: this is a debug build: its figures mean nothing, use --release");
     }
     let scratch = scratch::open(scratch)?;
-    let runtime = tokio::runtime::Runtime::new()?;
     let mut results = Vec::new();
-    for measure in [journal::measure, saga::measure, backup::measure] {
-        let found = measure(quick, scratch.path(), &runtime)?;
+    for make in ALL {
+        let found = taking_turns::measure(make(quick, scratch.path())?)?;
         for one in &found {
             eprintln!("{one}");
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Failure;
+use ops_benches::Failure;
 
 /// One result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

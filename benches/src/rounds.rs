@@ -1,128 +1,52 @@
-//! Rounds: each side once a round, so that whatever else the machine does falls upon all of them.
+//! What is measured: sides that do the same work, ours first, and how often.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::Failure;
-use crate::measurement::Measurement;
 
-/// One of the sides that are measured against each other.
-pub(crate) struct Side<'a> {
+/// Sides that do the same work, ours first.
+#[derive(Debug)]
+pub struct Benchmark {
+    /// What they do.
+    pub group: String,
+    /// How many equal things one run does; times are told for one of them.
+    pub items: u32,
+    /// How many bytes one run goes over, where that says something.
+    pub bytes: Option<u64>,
+    /// How many runs are enough where sides take turns.
+    pub rounds: usize,
+    /// The first is ours.
+    pub sides: Vec<Side>,
+}
+
+/// One of the sides.
+pub struct Side {
     /// `ops`, or `peer: ` and what it is.
     pub name: String,
     /// Does the work once, and answers how long the part that counts took.
-    pub run: Box<dyn FnMut() -> Result<Duration, Failure> + 'a>,
+    pub run: Box<dyn FnMut() -> Result<Duration, Failure>>,
 }
 
-impl<'a> Side<'a> {
-    pub fn new(name: &str, run: impl FnMut() -> Result<Duration, Failure> + 'a) -> Self {
+impl Side {
+    /// A side of this name.
+    pub fn new(name: &str, run: impl FnMut() -> Result<Duration, Failure> + 'static) -> Self {
         Self { name: name.to_owned(), run: Box::new(run) }
     }
 }
 
+impl fmt::Debug for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Side").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 /// How long it takes.
-pub(crate) fn timed<T>(
-    work: impl FnOnce() -> Result<T, Failure>,
-) -> Result<(T, Duration), Failure> {
+///
+/// # Errors
+/// Those of the work.
+pub fn timed<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<(T, Duration), Failure> {
     let start = Instant::now();
     let done = work()?;
     Ok((done, start.elapsed()))
-}
-
-/// Runs the sides in turn, the first of which is ours, once unmeasured and then `rounds` times.
-/// Times are divided by `items`, the number of equal things that one run does.
-///
-/// Every other round goes backwards, so that no side always follows the same one.
-pub(crate) fn alternate(
-    group: &str,
-    rounds: usize,
-    items: u32,
-    mut sides: Vec<Side<'_>>,
-) -> Result<Vec<Measurement>, Failure> {
-    let mut times = vec![Vec::with_capacity(rounds); sides.len()];
-    for round in 0..=rounds {
-        let mut order: Vec<_> = (0..sides.len()).collect();
-        if round % 2 == 1 {
-            order.reverse();
-        }
-        for at in order {
-            let took = (sides[at].run)()?;
-            if round > 0 {
-                times[at].push(took.as_secs_f64() * 1e9 / f64::from(items));
-            }
-        }
-    }
-    let named = sides.iter().map(|side| side.name.as_str()).zip(&times);
-    let mut results: Vec<_> =
-        named.clone().map(|(name, times)| sample(format!("{group}/{name}"), "ns", times)).collect();
-    for (name, peer) in named.skip(1) {
-        let each: Vec<_> = times[0].iter().zip(peer).map(|(ours, peer)| ours / peer).collect();
-        let mut ratio = sample(format!("{group}/ops : {name}"), Measurement::RATIO, &each);
-        // The median of the rounds' own ratios stands beside it: where the two are far apart, the
-        // machine was too busy to be believed.
-        ratio.extra = format!("{}; median of their ratios {:.3}", ratio.extra, ratio.value);
-        ratio.value = median(&times[0]) / median(peer);
-        results.push(ratio);
-    }
-    Ok(results)
-}
-
-fn sample(name: String, unit: &str, values: &[f64]) -> Measurement {
-    let (low, high) = values
-        .iter()
-        .fold((f64::INFINITY, 0_f64), |(low, high), value| (low.min(*value), high.max(*value)));
-    let range = if unit == Measurement::RATIO {
-        format!("{low:.3} .. {high:.3}")
-    } else {
-        format!("{low:.0} .. {high:.0}")
-    };
-    let extra = format!("median and range of {} rounds", values.len());
-    Measurement { name, unit: unit.to_owned(), value: median(values), range, extra }
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => f64::NAN,
-        odd if odd % 2 == 1 => sorted[middle],
-        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn medians() {
-        for (values, expected) in
-            [(&[3.0][..], 3.0), (&[9.0, 1.0, 2.0], 2.0), (&[4.0, 1.0, 2.0, 9.0], 3.0)]
-        {
-            assert!((median(values) - expected).abs() < 1e-9, "{values:?}");
-        }
-    }
-
-    #[test]
-    fn sides_alternate_and_the_first_run_does_not_count() {
-        let order = std::cell::RefCell::new(Vec::new());
-        let side = |name: &'static str, first: u64, rest: u64| {
-            let order = &order;
-            let mut runs = 0;
-            Side::new(name, move || {
-                order.borrow_mut().push(name);
-                runs += 1;
-                Ok(Duration::from_micros(if runs == 1 { first } else { rest }))
-            })
-        };
-        let sides = vec![side("ops", 900, 30), side("peer: x", 1, 20)];
-        let found = alternate("g", 3, 10, sides).unwrap();
-        let names: Vec<_> = found.iter().map(|one| one.name.as_str()).collect();
-        assert_eq!(names, ["g/ops", "g/peer: x", "g/ops : peer: x"]);
-        let values: Vec<_> = found.iter().map(|one| format!("{:.2}", one.value)).collect();
-        assert_eq!(values, ["3000.00", "2000.00", "1.50"]);
-        let order = order.borrow();
-        assert_eq!(order.len(), 8);
-        assert_eq!(order[..4], ["ops", "peer: x", "peer: x", "ops"]);
-    }
 }

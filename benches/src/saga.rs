@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use crate::Failure;
-use crate::measurement::Measurement;
-use crate::rounds::{Side, alternate, timed};
+use crate::rounds::{Benchmark, Side, timed};
 
 /// How many steps the operation has.
 const STEPS: u32 = 50;
@@ -53,15 +52,16 @@ impl Step for Idle {
     }
 }
 
-pub(crate) fn measure(
-    quick: bool,
-    dir: &Path,
-    runtime: &Runtime,
-) -> Result<Vec<Measurement>, Failure> {
+/// Operations of steps that do nothing.
+///
+/// # Errors
+/// Those of the disk.
+pub fn benchmark(quick: bool, dir: &Path) -> Result<Benchmark, Failure> {
+    let runtime = Runtime::new()?;
     let state = dir.join("saga");
     let cx = Context::builder(state).environment(Environment::Development).build();
     let mut bare = OpenOptions::new().append(true).create_new(true).open(dir.join("bare-steps"))?;
-    let ours = || {
+    let ours = move || {
         let mut plan = Plan::new("bench");
         for number in 0..STEPS {
             plan = plan.change(&Nothing, &Idle { number })?;
@@ -72,7 +72,7 @@ pub(crate) fn measure(
         }
         Err(format!("the operation ended as {}", report.outcome.name()).into())
     };
-    let peer = || {
+    let peer = move || {
         let written = timed(|| {
             for _ in 0..STEPS {
                 bare.write_all(&[b'x'; 120])?;
@@ -84,5 +84,6 @@ pub(crate) fn measure(
     };
     let sides = vec![Side::new("ops", ours), Side::new("peer: write + fdatasync", peer)];
     let group = format!("a step of an operation of {STEPS}");
-    alternate(&group, if quick { 25 } else { 101 }, STEPS, sides)
+    let rounds = if quick { 25 } else { 101 };
+    Ok(Benchmark { group, items: STEPS, bytes: None, rounds, sides })
 }

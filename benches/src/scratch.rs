@@ -10,7 +10,10 @@ use crate::Failure;
 const IN_MEMORY: rustix::fs::FsWord = 0x0102_1994;
 
 /// A new folder in this one, or beside the program; it is removed in the end.
-pub(crate) fn open(parent: Option<&Path>) -> Result<TempDir, Failure> {
+///
+/// # Errors
+/// Of one that lies in memory, where a durable write costs nothing, or that cannot be made.
+pub fn open(parent: Option<&Path>) -> Result<TempDir, Failure> {
     let program = std::env::current_exe()?;
     let parent = parent.or(program.parent()).unwrap_or(Path::new("."));
     let fail = |e: &dyn std::fmt::Display| format!("cannot use {}: {e}", parent.display());

@@ -11,7 +11,10 @@ const PROGRAMS: [(&str, &str); 4] =
     [("sqlite3", "sqlite3"), ("zstd", "zstd"), ("tee", "coreutils"), ("sha256sum", "coreutils")];
 
 /// That each program is there; a ratio to nothing would be none.
-pub(crate) fn need_programs() -> Result<(), Failure> {
+///
+/// # Errors
+/// Of those that are not, with their packages.
+pub fn need_programs() -> Result<(), Failure> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let there = |name: &str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
     let missing: Vec<_> = PROGRAMS

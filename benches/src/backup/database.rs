@@ -88,10 +88,6 @@ pub(super) async fn generate(path: &Path, bytes: u64) -> Result<SqliteConnection
     Ok(db)
 }
 
-pub(super) async fn close(db: SqliteConnection) -> Result<(), Failure> {
-    Ok(db.close().await?)
-}
-
 /// xorshift64*: even, quick, and the same everywhere.
 struct Random(u64);
 

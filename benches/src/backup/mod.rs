@@ -19,29 +19,32 @@ use ops_core::{Context, Environment};
 use tokio::runtime::Runtime;
 
 use crate::Failure;
-use crate::measurement::Measurement;
-use crate::rounds::{Side, alternate, timed};
+use crate::rounds::{Benchmark, Side, timed};
 use by_hand::ByHand;
-pub(crate) use by_hand::need_programs;
+pub use by_hand::need_programs;
 
-pub(crate) fn measure(
-    quick: bool,
-    dir: &Path,
-    runtime: &Runtime,
-) -> Result<Vec<Measurement>, Failure> {
+/// Backups of one database.
+///
+/// # Errors
+/// Of a program that is missing, and those of the disk.
+pub fn benchmark(quick: bool, dir: &Path) -> Result<Benchmark, Failure> {
+    need_programs()?;
+    let runtime = Runtime::new()?;
     let (megabytes, rounds) = if quick { (64, 7) } else { (256, 15) };
-    let path = dir.join("app.db");
+    let database = dir.join("app.db");
     // Held open: the last connection to close would fold the log into the database.
-    let live = runtime.block_on(database::generate(&path, megabytes << 20))?;
+    let live = runtime.block_on(database::generate(&database, megabytes << 20))?;
+    let bytes = std::fs::metadata(&database)?.len();
 
     let cx = Context::builder(dir.join("state")).environment(Environment::Development).build();
-    let store = dir.join("store");
-    let source = [SourceSpec::sqlite(&path)];
+    let (source, folder) = ([SourceSpec::sqlite(&database)], dir.to_owned());
     let mut is_first = true;
-    let ours = || {
+    let ours = move || {
+        let _held_open = &live;
+        let store = folder.join("store");
         let url = format!("file://{}", store.display());
         let vault = runtime.block_on(Vault::open(open_store(&url)?, &url))?;
-        settle(dir)?;
+        settle(&folder)?;
         let (made, took) = timed(|| Ok(runtime.block_on(vault.create("bench", &source, &cx))?))?;
         if std::mem::take(&mut is_first) {
             let verified = runtime.block_on(vault.verify("bench", made.id, Depth::Full))?;
@@ -52,12 +55,13 @@ pub(crate) fn measure(
         std::fs::remove_dir_all(&store)?;
         Ok(took)
     };
-    let level = Settings::default().zstd_level;
     let by_hand = |name: &str, checked| {
+        let level = Settings::default().zstd_level;
+        let folder = dir.to_owned();
         let mut hand =
-            ByHand::new(&path, dir.join(if checked { "checked" } else { "plain" }), level);
+            ByHand::new(&database, dir.join(if checked { "checked" } else { "plain" }), level);
         Side::new(name, move || {
-            settle(dir)?;
+            settle(&folder)?;
             let took = timed(|| hand.back_up(checked))?.1;
             hand.prove_and_remove()?;
             Ok(took)
@@ -68,16 +72,8 @@ pub(crate) fn measure(
         by_hand("peer: by hand", false),
         by_hand("peer: by hand, checked", true),
     ];
-    let found = alternate(&format!("SQLite backup of {megabytes} MiB"), rounds, 1, sides);
-    runtime.block_on(database::close(live))?;
-    let size = std::fs::metadata(&path)?.len() as f64;
-    let rate = |mut one: Measurement| {
-        if !one.is_ratio() {
-            one.extra = format!("{}; {:.0} MB/s", one.extra, size / one.value * 1e3);
-        }
-        one
-    };
-    Ok(found?.into_iter().map(rate).collect())
+    let group = format!("SQLite backup of {megabytes} MiB");
+    Ok(Benchmark { group, items: 1, bytes: Some(bytes), rounds, sides })
 }
 
 /// Waits until the disk has nothing left to do for the one before.
