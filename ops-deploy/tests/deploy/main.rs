@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(missing_docs, unreachable_pub, reason = "a test has no users")]
 
+mod cleanup;
 mod composition;
 mod crash;
 mod detached;
+mod emergency;
+mod guards;
 mod pipeline;
 mod proxy;
 #[path = "../programs/site.rs"]
