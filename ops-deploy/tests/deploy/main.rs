@@ -10,6 +10,8 @@ mod emergency;
 mod guards;
 mod pipeline;
 mod proxy;
+mod proxy_dies;
 #[path = "../programs/site.rs"]
 mod site;
 mod stage;
+mod wire;
