@@ -22,11 +22,8 @@ struct Wire {
 /// Reads until this text has come, or the other side has ended.
 fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let (mut all, mut piece) = (Vec::new(), [0; 4096]);
-    loop {
-        match stream.read(&mut piece) {
-            Ok(n @ 1..) => all.extend_from_slice(&piece[..n]),
-            _ => break,
-        }
+    while let Ok(n @ 1..) = stream.read(&mut piece) {
+        all.extend_from_slice(&piece[..n]);
         if !text.is_empty() && all.windows(text.len()).any(|part| part == text.as_bytes()) {
             break;
         }
