@@ -1,13 +1,13 @@
-//! The proxy is killed while the traffic moves.
+//! The proxy is killed while the traffic moves; somebody else moves it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::{Context, Environment, Outcome};
-use ops_deploy::{Error, Pointer, ProxyClient, Target, TrafficSwitch, Upstream};
+use ops_deploy::{Error, MemorySwitch, Pointer, ProxyClient, Target, TrafficSwitch, Upstream};
 
 use crate::stage::{PROGRAM, Stage, get, http, until, v};
 
@@ -101,4 +101,60 @@ async fn a_proxy_that_dies_during_the_switch_comes_back_to_the_old() {
         proxy.kill().unwrap();
         proxy.wait().unwrap();
     }
+}
+
+/// Somebody moves the traffic back to v1 as soon as v2 stands in the history.
+#[derive(Debug)]
+struct Meddler {
+    inner: MemorySwitch,
+    history: PathBuf,
+    first: Mutex<Option<Upstream>>,
+}
+
+impl TrafficSwitch for Meddler {
+    fn current(&self) -> BoxFuture<'_, Result<Pointer, Error>> {
+        async {
+            let committed = std::fs::read_to_string(&self.history).unwrap_or_default();
+            let now = self.inner.current().await?;
+            let first = self.first.lock().unwrap().clone();
+            if committed.contains("\"v2\"") && now.upstream != first {
+                return self.inner.switch(now.epoch, first.as_ref()).await;
+            }
+            Ok(now)
+        }
+        .boxed()
+    }
+
+    fn switch<'a>(
+        &'a self,
+        expected_epoch: u64,
+        to: Option<&'a Upstream>,
+    ) -> BoxFuture<'a, Result<Pointer, Error>> {
+        self.first.lock().unwrap().get_or_insert_with(|| to.unwrap().clone());
+        self.inner.switch(expected_epoch, to)
+    }
+
+    fn in_flight<'a>(&'a self, upstream: &'a Upstream) -> BoxFuture<'a, Result<u64, Error>> {
+        self.inner.in_flight(upstream)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_the_traffic_is_never_stopped() {
+    let stage = Stage::without_proxy();
+    for version in ["v1", "v2"] {
+        stage.release(version, "healthy");
+    }
+    let (inner, history) = (MemorySwitch::new(), stage.path().join("site/history.json"));
+    let site = stage.builder().traffic(Meddler { inner, history, first: Mutex::default() });
+    let site = site.build().unwrap();
+    let cx = Context::builder(stage.path().join("state"))
+        .environment(Environment::Development)
+        .finish_budget(Duration::from_millis(300))
+        .build();
+    site.deploy(&cx, &v("v1")).await.unwrap();
+    let told = format!("{:?}", site.deploy(&cx, &v("v2")).await);
+    assert!(told.contains("the traffic does not go to the new instance"), "{told}");
+    assert!(told.contains("FinishersPending"), "{told}");
+    assert_eq!(stage.running().await.len(), 2, "v1 has the traffic, and was not stopped");
 }
