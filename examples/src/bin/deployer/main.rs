@@ -71,9 +71,10 @@ async fn main() -> ExitCode {
                 program.carry_out(site.plan_deploy(&version).await?, &*world).await
             }
             Verb::Rollback { version, emergency } => {
-                let plan = match emergency {
-                    true => site.plan_emergency_rollback(version).await?,
-                    false => site.plan_rollback(version).await?,
+                let plan = if emergency {
+                    site.plan_emergency_rollback(version).await?
+                } else {
+                    site.plan_rollback(version).await?
                 };
                 program.carry_out(plan, &*world).await
             }
