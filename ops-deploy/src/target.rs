@@ -72,6 +72,11 @@ pub trait Target: Debug + Send + Sync {
     /// Plans to go back: to this version, or to the one that was in service before.
     fn plan_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>>;
 
+    /// Plans to go back in an emergency: without the gate, but with the journal. It is enough that
+    /// the version that comes takes connections; nobody asks for its health. The plan says so, as
+    /// the fact `emergency=true`.
+    fn plan_emergency_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>>;
+
     /// What is there: a name for [`observe`](Self::observe) among the verbs.
     fn status(&self) -> BoxFuture<'_, Result<Observed, Error>> {
         self.observe()
@@ -101,6 +106,22 @@ pub trait Target: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<Report, Error>> {
         async move {
             let plan = self.plan_rollback(to).await?;
+            let world = self.world();
+            Ok(cx.execute(plan, &*world).await?)
+        }
+        .boxed()
+    }
+
+    /// Goes back in an emergency, as [`plan_emergency_rollback`](Self::plan_emergency_rollback)
+    /// says. Dropping the future leaves a journal that [`recover`](ops_core::recover) brings to
+    /// its end.
+    fn emergency_rollback<'a>(
+        &'a self,
+        cx: &'a Context,
+        to: Option<Version>,
+    ) -> BoxFuture<'a, Result<Report, Error>> {
+        async move {
+            let plan = self.plan_emergency_rollback(to).await?;
             let world = self.world();
             Ok(cx.execute(plan, &*world).await?)
         }

@@ -65,6 +65,7 @@ impl Site {
             proxy = "DIR/proxy"
             public_url = "PUBLIC"
             required_files = ["app.toml", "page.html"]
+            keep = 0
             [health]
             json_field = "/version"
             [gate]
@@ -142,13 +143,60 @@ fn versions_come_into_service_and_go_back() {
 }
 
 #[test]
+fn an_emergency_goes_back_to_what_no_gate_would_let_through() {
+    let site = Site::new();
+    site.deployer("deploy v1 --yes").expect(0);
+    site.deployer("rollback v3 --yes").expect(4);
+    assert_eq!(site.version().as_deref(), Some("v1"));
+    let planned = site.deployer("rollback v3 --emergency --dry-run").expect(0).json;
+    assert_eq!(planned["plan"]["facts"]["emergency"], "true", "{planned}");
+    site.deployer("rollback v3 --emergency").expect(3);
+
+    let done = site.deployer("rollback v3 --emergency --yes").expect(0).json;
+    assert_eq!(done["report"]["facts"]["emergency"], "true", "{done}");
+    assert_eq!(done["report"]["operation"], "rollback");
+    assert_eq!(site.deployer("status").expect(0).json["current"], "v3");
+    let back = site.deployer("rollback v1 --yes").expect(0).json;
+    assert_eq!(back["report"]["facts"]["emergency"], serde_json::Value::Null, "{back}");
+    assert_eq!(site.version().as_deref(), Some("v1"));
+}
+
+#[test]
+fn a_clean_up_removes_what_its_dry_run_listed() {
+    let site = Site::new();
+    site.deployer("deploy v1 --yes").expect(0);
+    site.deployer("deploy v2 --yes").expect(0);
+    assert_eq!(site.deployer("cleanup").expect(0).json["changed"], false, "v1 is the way back");
+    let releases = site.dir.path().join("site/releases");
+    let old = std::time::SystemTime::now() - Duration::from_hours(8 * 24);
+    std::fs::File::open(releases.join("v3")).unwrap().set_modified(old).unwrap();
+
+    let planned = site.deployer("cleanup --dry-run").expect(0).json;
+    let facts = &planned["plan"]["facts"];
+    assert_eq!(facts["keep v2"], "it is in service", "{planned}");
+    assert_eq!(facts["keep v1"], "a rollback goes to it");
+    assert_eq!(facts["remove v3"], "it was never in service, and is older than seven days");
+    assert!(releases.join("v3").is_dir(), "a dry run removed it");
+    site.deployer("cleanup").expect(3);
+    assert!(releases.join("v3").is_dir(), "nobody approved");
+
+    let digest = planned["digest"].as_str().unwrap();
+    site.deployer(&format!("cleanup --approve {digest}")).expect(0);
+    assert!(!releases.join("v3").exists());
+    assert!(releases.join("v1").is_dir() && releases.join("v2").is_dir());
+    assert_eq!(site.deployer("cleanup --yes").expect(0).json["changed"], false);
+    assert_eq!(site.version().as_deref(), Some("v2"));
+}
+
+#[test]
 fn what_is_not_there_is_refused_and_what_makes_no_sense_is_usage() {
     let site = Site::new();
     let refused = site.deployer("deploy v9 --yes").expect(3);
     assert!(refused.err.contains("v9"), "{}", refused.err);
     site.deployer("rollback v9 --yes").expect(3);
     site.deployer("rollback --yes").expect(3);
-    site.deployer("cleanup").expect(2);
+    site.deployer("clean").expect(2);
+    site.deployer("rollback --emergency v9 --yes").expect(3);
     site.deployer("deploy ../v1").expect(2);
     let dir = site.dir.path();
     deployer("status", &dir.join("none.toml"), dir).expect(2);

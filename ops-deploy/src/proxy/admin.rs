@@ -27,6 +27,8 @@ use crate::traffic::{Pointer, Upstream};
 const CONNECTIONS: usize = 32;
 const BODY_CAP: usize = 64 * 1024;
 const DRAIN_CAP: Duration = Duration::from_mins(1);
+/// How long a request's body may take to come.
+const BODY_WAIT: Duration = Duration::from_secs(10);
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 
 /// What a proxy says of itself.
@@ -210,8 +212,10 @@ impl Admin {
 
 async fn read<T: for<'a> Deserialize<'a>>(body: Incoming) -> Result<T, Response<Answer>> {
     let bad = |text: String| refuse(StatusCode::BAD_REQUEST, text, None);
-    let body =
-        Limited::new(body, BODY_CAP).collect().await.map_err(|error| bad(error.to_string()))?;
+    let body = tokio::time::timeout(BODY_WAIT, Limited::new(body, BODY_CAP).collect())
+        .await
+        .map_err(|_| bad(format!("the body did not come within {BODY_WAIT:?}")))?
+        .map_err(|error| bad(error.to_string()))?;
     serde_json::from_slice(&body.to_bytes()).map_err(|error| bad(error.to_string()))
 }
 

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -116,6 +117,9 @@ impl Forwarder {
         if request.method() == Method::CONNECT {
             return says(StatusCode::NOT_IMPLEMENTED, "this proxy opens no tunnels\n");
         }
+        if !names_one_host(&request) {
+            return says(StatusCode::BAD_REQUEST, "a request names its host once\n");
+        }
         let Some(ticket) = self.routes.enter() else {
             return says(StatusCode::SERVICE_UNAVAILABLE, "no version is in service\n");
         };
@@ -125,6 +129,10 @@ impl Forwarder {
             () = heard.silent_for(self.response_timeout) => Err(Failure::Silent),
         };
         match answer {
+            // It was not asked for: the wish to change the protocol ends at this proxy.
+            Ok(answer) if answer.status().is_informational() => {
+                says(StatusCode::BAD_GATEWAY, "the version in service changes the protocol\n")
+            }
             Ok(answer) => {
                 let (mut parts, body) = answer.into_parts();
                 remove_hop_by_hop(&mut parts.headers);
@@ -151,6 +159,11 @@ impl Forwarder {
         heard: &Heard,
     ) -> Result<Response<Incoming>, Failure> {
         let (mut parts, body) = request.into_parts();
+        // RFC 9112, section 3.2.2: the target of a request decides, where it names a host.
+        if let Some(named) = parts.uri.authority() {
+            let host = HeaderValue::from_str(named.as_str()).map_err(|_| Failure::Unusable)?;
+            parts.headers.insert(HOST, host);
+        }
         parts.uri = target(&parts.uri, ticket.upstream.address).ok_or(Failure::Unusable)?;
         parts.version = Version::HTTP_11;
         remove_hop_by_hop(&mut parts.headers);
@@ -209,6 +222,16 @@ fn closed_early(error: &ClientError) -> bool {
 
 fn chain(error: &ClientError) -> String {
     ops_core::error::chain(error).join(": ")
+}
+
+/// RFC 9112, section 3.2: without a host, or with two, this proxy and the service could mean
+/// different ones.
+fn names_one_host(request: &Request<Incoming>) -> bool {
+    match request.headers().get_all(HOST).iter().count() {
+        1 => true,
+        0 => request.version() < Version::HTTP_11 || request.uri().authority().is_some(),
+        _ => false,
+    }
 }
 
 fn target(uri: &Uri, address: SocketAddr) -> Option<Uri> {

@@ -13,6 +13,7 @@ mod admin;
 mod client;
 mod forward;
 mod headers;
+mod paced;
 mod pointer_file;
 mod routes;
 mod server;
@@ -35,8 +36,8 @@ pub struct ProxyConfig {
     pub state_dir: PathBuf,
     /// How many client connections it keeps open; more wait to be accepted. Default: 4096.
     pub max_connections: usize,
-    /// How long a client may take to send a request's head, and how long an idle connection is
-    /// kept. Default: 75 s.
+    /// How long a client may take to send a request's head, and to take any piece of its answer;
+    /// and how long an idle connection is kept. Default: 75 s.
     pub client_timeout: Duration,
     /// How long connecting to an instance may take. Default: 5 s.
     pub connect_timeout: Duration,
@@ -67,7 +68,7 @@ impl ProxyConfig {
         self
     }
 
-    /// How long a client may take for a request's head, or stay idle.
+    /// How long a client may take for a request's head, take nothing of its answer, or stay idle.
     pub fn client_timeout(mut self, timeout: Duration) -> Self {
         self.client_timeout = timeout;
         self

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::ProxyConfig;
 use super::admin::Admin;
 use super::forward::Forwarder;
+use super::paced::Paced;
 use super::pointer_file::PointerFile;
 use super::routes::Routes;
 use crate::error::{Error, ErrorKind};
@@ -112,7 +113,8 @@ impl ReverseProxy {
                 let forwarder = Arc::clone(&forwarder);
                 async move { Ok::<_, Infallible>(forwarder.forward(request, client.ip()).await) }
             });
-            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+            let stream = TokioIo::new(Paced::new(stream, self.config.client_timeout));
+            let connection = graceful.watch(http.serve_connection(stream, service));
             tokio::spawn(async move {
                 if let Err(error) = connection.await {
                     tracing::debug!(target: "ops", %client, %error, "connection ended");

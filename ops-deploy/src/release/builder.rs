@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ops_core::Refusal;
+use ops_core::probe::Probe;
 use url::Url;
 
 use super::directory::{ReleaseDirectory, Settings};
 use crate::error::{Error, ErrorKind};
-use crate::service::{Asker, Detached, ServiceManager, ServiceSpec};
+use crate::service::{Detached, ServiceManager, ServiceSpec};
 use crate::traffic::TrafficSwitch;
 
 /// When a new instance is good enough to take traffic.
@@ -82,7 +83,7 @@ impl ReleaseDirectoryBuilder {
             keep_warm: false,
             drain: Duration::from_secs(15),
             deadline: Duration::from_mins(5),
-            asker: Asker::default(),
+            guards: Vec::new(),
         })
     }
 
@@ -108,6 +109,15 @@ impl ReleaseDirectoryBuilder {
     /// When a new instance is good enough.
     pub fn gate(mut self, gate: Gate) -> Self {
         self.0.gate = gate;
+        self
+    }
+
+    /// Adds a probe that must be healthy, too, before a new instance takes traffic: in the same
+    /// rounds, within the same [`Gate`]. A journal knows it by its name, which must be its own;
+    /// a plan that names a guard is refused where there is none of that name. `recover` needs no
+    /// guards, as going back asks none. Default: none.
+    pub fn guard(mut self, probe: Arc<dyn Probe>) -> Self {
+        self.0.guards.push(probe);
         self
     }
 
@@ -177,6 +187,15 @@ impl ReleaseDirectoryBuilder {
                 format!("the public address `{url}` is no web address"),
                 "begin it with http:// or https://",
             ));
+        }
+        for (n, guard) in self.0.guards.iter().enumerate() {
+            let name = guard.name();
+            if name.is_empty() || self.0.guards[..n].iter().any(|other| other.name() == name) {
+                refusals.push(Refusal::new(
+                    format!("the guard `{name}` has no name of its own"),
+                    "give each guard its own name, by which journals know it",
+                ));
+            }
         }
         for file in &self.0.required_files {
             let plain = file.components().all(|c| matches!(c, std::path::Component::Normal(_)));

@@ -1,52 +1,23 @@
 //! After the commit: the old instance ends, old releases go.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use ops_core::{OperationId, StepContext, StepError, Version};
 
 use super::directory::ReleaseDirectory;
+use super::fate::Use;
 use super::history::History;
+use super::instance::Instance;
 use super::start::Placement;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::traffic::Upstream;
 
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// A release on its way out. No version begins with a dot, so it is none any more.
 const LEAVING: &str = ".leaving-";
-
-/// How long a release that never was in service is left alone: somebody may be about to deploy it.
-const WAITING: SignedDuration = SignedDuration::from_hours(7 * 24);
-
-/// One release, and when it was last of use.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Use {
-    /// When it came into service last, or, if it never did, when it was made.
-    at: Timestamp,
-    version: Version,
-    served: bool,
-}
-
-/// Which releases may go: not the one that comes, not the one that it replaces, not the `keep` that
-/// were in service last; and not one that never was, until it has waited for long.
-pub(super) fn removable(
-    mut uses: Vec<Use>,
-    comes: &Version,
-    goes: Option<&Version>,
-    keep: usize,
-    now: Timestamp,
-) -> Vec<Version> {
-    uses.retain(|used| used.version != *comes && Some(&used.version) != goes);
-    uses.sort_by(|a, b| b.cmp(a));
-    let (served, waiting): (Vec<_>, Vec<_>) = uses.into_iter().partition(|used| used.served);
-    let forgotten = waiting.into_iter().filter(|used| now.duration_since(used.at) > WAITING);
-    let old = served.into_iter().skip(keep).chain(forgotten);
-    let mut old: Vec<_> = old.map(|used| used.version).collect();
-    old.sort();
-    old
-}
 
 impl ReleaseDirectory {
     /// Stops every instance but the one in service, and, if the previous one is to stay warm, that.
@@ -57,6 +28,7 @@ impl ReleaseDirectory {
         cx: &StepContext,
     ) -> Result<(), StepError> {
         let Placement { instance: ours, .. } = Placement::known(version, cx)?;
+        self.has_the_traffic(&ours).await?;
         let site = self.clone();
         let instances = cx.blocking(move |_| site.instances()).await?;
         let stays_warm = instances
@@ -84,6 +56,24 @@ impl ReleaseDirectory {
         Ok(())
     }
 
+    /// Nobody switched the traffic since: else what is stopped here might be what serves.
+    async fn has_the_traffic(&self, ours: &str) -> Result<(), Error> {
+        let Some(traffic) = &self.0.traffic else { return Ok(()) };
+        let now = traffic.current().await?;
+        match now.upstream {
+            Some(upstream) if upstream.instance == ours => Ok(()),
+            other => {
+                Err(Error::new(ErrorKind::Conflict, "the traffic does not go to the new instance")
+                    .with(
+                        "instance",
+                        other.map_or("nothing".to_owned(), |upstream| upstream.instance),
+                    )
+                    .with("epoch", now.epoch)
+                    .remedy(format!("see who switched it, point it to `{ours}`, then recover")))
+            }
+        }
+    }
+
     /// Waits until an instance has answered what it has begun, or the time for it is over.
     pub(super) async fn drain(
         &self,
@@ -105,14 +95,8 @@ impl ReleaseDirectory {
         }
     }
 
-    /// Which releases a deployment leaves no place for. Blocks.
-    pub(super) fn old_releases(
-        &self,
-        history: &History,
-        comes: &Version,
-        goes: Option<&Version>,
-        now: Timestamp,
-    ) -> Result<Vec<Version>, Error> {
+    /// When each release was last of use. Blocks.
+    pub(super) fn uses(&self, history: &History) -> Result<Vec<Use>, Error> {
         let mut uses = Vec::new();
         for version in self.folders()? {
             let served = history.0.iter().rev().find(|entry| entry.version == version);
@@ -121,10 +105,10 @@ impl ReleaseDirectory {
                 Timestamp::try_from(meta.modified().ok()?).ok()
             };
             // Without a time it is young, and stays.
-            let at = served.map(|entry| entry.at).or_else(made).unwrap_or(now);
+            let at = served.map(|entry| entry.at).or_else(made).unwrap_or_else(Timestamp::now);
             uses.push(Use { at, served: served.is_some(), version });
         }
-        Ok(removable(uses, comes, goes, self.0.keep, now))
+        Ok(uses)
     }
 
     /// Removes old releases, and the folders of instances that nobody asks for any more.
@@ -136,16 +120,16 @@ impl ReleaseDirectory {
         let journals = cx.context().state_dir().to_owned();
         let (site, old, id) = (self.clone(), old.to_vec(), cx.operation());
         cx.blocking(move |cancel| {
-            let named = named_by_open_journals(&journals, &old, id)?;
-            let current = site.linked()?;
-            for old in
-                old.iter().filter(|old| !named.contains(old) && current.as_ref() != Some(old))
-            {
+            let mut stays = named_by_open_journals(&journals, &old, Some(id))?;
+            stays.extend(site.linked()?);
+            let running = site.instances()?.into_iter().filter(Instance::runs);
+            stays.extend(running.map(|instance| instance.version));
+            for old in old.iter().filter(|old| !stays.contains(old)) {
                 if cancel.is_cancelled() {
                     break;
                 }
                 let path = site.release_path(old);
-                if path.is_dir() {
+                if std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
                     // In one moment it is no release any more: half of one would look complete.
                     let leaving = site.releases_path().join(format!("{LEAVING}{old}"));
                     ops_core::fs::remove_dir_durable(&leaving)?;
@@ -160,38 +144,60 @@ impl ReleaseDirectory {
     }
 
     fn sweep_leaving(&self) -> Result<(), Error> {
-        let path = self.releases_path();
-        let failed = |error| Error::io("list", &path, error);
-        for entry in std::fs::read_dir(&path).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            if entry.file_name().to_str().is_some_and(|name| name.starts_with(LEAVING)) {
-                ops_core::fs::remove_dir_durable(&entry.path())?;
-            }
-        }
-        Ok(())
+        self.leaving()?.iter().try_for_each(|path| Ok(ops_core::fs::remove_dir_durable(path)?))
     }
 
-    /// Of the stopped instances, the last one of each release that is still there is kept, for its
-    /// log.
+    /// What an earlier clean-up has renamed, but not removed.
+    fn leaving(&self) -> Result<Vec<PathBuf>, Error> {
+        let path = self.releases_path();
+        let failed = |error| Error::io("list", &path, error);
+        let entries = match std::fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut leaving = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(LEAVING)) {
+                leaving.push(entry.path());
+            }
+        }
+        Ok(leaving)
+    }
+
+    /// Whether earlier operations left something that a clean-up removes. Blocks.
+    pub(super) fn has_leftovers(&self) -> Result<bool, Error> {
+        Ok(!self.leaving()?.is_empty() || !self.forgettable()?.is_empty())
+    }
+
     fn forget_instances(&self) -> Result<(), Error> {
-        let mut seen = BTreeSet::new();
+        self.forgettable()?
+            .iter()
+            .try_for_each(|name| Ok(ops_core::fs::remove_dir_durable(&self.instance_path(name))?))
+    }
+
+    /// The stopped instances but for the last one of each release that is still there, which is
+    /// kept for its log.
+    fn forgettable(&self) -> Result<Vec<String>, Error> {
+        let (mut seen, mut forgettable) = (BTreeSet::new(), Vec::new());
         for instance in self.instances()?.into_iter().rev() {
             let last = seen.insert(instance.version.clone());
             let kept = last && self.release_path(&instance.version).is_dir();
             if !instance.runs() && !kept {
-                ops_core::fs::remove_dir_durable(&self.instance_path(&instance.name))?;
+                forgettable.push(instance.name);
             }
         }
-        Ok(())
+        Ok(forgettable)
     }
 }
 
 /// Which of these versions an unfinished operation of this state directory speaks of, our own one
 /// left out. It reads journals as text: a version too many is kept rather than one too few.
-fn named_by_open_journals(
+pub(super) fn named_by_open_journals(
     state_dir: &Path,
     versions: &[Version],
-    but: OperationId,
+    but: Option<OperationId>,
 ) -> Result<BTreeSet<Version>, Error> {
     let folder = state_dir.join("journals/open");
     let failed = |error| Error::io("read the open journals in", &folder, error);
@@ -200,11 +206,11 @@ fn named_by_open_journals(
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
         Err(error) => return Err(failed(error)),
     };
-    let own = format!("{but}.jsonl");
+    let own = but.map(|own| format!("{own}.jsonl"));
     let mut named = BTreeSet::new();
     for entry in entries {
         let entry = entry.map_err(failed)?;
-        if entry.file_name() == own.as_str() {
+        if own.as_ref().is_some_and(|own| entry.file_name() == own.as_str()) {
             continue;
         }
         let text = match std::fs::read(entry.path()) {
@@ -224,35 +230,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_in_service_or_was_just_used_stays() {
-        let v = |name: &str| -> Version { name.parse().unwrap() };
-        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(30 * 24);
-        let day = |n: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(n * 24);
-        let mut uses: Vec<_> = (1..=7)
-            .map(|n| Use { at: day(n), version: v(&format!("v{n}")), served: true })
-            .collect();
-        uses.push(Use { at: day(22), version: v("forgotten"), served: false });
-        uses.push(Use { at: day(24), version: v("waiting"), served: false });
-        let check = |keep, expected: &[&str]| {
-            let old = removable(uses.clone(), &v("v7"), Some(&v("v2")), keep, now);
-            assert_eq!(old.iter().map(Version::as_str).collect::<Vec<_>>(), expected);
-        };
-        check(3, &["forgotten", "v1", "v3"]);
-        check(0, &["forgotten", "v1", "v3", "v4", "v5", "v6"]);
-        check(9, &["forgotten"]);
-    }
-
-    #[test]
     fn what_an_open_journal_names_stays() {
         let folder = tempfile::tempdir().unwrap();
         let open = folder.path().join("journals/open");
         let (ours, other) = (OperationId::generate(), OperationId::generate());
         let versions: Vec<Version> = ["v1", "v2", "v3"].map(|name| name.parse().unwrap()).to_vec();
-        assert!(named_by_open_journals(folder.path(), &versions, ours).unwrap().is_empty());
+        assert!(named_by_open_journals(folder.path(), &versions, Some(ours)).unwrap().is_empty());
         std::fs::create_dir_all(&open).unwrap();
         std::fs::write(open.join(format!("{ours}.jsonl")), "v1 v2").unwrap();
         std::fs::write(open.join(format!("{other}.jsonl")), r#"{"path":"/releases/v3"}"#).unwrap();
-        let named = named_by_open_journals(folder.path(), &versions, ours).unwrap();
+        let named = named_by_open_journals(folder.path(), &versions, Some(ours)).unwrap();
         assert_eq!(named.iter().map(Version::as_str).collect::<Vec<_>>(), ["v3"]);
     }
 }

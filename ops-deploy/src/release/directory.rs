@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ops_core::probe::Probe;
 use ops_core::{Resource, ResourceId, Version};
 use url::Url;
 
 use super::builder::{Gate, ReleaseDirectoryBuilder};
 use super::step::ReleaseStep;
 use crate::error::{Error, ErrorKind};
-use crate::service::{Asker, ServiceManager, ServiceSpec};
+use crate::service::{ServiceManager, ServiceSpec};
 use crate::traffic::TrafficSwitch;
 
 /// A folder of releases whose service runs on this machine. Cheap to clone.
@@ -38,7 +39,7 @@ pub(super) struct Settings {
     pub keep_warm: bool,
     pub drain: Duration,
     pub deadline: Duration,
-    pub asker: Asker,
+    pub guards: Vec<Arc<dyn Probe>>,
 }
 
 impl Resource for ReleaseDirectory {
@@ -93,7 +94,8 @@ impl ReleaseDirectory {
     /// What a version lacks to be complete; empty if it is.
     pub(super) fn lacking(&self, version: &Version) -> Vec<String> {
         let folder = self.release_path(version);
-        if !folder.is_dir() {
+        // A symlink is no release: what it leads to is changed and removed by somebody else.
+        if !std::fs::symlink_metadata(&folder).is_ok_and(|found| found.is_dir()) {
             return vec![format!("its folder `{}`", folder.display())];
         }
         let missing = self.0.required_files.iter().filter(|file| !folder.join(file).exists());

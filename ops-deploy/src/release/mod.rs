@@ -12,6 +12,7 @@ mod builder;
 mod cleanup;
 mod current;
 mod directory;
+mod fate;
 mod gate;
 mod health;
 mod history;

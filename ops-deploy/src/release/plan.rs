@@ -1,9 +1,12 @@
 //! What a deployment and a rollback do, as plans.
 
 use futures::future::{BoxFuture, FutureExt as _};
-use ops_core::{Plan, Refusal, Version, World};
+use ops_core::probe::observe;
+use ops_core::{Context, Plan, Refusal, Version, World};
 
+use super::cleanup::named_by_open_journals;
 use super::directory::{ReleaseDirectory, names};
+use super::fate::{Fate, Kept, Stays, removed};
 use super::history::Verb;
 use super::status::Status;
 use super::step::ReleaseStep as S;
@@ -11,13 +14,29 @@ use crate::error::{Error, ErrorKind};
 use crate::service::Liveness;
 use crate::target::{Observed, Running, Target};
 
+/// How much is made sure before the traffic moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Care {
+    Gate,
+    Emergency,
+}
+
 impl ReleaseDirectory {
-    async fn plan(&self, version: &Version, verb: Verb, status: &Status) -> Result<Plan, Error> {
+    async fn plan(
+        &self,
+        version: &Version,
+        verb: Verb,
+        care: Care,
+        status: &Status,
+    ) -> Result<Plan, Error> {
         let current = status.current()?.cloned();
         let mut plan = Plan::new(verb.as_str()).version(version.clone()).within(self.0.deadline);
         plan = plan.fact("to", version);
         if let Some(current) = &current {
             plan = plan.fact("from", current);
+        }
+        if care == Care::Emergency {
+            plan = plan.fact("emergency", true);
         }
         if current.as_ref() == Some(version) && self.serves_well(version, status).await {
             return Ok(plan.fact("state", format!("{version} is in service and well")));
@@ -26,19 +45,22 @@ impl ReleaseDirectory {
         // A version that is brought into service anew has no earlier one to keep warm but itself.
         let goes = current.clone().filter(|current| current != version);
         let warm = goes.clone().filter(|_| self.0.keep_warm);
-        let old = self.plan_old(version, goes.as_ref(), status).await?;
+        let old = removed(self.fates(Some(version), goes.as_ref(), &[], status).await?);
         let v = || version.clone();
         let mut changes = vec![
             S::ExpectCurrent { current },
             S::RequireRelease { version: v() },
             S::StartService { version: v() },
-            S::PassGate { version: v() },
+            match care {
+                Care::Gate => S::PassGate { version: v(), guards: self.guard_names() },
+                Care::Emergency => S::AwaitListener { version: v() },
+            },
         ];
         if self.0.traffic.is_some() {
             changes.push(S::SwitchTraffic { version: v() });
         }
         changes.push(S::MoveCurrent { version: v() });
-        if self.0.public.is_some() {
+        if self.0.public.is_some() && care == Care::Gate {
             changes.push(S::VerifyPublic { version: v() });
         }
         changes.push(S::RecordHistory { version: v(), verb });
@@ -51,34 +73,95 @@ impl ReleaseDirectory {
         Ok(plan)
     }
 
-    async fn plan_old(
-        &self,
-        comes: &Version,
-        goes: Option<&Version>,
-        status: &Status,
-    ) -> Result<Vec<Version>, Error> {
-        let (site, comes, goes) = (self.clone(), comes.clone(), goes.cloned());
-        let history = status.history.clone().unwrap_or_default();
-        tokio::task::spawn_blocking(move || {
-            site.old_releases(&history, &comes, goes.as_ref(), jiff::Timestamp::now())
-        })
-        .await
-        .map_err(|join| Error::new(ErrorKind::Io, "looking panicked").caused_by(join))?
-    }
-
     async fn serves_well(&self, version: &Version, status: &Status) -> bool {
         let Some(instance) = status.in_service().filter(|i| i.version == *version) else {
             return false;
         };
         let alive = matches!(instance.liveness, Liveness::Running(Some(_)));
         alive && {
-            let url = self.0.service.health_url(instance.address);
-            self.0
-                .asker
-                .ask(&url, &self.0.service.identity, version, self.0.gate.timeout)
-                .await
-                .is_ok()
+            let probe = self.0.service.probe(&self.0.service.health_url(instance.address), version);
+            observe(&probe, self.0.gate.timeout).await.health.is_healthy()
         }
+    }
+
+    async fn plan_back(&self, to: Option<Version>, care: Care) -> Result<Plan, Error> {
+        let status = self.look().await?;
+        let current = status.current()?;
+        let to = match (to, current) {
+            (Some(to), _) if !status.versions.contains(&to) => return Err(self.incomplete(&to)),
+            (Some(to), _) => to,
+            (None, Some(current)) => Self::previous(current, &status)?,
+            (None, None) => {
+                return Err(Error::new(
+                    ErrorKind::UnknownCurrent,
+                    "cannot determine the current version",
+                )
+                .refusals([Refusal::new(
+                    "no version is in service",
+                    "name the version to go back to",
+                )])
+                .with("complete", names(&status.versions)));
+            }
+        };
+        self.plan(&to, Verb::Rollback, care, &status).await
+    }
+
+    /// Plans to remove old releases by the rule of each deployment, and what earlier operations left
+    /// behind. Its facts say of each release why it goes or stays. What an unfinished operation of
+    /// this context names stays, and so does what runs. The plan is empty if there is nothing to do.
+    ///
+    /// # Errors
+    /// If the version in service cannot be told, or something cannot be read.
+    pub async fn plan_cleanup(&self, cx: &Context) -> Result<Plan, Error> {
+        let status = self.look().await?;
+        let current = status.current()?.cloned();
+        let previous = current.as_ref().and_then(|current| Self::previous(current, &status).ok());
+        let (site, state_dir) = (self.clone(), cx.state_dir().to_owned());
+        let look = move || {
+            let named = named_by_open_journals(&state_dir, &site.folders()?, None)?;
+            Ok::<_, Error>((named, site.has_leftovers()?))
+        };
+        let (named, leftovers) = tokio::task::spawn_blocking(look)
+            .await
+            .map_err(|join| Error::new(ErrorKind::Io, "looking panicked").caused_by(join))??;
+        let runs = status.instances.iter().filter(|instance| instance.runs());
+        let others: Vec<_> = runs
+            .map(|instance| (instance.version.clone(), Kept::Runs))
+            .chain(named.into_iter().map(|version| (version, Kept::Named)))
+            .collect();
+        let fates = self.fates(current.as_ref(), previous.as_ref(), &others, &status).await?;
+        let mut plan = Plan::new("cleanup").within(self.0.deadline);
+        for Fate { version, fate } in &fates {
+            plan = match fate {
+                Ok(goes) => plan.fact(format!("remove {version}"), goes),
+                Err(kept) => plan.fact(format!("keep {version}"), kept),
+            };
+        }
+        let old = removed(fates);
+        if old.is_empty() && !leftovers {
+            return Ok(plan);
+        }
+        plan = plan.change(self, &S::ExpectCurrent { current })?;
+        Ok(plan.finisher(self, &S::RemoveReleases { old })?)
+    }
+
+    /// What becomes of each release when `comes` is in service and `goes` the way back.
+    async fn fates(
+        &self,
+        comes: Option<&Version>,
+        goes: Option<&Version>,
+        others: &[(Version, Kept)],
+        status: &Status,
+    ) -> Result<Vec<Fate>, Error> {
+        let (site, comes, goes) = (self.clone(), comes.cloned(), goes.cloned());
+        let (history, others) = (status.history.clone().unwrap_or_default(), others.to_vec());
+        tokio::task::spawn_blocking(move || {
+            let uses = site.uses(&history)?;
+            let stays = Stays { comes, goes, others };
+            Ok(stays.judge(uses, site.0.keep, jiff::Timestamp::now()))
+        })
+        .await
+        .map_err(|join| Error::new(ErrorKind::Io, "looking panicked").caused_by(join))?
     }
 
     /// The version that a rollback goes to.
@@ -145,33 +228,16 @@ impl Target for ReleaseDirectory {
     fn plan_deploy<'a>(&'a self, version: &'a Version) -> BoxFuture<'a, Result<Plan, Error>> {
         async move {
             let status = self.look().await?;
-            self.plan(version, Verb::Deploy, &status).await
+            self.plan(version, Verb::Deploy, Care::Gate, &status).await
         }
         .boxed()
     }
 
     fn plan_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        async move {
-            let status = self.look().await?;
-            let current = status.current()?;
-            let to = match (to, current) {
-                (Some(to), _) if !status.versions.contains(&to) => return Err(self.incomplete(&to)),
-                (Some(to), _) => to,
-                (None, Some(current)) => Self::previous(current, &status)?,
-                (None, None) => {
-                    return Err(Error::new(
-                        ErrorKind::UnknownCurrent,
-                        "cannot determine the current version",
-                    )
-                    .refusals([Refusal::new(
-                        "no version is in service",
-                        "name the version to go back to",
-                    )])
-                    .with("complete", names(&status.versions)));
-                }
-            };
-            self.plan(&to, Verb::Rollback, &status).await
-        }
-        .boxed()
+        self.plan_back(to, Care::Gate).boxed()
+    }
+
+    fn plan_emergency_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
+        self.plan_back(to, Care::Emergency).boxed()
     }
 }

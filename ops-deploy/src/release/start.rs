@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 
+use ops_core::probe::observe;
 use ops_core::{StepContext, StepError, Version};
 use serde::{Deserialize, Serialize};
 
@@ -105,11 +106,8 @@ impl ReleaseDirectory {
             }
             let url = service.health_url(warm.address);
             let timeout = self.0.gate.timeout;
-            if cx
-                .until_cancelled(self.0.asker.ask(&url, &service.identity, version, timeout))
-                .await?
-                .is_ok()
-            {
+            let probe = service.probe(&url, version);
+            if cx.until_cancelled(observe(&probe, timeout)).await?.health.is_healthy() {
                 let (instance, address) = (warm.name.clone(), warm.address);
                 return Ok(Placement { instance, address, warm: true });
             }

@@ -32,6 +32,14 @@ pub enum ReleaseStep {
     PassGate {
         /// The version that comes.
         version: Version,
+        /// The probes that must be healthy, too, by name.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        guards: Vec<String>,
+    },
+    /// Instead of the gate, in an emergency: the new instance runs and takes connections.
+    AwaitListener {
+        /// The version that comes.
+        version: Version,
     },
     /// New requests go to the new instance.
     SwitchTraffic {
@@ -80,6 +88,7 @@ impl Step for ReleaseStep {
             Self::RequireRelease { .. } => "require_release",
             Self::StartService { .. } => "start_service",
             Self::PassGate { .. } => "pass_gate",
+            Self::AwaitListener { .. } => "await_listener",
             Self::SwitchTraffic { .. } => "switch_traffic",
             Self::MoveCurrent { .. } => "move_current",
             Self::VerifyPublic { .. } => "verify_public",
@@ -103,9 +112,16 @@ impl Step for ReleaseStep {
             Self::StartService { version } => {
                 Effect::changes(format!("start {version} beside what runs"))
             }
-            Self::PassGate { version } => {
+            Self::PassGate { version, guards } if guards.is_empty() => {
                 Effect::reads(format!("see that the new instance answers as {version}"))
             }
+            Self::PassGate { version, guards } => Effect::reads(format!(
+                "see that the new instance answers as {version}, and that {} is well",
+                guards.join(", ")
+            )),
+            Self::AwaitListener { version } => Effect::reads(format!(
+                "see that {version} takes connections, and do not ask for its health"
+            )),
             Self::SwitchTraffic { version } => {
                 Effect::changes(format!("send new requests to {version}"))
             }
@@ -143,6 +159,7 @@ impl Step for ReleaseStep {
             Self::ExpectCurrent { current } => {
                 Ok(site.expect_current(current.as_ref(), cx).await?)
             }
+            Self::PassGate { guards, .. } => Ok(site.guards(guards).err().into_iter().collect()),
             _ => Ok(Vec::new()),
         }
     }
@@ -170,7 +187,8 @@ impl Step for ReleaseStep {
                 .await
             }
             Self::StartService { version } => site.start(version, cx).await,
-            Self::PassGate { version } => site.pass_gate(version, cx).await,
+            Self::PassGate { version, guards } => site.pass_gate(version, guards, cx).await,
+            Self::AwaitListener { version } => site.await_listener(version, cx).await,
             Self::SwitchTraffic { version } => site.switch_traffic(version, cx).await,
             Self::MoveCurrent { version } => site.move_current(version, cx).await,
             Self::VerifyPublic { version } => site.verify_public(version, cx).await,
@@ -191,6 +209,7 @@ impl Step for ReleaseStep {
             Self::ExpectCurrent { .. }
             | Self::RequireRelease { .. }
             | Self::PassGate { .. }
+            | Self::AwaitListener { .. }
             | Self::VerifyPublic { .. }
             | Self::StopOthers { .. }
             | Self::RemoveReleases { .. } => Ok(()),

@@ -1,6 +1,5 @@
-//! How a release's service is described, run and asked who it is.
+//! How a release's service is described, run and identified.
 
-mod ask;
 mod detached;
 mod holders;
 mod log_tail;
@@ -14,7 +13,6 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use ask::Asker;
 pub use detached::Detached;
 pub(crate) use log_tail::log_tail;
 pub use process_id::ProcessId;

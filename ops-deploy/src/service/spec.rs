@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ops_core::Version;
+use ops_core::probe::HttpProbe;
 
 use super::Launch;
 use crate::error::{Error, ErrorKind};
@@ -18,7 +19,7 @@ use crate::error::{Error, ErrorKind};
 pub enum Identity {
     /// This header of the health answer is the version.
     Header(String),
-    /// This field of the health answer's JSON is the version: `/build/version`.
+    /// This field of the health answer's JSON is the version, as a string: `/build/version`.
     JsonField(String),
 }
 
@@ -184,6 +185,15 @@ impl ServiceSpec {
 
     pub(crate) fn log_path(&self, folder: &Path) -> PathBuf {
         folder.join(&self.log_file)
+    }
+
+    /// Asks an address whether it answers as this version.
+    pub(crate) fn probe(&self, url: &str, version: &Version) -> HttpProbe {
+        let probe = HttpProbe::new(url);
+        match &self.identity {
+            Identity::Header(name) => probe.header(name, version.as_str()),
+            Identity::JsonField(pointer) => probe.json_field(pointer, version.as_str()),
+        }
     }
 
     pub(crate) fn health_url(&self, address: SocketAddr) -> String {

@@ -186,7 +186,7 @@ async fn load(
 }
 
 #[test]
-fn a_deployer_killed_anywhere_leaves_the_old_or_the_new() {
+fn a_deployer_killed_at_any_place_leaves_the_old_or_the_new() {
     let (test, asked) = crash_test(&["v0", "v1"], program("deploy", Some("v2")), "v2");
     let summary = test.recovery_every(13).run().unwrap();
     assert!(summary.old > 10 && summary.new > 5, "{summary}");
@@ -201,21 +201,21 @@ fn a_deployer_killed_anywhere_leaves_the_old_or_the_new() {
 }
 
 #[test]
-fn a_first_deployment_killed_anywhere_leaves_nothing_or_all_of_it() {
+fn a_first_deployment_killed_at_any_place_leaves_nothing_or_all_of_it() {
     let (test, _) = crash_test(&[], program("deploy", Some("v2")), "v2");
     let summary = test.every(3).recovery_every(13).run().unwrap();
     assert!(summary.old > 3 && summary.new > 1, "{summary}");
 }
 
 #[test]
-fn a_failing_deployment_killed_anywhere_leaves_the_old() {
+fn a_failing_deployment_killed_at_any_place_leaves_the_old() {
     let (test, _) = crash_test(&["v1"], program("deploy", Some("v3")), "v3");
     let summary = test.operation_may_fail().every(2).recovery_every(9).run().unwrap();
     assert!(summary.old > 10 && summary.new == 0, "{summary}");
 }
 
 #[test]
-fn a_rollback_killed_anywhere_leaves_the_new_or_the_old() {
+fn a_rollback_killed_at_any_place_leaves_the_new_or_the_old() {
     let (test, _) = crash_test(&["v1", "v2"], program("rollback", None), "v1");
     let summary = test.every(2).recovery_every(17).run().unwrap();
     assert!(summary.old > 5 && summary.new > 3, "{summary}");

@@ -2,11 +2,16 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(missing_docs, unreachable_pub, reason = "a test has no users")]
 
+mod cleanup;
 mod composition;
 mod crash;
 mod detached;
+mod emergency;
+mod guards;
 mod pipeline;
 mod proxy;
+mod proxy_dies;
 #[path = "../programs/site.rs"]
 mod site;
 mod stage;
+mod wire;

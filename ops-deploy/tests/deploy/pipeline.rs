@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use ops_core::probe::{Health, Probe as _};
 use ops_core::{Outcome, Plan};
 use ops_deploy::release::Verb;
 use ops_deploy::service::Liveness;
@@ -93,7 +94,7 @@ async fn what_does_not_pass_the_gate_leaves_the_old_untouched() {
 
     for (mode, cause) in [
         ("crash", "something is missing"),
-        ("wrong", "it says that it is `somebody-else`, not `v-wrong`"),
+        ("wrong", "header `x-version` is `somebody-else`, expected `v-wrong`"),
         ("silent", "503"),
     ] {
         let version = v(&format!("v-{mode}"));
@@ -137,7 +138,7 @@ async fn a_failure_after_the_switch_takes_the_traffic_back() {
     let error =
         site.gate(impatient()).build().unwrap().deploy(&stage.cx(), &v("v2")).await.unwrap_err();
     let told = format!("{:?}", error.report());
-    assert!(told.contains("it says that it is `v1`, not `v2`"), "{told}");
+    assert!(told.contains("header `x-version` is `v1`, expected `v2`"), "{told}");
     assert_eq!((stage.running().await, site_history(&stage).await), before);
     assert_eq!(stage.client().current().await.unwrap().upstream, upstream);
     assert_eq!(stage.link().unwrap(), "releases/v1");
@@ -246,9 +247,9 @@ async fn a_service_that_died_is_brought_back_or_replaced() {
     site.deploy(&cx, &v("v1")).await.unwrap();
     crate::stage::end_all(stage.path());
     assert_eq!(get(&http(), &stage.url("/health")).await.unwrap().0, 502);
-    let unwell = site.health().check().await.unwrap_err();
-    assert_eq!(unwell.kind(), ErrorKind::Gate);
-    assert!(unwell.to_string().contains("v1 is in service, but the answer is 502"), "{unwell}");
+    let Health::Unhealthy { reason } = site.health().check().await else { panic!("it is well") };
+    assert!(reason.starts_with("v1 is in service, but http://"), "{reason}");
+    assert!(reason.contains("answered with status 502"), "{reason}");
 
     // Going back from a failed deployment returns to what was: v1, dead, and nothing else.
     let strict = stage.builder().gate(impatient()).build().unwrap();
@@ -260,7 +261,7 @@ async fn a_service_that_died_is_brought_back_or_replaced() {
     assert!(!plan.is_empty(), "the version in service is not well");
     cx.execute(plan, &&site).await.unwrap();
     assert_eq!(get(&http(), &stage.url("/health")).await.unwrap().1, "v1");
-    assert_eq!(site.health().check().await.unwrap(), v("v1"));
+    assert_eq!(site.health().check().await, Health::Healthy);
     assert_eq!(stage.running().await.len(), 1);
 }
 

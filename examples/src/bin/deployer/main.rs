@@ -42,7 +42,12 @@ enum Verb {
     Rollback {
         /// The version.
         version: Option<Version>,
+        /// Without the gate: it is enough that the version takes connections.
+        #[arg(long)]
+        emergency: bool,
     },
+    /// Remove old releases; --dry-run lists them, and why each other one is kept.
+    Cleanup,
     /// What is in service, and what runs.
     Status,
     /// The complete versions, oldest first.
@@ -65,8 +70,16 @@ async fn main() -> ExitCode {
                 complete(&site, &version).await?;
                 program.carry_out(site.plan_deploy(&version).await?, &*world).await
             }
-            Verb::Rollback { version } => {
-                program.carry_out(site.plan_rollback(version).await?, &*world).await
+            Verb::Rollback { version, emergency } => {
+                let plan = if emergency {
+                    site.plan_emergency_rollback(version).await?
+                } else {
+                    site.plan_rollback(version).await?
+                };
+                program.carry_out(plan, &*world).await
+            }
+            Verb::Cleanup => {
+                program.carry_out(site.plan_cleanup(&program.cx).await?, &*world).await
             }
             Verb::Status => status(&site).await,
             Verb::Versions => {
