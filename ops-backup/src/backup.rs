@@ -31,13 +31,13 @@ impl BackupStep {
         vault: &Vault,
         cx: &StepContext,
         cancel: &CancellationToken,
-    ) -> Result<(), Error> {
+    ) -> Result<(), StepError> {
         let id = BackupId::of(cx.operation(), &self.set)?;
         let repository = &vault.repository;
         match repository.manifest(&self.set, id).await {
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
         let created_at = cx.context().clock().now();
         let phase = format!("backing up {}", self.set);
@@ -62,8 +62,10 @@ impl BackupStep {
                 units: Vec::new(),
             };
             for unit in source.plan().await? {
-                let bytes = source.dump(&unit, id).await?;
-                record.units.push(writer.unit(unit.name, bytes).await?);
+                let dump = source.dump(&unit, id).await?;
+                let mut written = writer.unit(unit.name, dump.bytes).await?;
+                written.rows = dump.rows;
+                record.units.push(written);
             }
             sources.push(record);
         }
@@ -81,14 +83,33 @@ impl BackupStep {
         let found = verify::verify(repository, &manifest, Depth::Quick, cancel).await?;
         if !found.is_whole() {
             let message = "the store lost what was uploaded";
-            return Err(Error::new(ErrorKind::Corrupt, message).with("first", &found.problems[0]));
+            let error = Error::new(ErrorKind::Corrupt, message).with("first", &found.problems[0]);
+            return Err(error.into());
         }
+        living(repository, id).await?;
+        // Whoever goes back then knows that a manifest may still arrive.
+        cx.observe(&tried(id), async { Ok(true) }).await?;
         ops_core::fault::point("before the manifest");
         let key = Repository::manifest_key(&self.set, id);
         repository.create(&key, manifest.to_bytes()?.into()).await?;
         ops_core::fault::point("after the manifest");
-        Ok(())
+        // A prune that gave this backup up in between wins: the backup is not listed.
+        Ok(living(repository, id).await?)
     }
+}
+
+/// The note that the manifest of a backup was tried to be written.
+fn tried(id: BackupId) -> String {
+    format!("manifest of {id} tried")
+}
+
+async fn living(repository: &Repository, id: BackupId) -> Result<(), Error> {
+    if !repository.is_buried(id).await? {
+        return Ok(());
+    }
+    let message = format!("a prune gave backup {id} up while it was made");
+    Err(Error::new(ErrorKind::Source, message)
+        .remedy("make another; if it is this slow, give the vault of the prune a longer grace"))
 }
 
 impl Step for BackupStep {
@@ -130,10 +151,20 @@ impl Step for BackupStep {
         for spec in &self.sources {
             vault.source(spec)?.clean_up(id).await?;
         }
-        // By its name and not by its content: whatever is listed keeps its chunks.
-        if vault.repository.list(&self.set).await?.contains(&id) {
-            return Ok(());
+        let (repository, operation) = (&vault.repository, cx.operation());
+        let tried = cx.noted::<bool>(&tried(id))?.is_some();
+        if tried {
+            // A call that was given up may still write the manifest; with this it lists nothing.
+            repository.bury(id, operation).await?;
+            ops_core::fault::point("buried what may arrive");
         }
-        Ok(vault.repository.delete_chunks(id).await?)
+        // By its name and not by its content: whatever is listed keeps its chunks.
+        match repository.size(&Repository::manifest_key(&self.set, id)).await {
+            Ok(_) => return Ok(repository.unbury(id, operation).await?),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        repository.delete_chunks(id).await?;
+        Ok(())
     }
 }

@@ -33,8 +33,13 @@ pub(crate) struct Writer<'a> {
 impl Writer<'_> {
     pub async fn unit(&mut self, name: String, mut bytes: ByteStream) -> Result<UnitRecord, Error> {
         let mut hasher = Hasher::default();
-        let mut unit =
-            UnitRecord { name, plain_size: 0, plain_sha256: String::new(), chunks: Vec::new() };
+        let mut unit = UnitRecord {
+            name,
+            plain_size: 0,
+            plain_sha256: String::new(),
+            rows: BTreeMap::new(),
+            chunks: Vec::new(),
+        };
         let size = self.settings.chunk_size.clamp(1, 1 << 30);
         let mut buffer = BytesMut::new();
         while let Some(piece) = bytes.next().await {

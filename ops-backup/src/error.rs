@@ -10,6 +10,8 @@ pub enum ErrorKind {
     InvalidInput,
     /// No such backup, set, component or object.
     NotFound,
+    /// Something else is there already.
+    Exists,
     /// Stored bytes are not what the manifest says.
     Corrupt,
     /// Written by a newer version, or by another program.
@@ -48,11 +50,24 @@ impl Error {
     }
 
     pub(crate) fn store(action: &str, key: &str, source: object_store::Error) -> Self {
+        use object_store::Error as E;
         let kind = match source {
-            object_store::Error::NotFound { .. } => ErrorKind::NotFound,
+            E::NotFound { .. } => ErrorKind::NotFound,
+            E::AlreadyExists { .. } => ErrorKind::Exists,
             _ => ErrorKind::Store,
         };
-        Self::new(kind, format!("cannot {action} object `{key}`")).caused_by(source)
+        let lasting = matches!(
+            source,
+            E::PermissionDenied { .. }
+                | E::Unauthenticated { .. }
+                | E::InvalidPath { .. }
+                | E::NotSupported { .. }
+                | E::NotImplemented { .. }
+                | E::UnknownConfigurationKey { .. }
+        ) || is_full(&source);
+        let error = Self::new(kind, format!("cannot {action} object `{key}`"));
+        let error = if lasting { error.class_of(Class::Permanent) } else { error };
+        error.caused_by(source)
     }
 
     pub(crate) fn cancelled() -> Self {
@@ -62,4 +77,19 @@ impl Error {
     pub(crate) fn panicked(join: tokio::task::JoinError) -> Self {
         Self::new(ErrorKind::Source, "a worker thread panicked").caused_by(join)
     }
+}
+
+/// Whether a disk is full somewhere below: waiting a second does not cure that.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind as K;
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<std::io::Error>()
+            && matches!(error.kind(), K::StorageFull | K::QuotaExceeded | K::ReadOnlyFilesystem)
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }

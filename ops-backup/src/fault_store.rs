@@ -22,13 +22,20 @@ pub enum Fault {
     Refused,
     /// It has its effect, and the answer is lost.
     AnswerLost,
+    /// It has no effect, and there is never an answer.
+    Hangs,
+    /// It has its effect, and there is never an answer.
+    HangsAfter,
 }
 
-/// A store around another one whose k-th call fails: for testing what builds on a store.
+/// A store around another one of which calls fail: for testing what builds on a store.
 #[derive(Debug)]
 pub struct FaultStore {
     inner: Arc<dyn ObjectStore>,
     at: u64,
+    times: u64,
+    /// A seed, and of how many calls one fails.
+    random: Option<(u64, u64)>,
     fault: Fault,
     calls: AtomicU64,
 }
@@ -36,7 +43,19 @@ pub struct FaultStore {
 impl FaultStore {
     /// Lets call number `at`, counted from 1, fail; 0 lets none fail.
     pub fn new(inner: Arc<dyn ObjectStore>, at: u64, fault: Fault) -> Self {
-        Self { inner, at, fault, calls: AtomicU64::new(0) }
+        Self { inner, at, times: 1, random: None, fault, calls: AtomicU64::new(0) }
+    }
+
+    /// Lets so many calls in a row fail. Default: 1.
+    pub fn times(mut self, times: u64) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// Lets about one call of `of` fail, by chance: refused or with a lost answer. The same seed
+    /// chooses the same calls.
+    pub fn seeded(inner: Arc<dyn ObjectStore>, seed: u64, of: u64) -> Self {
+        Self { random: Some((seed, of.max(1))), ..Self::new(inner, 0, Fault::Refused) }
     }
 
     /// How many calls there were.
@@ -45,8 +64,23 @@ impl FaultStore {
     }
 
     fn enter(&self) -> Option<Fault> {
-        (self.calls.fetch_add(1, Ordering::SeqCst) + 1 == self.at).then_some(self.fault)
+        let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        if let Some((seed, of)) = self.random {
+            let chance = scramble(seed ^ scramble(call));
+            let fault = if chance.is_multiple_of(2) { Fault::Refused } else { Fault::AnswerLost };
+            return (chance >> 1).is_multiple_of(of).then_some(fault);
+        }
+        let fails = self.at > 0 && (self.at..self.at.saturating_add(self.times)).contains(&call);
+        fails.then_some(self.fault)
     }
+}
+
+/// The finaliser of SplitMix64.
+fn scramble(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 fn failure() -> Error {
@@ -60,6 +94,11 @@ macro_rules! call {
             None => $call.await,
             Some(Fault::Refused) => Err(failure()),
             Some(Fault::AnswerLost) => $call.await.and_then(|_| Err(failure())),
+            Some(Fault::Hangs) => std::future::pending().await,
+            Some(Fault::HangsAfter) => {
+                let _ = $call.await;
+                std::future::pending().await
+            }
         }
     };
 }
@@ -102,13 +141,21 @@ impl ObjectStore for FaultStore {
             Some(Fault::AnswerLost) => {
                 self.inner.delete_stream(locations).map(|_| Err(failure())).boxed()
             }
+            Some(Fault::Hangs) => stream::pending().boxed(),
+            Some(Fault::HangsAfter) => self
+                .inner
+                .delete_stream(locations)
+                .filter_map(async |_| None)
+                .chain(stream::pending())
+                .boxed(),
         }
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         match self.enter() {
             None => self.inner.list(prefix),
-            Some(_) => stream::iter([Err(failure())]).boxed(),
+            Some(Fault::Refused | Fault::AnswerLost) => stream::iter([Err(failure())]).boxed(),
+            Some(Fault::Hangs | Fault::HangsAfter) => stream::pending().boxed(),
         }
     }
 

@@ -23,31 +23,48 @@
 //! into a new place beside the target, is checked there, and is swapped in by rename; the old is
 //! kept beside it as `<target>.before-<operation id>` until somebody removes it.
 //!
-//! Not there yet: encryption, deduplication between backups, pruning.
+//! A prune takes backups out by tombstones, which hide them at once and can be taken back, and
+//! deletes after its commit. A drill restores into scratch and keeps an attestation of what it
+//! found; [`BackupAge`] and [`LastProvenRestore`] are the probes that ask for both.
+//!
+//! Not there yet: encryption, deduplication between backups.
 
+mod attest;
 mod backup;
 mod chunk;
 mod digest;
+mod drill;
 mod error;
 mod fault_store;
 mod manifest;
 mod open;
+mod patience;
+mod probe;
+mod prune;
 mod repository;
 mod restore;
 pub mod retention;
 mod source;
+mod step;
 mod swap;
+mod tombstone;
 mod vault;
 mod verify;
 
+pub use attest::{Attestation, Proof};
 pub use backup::BackupStep;
+pub use drill::DrillStep;
 pub use error::{Error, ErrorKind};
 pub use fault_store::{Fault, FaultStore};
 pub use manifest::{
     BackupId, ChunkRecord, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord, UnitRecord,
 };
 pub use open::open_store;
+pub use patience::Patience;
+pub use probe::{BackupAge, LastProvenRestore};
+pub use prune::PruneStep;
 pub use restore::{Place, RestoreOptions, RestoreStep};
-pub use source::{ByteStream, Directory, Source, SourceSpec, Sqlite, Unit};
+pub use source::{ByteStream, Directory, Dump, Source, SourceSpec, Sqlite, Unit};
+pub use step::VaultStep;
 pub use vault::{Vault, VaultBuilder};
 pub use verify::{Depth, Verification};

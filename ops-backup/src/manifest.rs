@@ -14,7 +14,9 @@ use crate::error::{Error, ErrorKind};
 use crate::source::SourceSpec;
 
 /// The manifest format that this crate writes, and the newest that it reads.
-pub const MANIFEST_FORMAT: u32 = 1;
+///
+/// 2 added the rows of each table; 1 is read.
+pub const MANIFEST_FORMAT: u32 = 2;
 
 /// The name of one backup: a ULID, so that names sort by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -32,6 +34,12 @@ impl BackupId {
         let digest = sha256(format!("{operation}/{set}").as_bytes());
         let random = u128::from_str_radix(&digest[..20], 16).unwrap_or_default();
         Ok(Self(Ulid::from_parts(moment, random)))
+    }
+
+    /// When the operation that made it began, by the clock of its machine.
+    pub fn moment(self) -> Timestamp {
+        let moment = i64::try_from(self.0.timestamp_ms()).unwrap_or(i64::MAX);
+        Timestamp::from_millisecond(moment).unwrap_or(Timestamp::MAX)
     }
 }
 
@@ -76,6 +84,12 @@ impl TryFrom<String> for SetName {
 
     fn try_from(text: String) -> Result<Self, Error> {
         text.parse()
+    }
+}
+
+impl AsRef<str> for SetName {
+    fn as_ref(&self) -> &str {
+        &self.0
     }
 }
 
@@ -129,6 +143,9 @@ pub struct UnitRecord {
     pub plain_size: u64,
     /// SHA-256 of its bytes.
     pub plain_sha256: String,
+    /// The rows of each of its tables, where it has tables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rows: BTreeMap<String, u64>,
     /// The objects that hold it, in order.
     pub chunks: Vec<ChunkRecord>,
 }

@@ -1,6 +1,6 @@
 //! A store from a URL.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use object_store::ObjectStore;
@@ -41,4 +41,10 @@ fn local(path: &Path) -> Result<Arc<dyn ObjectStore>, Error> {
     let store = LocalFileSystem::new_with_prefix(path)
         .map_err(|e| Error::store("open", &path.display().to_string(), e))?;
     Ok(Arc::new(store.with_fsync(true)))
+}
+
+/// The folder that a URL names, if it is one.
+pub(crate) fn folder(url: &str) -> Option<PathBuf> {
+    let url = Url::parse(url).ok().filter(|url| url.scheme() == "file")?;
+    url.to_file_path().ok()
 }

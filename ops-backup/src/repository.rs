@@ -4,17 +4,25 @@
 //! format.json
 //! chunks/<aa>/<SHA-256 of the plain bytes>.<backup id>.zst
 //! sets/<set>/<backup id>/manifest.json
+//! sets/<set>/<backup id>/attest/<time>-{verify,drill}.json
+//! tombstones/<backup id>.json
+//! clock
 //! ```
+//!
+//! A backup is listed if its manifest exists and no tombstone names it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
+use jiff::Timestamp;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
 
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{BackupId, Manifest, SetName};
+use crate::patience::{Patience, bounded};
 
 const FORMAT_KEY: &str = "format.json";
 const FORMAT: u64 = 1;
@@ -24,12 +32,18 @@ const MAX_MANIFEST: u64 = 256 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct Repository {
     store: Arc<dyn ObjectStore>,
+    patience: Patience,
+}
+
+/// When an object was written, by the store's clock.
+pub(crate) fn moment(object: &ObjectMeta) -> Timestamp {
+    Timestamp::from_millisecond(object.last_modified.timestamp_millis()).unwrap_or(Timestamp::MAX)
 }
 
 impl Repository {
     /// Opens the repository, or begins it in an empty store.
-    pub async fn open(store: Arc<dyn ObjectStore>) -> Result<Self, Error> {
-        let repository = Self { store };
+    pub async fn open(store: Arc<dyn ObjectStore>, patience: Patience) -> Result<Self, Error> {
+        let repository = Self { store, patience };
         let ours = format!("{{\"repository\":\"ops-backup\",\"format\":{FORMAT}}}\n");
         match repository.get(FORMAT_KEY, 4096).await {
             Ok(found) => check_format(&found, ours.as_bytes())?,
@@ -51,27 +65,42 @@ impl Repository {
 
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Error> {
         // Overwriting is right: the key names content and backup, so only the same bytes come here.
-        let put = self.store.put(&Key::from(key), PutPayload::from(bytes)).await;
-        put.map(|_| ()).map_err(|e| Error::store("write", key, e))
+        let put = || async {
+            let put = self.store.put(&Key::from(key), PutPayload::from(bytes.clone())).await;
+            put.map(|_| ()).map_err(|e| Error::store("write", key, e))
+        };
+        self.patience.call("write", key, put).await
     }
 
     /// Writes what must not be there yet. A lost or false answer is resolved by reading back.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exists`] if something else is there.
     pub async fn create(&self, key: &str, bytes: Bytes) -> Result<(), Error> {
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        let size = bytes.len() as u64;
-        let Err(error) =
-            self.store.put_opts(&Key::from(key), PutPayload::from(bytes.clone()), options).await
-        else {
-            return Ok(());
+        let (deadline, retry) = (self.patience.deadline, &self.patience.retry);
+        let create = || async {
+            let put = async {
+                let payload = PutPayload::from(bytes.clone());
+                let put = self.store.put_opts(&Key::from(key), payload, options.clone()).await;
+                put.map(|_| ()).map_err(|e| Error::store("create", key, e))
+            };
+            let Err(error) = bounded(deadline, "create", key, put).await else { return Ok(()) };
+            // Without a retry of its own: this whole attempt is one.
+            match bounded(deadline, "read", key, self.get_once(key, bytes.len() as u64)).await {
+                Ok(found) if found == bytes => Ok(()),
+                _ => Err(error),
+            }
         };
-        match self.get(key, size).await {
-            Ok(found) if found == bytes => Ok(()),
-            _ => Err(Error::store("create", key, error)),
-        }
+        retry.run(&ops_core::SystemClock::new(), create).await
     }
 
     /// The bytes of an object that has `limit` of them at most.
     pub async fn get(&self, key: &str, limit: u64) -> Result<Bytes, Error> {
+        self.patience.call("read", key, || self.get_once(key, limit)).await
+    }
+
+    async fn get_once(&self, key: &str, limit: u64) -> Result<Bytes, Error> {
         let fail = |e| Error::store("read", key, e);
         let answer = self.store.get(&Key::from(key)).await.map_err(fail)?;
         if answer.meta.size > limit {
@@ -84,8 +113,55 @@ impl Repository {
     }
 
     pub async fn size(&self, key: &str) -> Result<u64, Error> {
-        let meta = self.store.head(&Key::from(key)).await;
-        meta.map(|meta| meta.size).map_err(|e| Error::store("look at", key, e))
+        self.head(key).await.map(|meta| meta.size)
+    }
+
+    async fn head(&self, key: &str) -> Result<ObjectMeta, Error> {
+        let head = || async {
+            let meta = self.store.head(&Key::from(key)).await;
+            meta.map_err(|e| Error::store("look at", key, e))
+        };
+        self.patience.call("look at", key, head).await
+    }
+
+    /// Deletes an object. One that is not there is fine: the answer may have been lost.
+    pub async fn delete(&self, key: &str) -> Result<(), Error> {
+        let delete = || async {
+            match self.store.delete(&Key::from(key)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(Error::store("delete", key, error)),
+            }
+        };
+        self.patience.call("delete", key, delete).await
+    }
+
+    /// Looks at every object below a folder. It begins anew, with a new `T`, when the store fails
+    /// half-way; the deadline is that of each step of the listing.
+    pub async fn fold<T>(
+        &self,
+        folder: &str,
+        new: impl Fn() -> T,
+        add: impl Fn(&mut T, &ObjectMeta),
+    ) -> Result<T, Error> {
+        let all = || async {
+            let mut folded = new();
+            let mut objects = self.store.list(Some(&Key::from(folder)));
+            loop {
+                let next = async { Ok(objects.next().await) };
+                let Some(object) = bounded(self.patience.deadline, "list", folder, next).await?
+                else {
+                    return Ok(folded);
+                };
+                add(&mut folded, &object.map_err(|e| Error::store("list", folder, e))?);
+            }
+        };
+        self.patience.retry.run(&ops_core::SystemClock::new(), all).await
+    }
+
+    /// What time it is for the store.
+    pub async fn now(&self) -> Result<Timestamp, Error> {
+        self.put("clock", Bytes::new()).await?;
+        self.head("clock").await.map(|meta| moment(&meta))
     }
 
     pub async fn manifest(&self, set: &SetName, id: BackupId) -> Result<Manifest, Error> {
@@ -104,44 +180,80 @@ impl Repository {
         Err(Error::new(ErrorKind::Corrupt, format!("`{key}` is the manifest of another backup")))
     }
 
+    /// The listed backups of a set and what attests them.
+    pub async fn set(&self, set: &SetName) -> Result<BTreeMap<BackupId, Vec<String>>, Error> {
+        let mut found = self.sets(&format!("sets/{set}")).await?;
+        Ok(found.remove(set).unwrap_or_default())
+    }
+
+    /// The listed backups of every set, each with the keys of what attests it, oldest first.
+    pub async fn all(&self) -> Result<Sets, Error> {
+        self.sets("sets").await
+    }
+
+    async fn sets(&self, folder: &str) -> Result<Sets, Error> {
+        let add = |sets: &mut Sets, object: &ObjectMeta| {
+            let parts: Vec<_> = object.location.parts().collect();
+            let parts: Vec<_> = parts.iter().map(AsRef::as_ref).collect();
+            let (["sets", set, id, "manifest.json"] | ["sets", set, id, "attest", _]) =
+                parts.as_slice()
+            else {
+                return;
+            };
+            let (Ok(set), Ok(id)) = (set.parse(), id.parse()) else { return };
+            let keys = sets.entry(set).or_default().entry(id).or_default();
+            keys.push(object.location.to_string());
+        };
+        let mut sets = self.fold(folder, Sets::new, add).await?;
+        // After the manifests: what is taken out meanwhile must not be answered.
+        let buried = self.buried().await?;
+        for (set, backups) in &mut sets {
+            backups.retain(|id, keys| {
+                let manifest = Self::manifest_key(set, *id);
+                let listed = keys.iter().position(|key| *key == manifest);
+                if let Some(at) = listed {
+                    keys.remove(at);
+                }
+                keys.sort();
+                listed.is_some() && !buried.contains_key(id)
+            });
+        }
+        Ok(sets)
+    }
+
     /// The ids of the listed backups of a set, oldest first.
     pub async fn list(&self, set: &SetName) -> Result<Vec<BackupId>, Error> {
-        let prefix = format!("sets/{set}");
-        let mut ids = Vec::new();
-        let mut objects = self.store.list(Some(&Key::from(prefix.as_str())));
-        while let Some(object) = objects.next().await {
-            let object = object.map_err(|e| Error::store("list", &prefix, e))?;
-            let parts: Vec<_> = object.location.parts().collect();
-            if let [_, _, id, name] = parts.as_slice()
-                && name.as_ref() == "manifest.json"
-                && let Ok(id) = id.as_ref().parse()
-            {
-                ids.push(id);
-            }
-        }
-        ids.sort();
-        Ok(ids)
+        Ok(self.set(set).await?.into_keys().collect())
     }
 
     /// Deletes the chunks that a backup uploaded.
     pub async fn delete_chunks(&self, id: BackupId) -> Result<(), Error> {
-        let mark = format!(".{id}.zst");
-        let objects: Vec<_> = self
-            .store
-            .list(Some(&Key::from("chunks")))
-            .try_filter(|o| futures::future::ready(o.location.as_ref().ends_with(&mark)))
-            .map_ok(|object| object.location)
-            .try_collect()
-            .await
-            .map_err(|e| Error::store("list", "chunks", e))?;
-        for key in objects {
-            match self.store.delete(&key).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(Error::store("delete", key.as_ref(), error)),
+        let add = |keys: &mut Vec<String>, object: &ObjectMeta| {
+            if chunk_owner(object.location.as_ref()) == Some(id) {
+                keys.push(object.location.to_string());
             }
+        };
+        self.delete_all(self.fold("chunks", Vec::new, add).await?).await
+    }
+
+    /// Deletes these objects, eight at a time.
+    pub async fn delete_all(&self, keys: Vec<String>) -> Result<(), Error> {
+        let mut deleting = futures::stream::iter(keys)
+            .map(|key| async move { self.delete(&key).await })
+            .buffer_unordered(8);
+        while let Some(deleted) = deleting.next().await {
+            deleted?;
         }
         Ok(())
     }
+}
+
+/// The listed backups by set, each with the keys of what attests it.
+pub(crate) type Sets = BTreeMap<SetName, BTreeMap<BackupId, Vec<String>>>;
+
+/// The backup that uploaded a chunk, as its key tells.
+pub(crate) fn chunk_owner(key: &str) -> Option<BackupId> {
+    key.strip_prefix("chunks/")?.strip_suffix(".zst")?.rsplit_once('.')?.1.parse().ok()
 }
 
 fn check_format(found: &[u8], ours: &[u8]) -> Result<(), Error> {

@@ -1,18 +1,26 @@
 //! A repository of backups, with the sources that the program knows.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::ObjectStore;
-use ops_core::{Context, Plan, Report, Resource, ResourceId};
+use ops_core::{Clock, Context, Plan, Report, Resource, ResourceId, SystemClock};
 use tokio_util::sync::CancellationToken;
 
+use crate::attest::{Attestation, Proof, is_drill};
 use crate::backup::BackupStep;
+use crate::drill::DrillStep;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{BackupId, Manifest, SetName, Settings};
+use crate::open::open_store;
+use crate::patience::Patience;
 use crate::repository::Repository;
 use crate::restore::{Place, RestoreOptions};
+use crate::retention::Policy;
 use crate::source::{Directory, Source, SourceSpec, Sqlite};
+use crate::step::VaultStep;
 use crate::verify::{self, Depth, Verification};
 
 /// A repository of backups. Cheap to clone.
@@ -23,6 +31,10 @@ use crate::verify::{self, Depth, Verification};
 pub struct Vault {
     pub(crate) repository: Repository,
     pub(crate) settings: Settings,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) grace: Duration,
+    /// Where the store is a folder of this machine.
+    pub(crate) folder: Option<PathBuf>,
     name: String,
     sources: BTreeMap<String, Arc<dyn Source>>,
 }
@@ -32,6 +44,9 @@ pub struct Vault {
 #[must_use = "call `open`"]
 pub struct VaultBuilder {
     settings: Settings,
+    patience: Patience,
+    clock: Arc<dyn Clock>,
+    grace: Duration,
     sources: BTreeMap<String, Arc<dyn Source>>,
 }
 
@@ -39,6 +54,25 @@ impl VaultBuilder {
     /// How new backups are cut and compressed.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
+        self
+    }
+
+    /// How long each call of the store may take, and how often it is made again.
+    pub fn patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// The time source of verifications and probes. Default: the machine's.
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// How long a backup may upload nothing before a prune gives it up. Longer than the longest
+    /// pause of the slowest source. Default: 24 h.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
         self
     }
 
@@ -59,9 +93,19 @@ impl VaultBuilder {
         store: Arc<dyn ObjectStore>,
         name: impl Into<String>,
     ) -> Result<Vault, Error> {
-        let repository = Repository::open(store).await?;
-        let Self { settings, sources } = self;
-        Ok(Vault { repository, settings, name: name.into(), sources })
+        let Self { settings, patience, clock, grace, sources } = self;
+        let repository = Repository::open(store, patience).await?;
+        Ok(Vault { repository, settings, clock, grace, folder: None, name: name.into(), sources })
+    }
+
+    /// Opens the vault of a URL, as [`open_store`] reads it. Of a folder, a prune then also sweeps
+    /// what a killed process was writing, which no store lists.
+    ///
+    /// # Errors
+    /// Those of [`open_store`] and of [`open`](Self::open).
+    pub async fn open_url(self, url: &str) -> Result<Vault, Error> {
+        let vault = self.open(open_store(url)?, url).await?;
+        Ok(Vault { folder: crate::open::folder(url), ..vault })
     }
 }
 
@@ -74,9 +118,23 @@ impl Vault {
         Self::builder().open(store, name).await
     }
 
+    /// Opens the vault of a URL with the default settings; see [`VaultBuilder::open_url`].
+    ///
+    /// # Errors
+    /// Those of [`VaultBuilder::open_url`].
+    pub async fn open_url(url: &str) -> Result<Self, Error> {
+        Self::builder().open_url(url).await
+    }
+
     /// Starts from the defaults.
     pub fn builder() -> VaultBuilder {
-        VaultBuilder { settings: Settings::default(), sources: BTreeMap::new() }
+        VaultBuilder {
+            settings: Settings::default(),
+            patience: Patience::default(),
+            clock: Arc::new(SystemClock::new()),
+            grace: Duration::from_hours(24),
+            sources: BTreeMap::new(),
+        }
     }
 
     /// A backup of these sources, all or none, as a plan.
@@ -97,7 +155,7 @@ impl Vault {
             }
         }
         let step = BackupStep { set, sources: sources.to_vec(), settings: self.settings };
-        Ok(Plan::new("backup").fact("set", &step.set).change(self, &step)?)
+        Ok(Plan::new("backup").fact("set", &step.set).change(self, &VaultStep::Backup(step))?)
     }
 
     /// Makes a backup, and answers its manifest.
@@ -144,10 +202,18 @@ impl Vault {
     /// # Errors
     /// [`ErrorKind::NotFound`], [`ErrorKind::Corrupt`] or [`ErrorKind::Foreign`].
     pub async fn show(&self, set: &str, id: BackupId) -> Result<Manifest, Error> {
-        self.repository.manifest(&set.parse()?, id).await
+        let set = set.parse()?;
+        if self.repository.is_buried(id).await? {
+            let message = format!("backup {id} was taken out of set `{set}`");
+            return Err(Error::new(ErrorKind::NotFound, message)
+                .remedy("list the set to see what there is"));
+        }
+        self.repository.manifest(&set, id).await
     }
 
-    /// Whether a backup is whole.
+    /// Whether a backup is whole. A full verification keeps an attestation of what it found, which
+    /// is the one thing that is written outside an operation; where that fails (the store is read
+    /// only), the answer says so.
     ///
     /// # Errors
     /// If the store cannot be read, or the manifest is damaged; damage of the objects is in the
@@ -159,7 +225,89 @@ impl Vault {
         depth: Depth,
     ) -> Result<Verification, Error> {
         let manifest = self.show(set, id).await?;
-        verify::verify(&self.repository, &manifest, depth, &CancellationToken::new()).await
+        let none = CancellationToken::new();
+        let mut found = verify::verify(&self.repository, &manifest, depth, &none).await?;
+        if depth == Depth::Full {
+            let attestation = Attestation::new(Proof::Verify, &manifest, self.clock.now(), &found)?;
+            match self.repository.attest(&attestation).await {
+                Ok(()) => found.attested = true,
+                Err(error) => tracing::warn!(target: "ops", %set, %id, "not attested: {error}"),
+            }
+        }
+        Ok(found)
+    }
+
+    /// The last full verification or drill of a backup.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn attestation(&self, set: &str, id: BackupId) -> Result<Option<Attestation>, Error> {
+        let listed = self.repository.set(&set.parse()?).await?;
+        let keys = listed.get(&id).map_or(&[][..], Vec::as_slice);
+        self.repository.newest_attestation(keys, |_| true).await
+    }
+
+    /// The last drill that found a backup of the set whole.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn last_proven(&self, set: &str) -> Result<Option<Attestation>, Error> {
+        let mut newest: Option<Attestation> = None;
+        for keys in self.repository.set(&set.parse()?).await?.values() {
+            let drills: Vec<_> = keys.iter().filter(|key| is_drill(key)).cloned().collect();
+            let found = self.repository.newest_attestation(&drills, |found| found.whole).await?;
+            if let Some(found) = found
+                && newest.as_ref().is_none_or(|newest| newest.at < found.at)
+            {
+                newest = Some(found);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// A drill as a plan: the backup is restored into a scratch folder in the state directory,
+    /// compared there byte by byte and row by row, and what was found is attested.
+    ///
+    /// # Errors
+    /// As [`show`](Self::show).
+    pub async fn plan_drill(&self, set: &str, id: BackupId) -> Result<Plan, Error> {
+        let manifest = self.show(set, id).await?;
+        let step = DrillStep { drill: id, set: manifest.set.clone() };
+        let plan = Plan::new("drill")
+            .fact("backup", id)
+            .fact("made at", manifest.created_at)
+            .fact("bytes", manifest.plain_size())
+            .change(self, &VaultStep::Drill(step))?;
+        Ok(plan)
+    }
+
+    /// Proves that a backup can be restored; see [`plan_drill`](Self::plan_drill). The answer says
+    /// whether it is whole.
+    ///
+    /// # Errors
+    /// Those of the plan; [`ErrorKind::Operation`] if the drill could not be carried out, which
+    /// says nothing about the backup.
+    ///
+    /// # Cancellation
+    /// Dropping the future is like a crash: the next `recover` removes the scratch folder.
+    pub async fn drill(&self, set: &str, id: BackupId, cx: &Context) -> Result<Attestation, Error> {
+        let report = cx.execute(self.plan_drill(set, id).await?, &self).await?;
+        let listed = self.repository.set(&set.parse()?).await?;
+        let keys = listed.get(&id).map_or(&[][..], Vec::as_slice);
+        let ours = |found: &Attestation| found.operation == Some(report.id);
+        self.repository.newest_attestation(keys, ours).await?.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("the attestation of backup {id} is gone"))
+        })
+    }
+
+    /// Prunes a set; see [`plan_prune`](Self::plan_prune). It needs an approval everywhere.
+    ///
+    /// # Errors
+    /// Those of the plan; [`ErrorKind::Operation`] with the report if the operation was refused or
+    /// went back.
+    pub async fn prune(&self, set: &str, policy: Policy, cx: &Context) -> Result<Report, Error> {
+        let plan = self.plan_prune(set, policy, cx.clock().now()).await?;
+        Ok(cx.execute(plan, &self).await?)
     }
 
     /// The place that a restore writes to, as a resource.
@@ -217,7 +365,7 @@ impl Vault {
 }
 
 impl Resource for Vault {
-    type Step = BackupStep;
+    type Step = VaultStep;
 
     fn id(&self) -> ResourceId {
         ResourceId::new("vault", &self.name)

@@ -30,6 +30,10 @@ pub struct Verification {
     pub objects: usize,
     /// How many plain bytes were read; 0 for a quick one.
     pub bytes: u64,
+    /// How many rows were counted; a drill does.
+    pub rows: u64,
+    /// Whether an attestation of it was kept: of a full one, where the store may be written.
+    pub attested: bool,
 }
 
 impl Verification {

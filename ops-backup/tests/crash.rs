@@ -89,7 +89,107 @@ fn backed_up(dir: &Path) -> Result<State, String> {
     if live(dir).keys().any(|name| name.contains(".backup-")) {
         return Err(format!("a copy was left: {:?}", live(dir).keys()));
     }
+    nothing_left(dir)?;
     Ok(if listed == 0 { State::Old } else { State::New })
+}
+
+fn prepare_prune(dir: &Path) -> Result<(), String> {
+    let status = program(dir, "prepare-prune").status().map_err(|e| e.to_string())?;
+    status.success().then_some(()).ok_or_else(|| format!("prepare-prune: {status}"))
+}
+
+/// Each listed backup is whole; and what is in the store belongs to one that is listed.
+fn nothing_left(dir: &Path) -> Result<usize, String> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let url = format!("file://{}", dir.join("store").display());
+    let mut known = Vec::new();
+    runtime.block_on(async {
+        let vault = Vault::open_url(&url).await.unwrap();
+        for set in ["first", "second"] {
+            for id in vault.list(set).await.unwrap() {
+                if !vault.verify(set, id, Depth::Full).await.unwrap().is_whole() {
+                    return Err(format!("backup {id} is listed and not whole"));
+                }
+                known.push(id.to_string());
+            }
+        }
+        Ok(())
+    })?;
+    for entry in walkdir::WalkDir::new(dir.join("store")) {
+        let entry = entry.unwrap();
+        let name = entry.path().to_str().unwrap();
+        let part = ["/chunks/", "/sets/"].iter().any(|part| name.contains(part));
+        if entry.file_type().is_file() && part && !known.iter().any(|id| name.contains(id)) {
+            return Err(format!("`{name}` is left"));
+        }
+    }
+    Ok(known.len())
+}
+
+fn pruned(dir: &Path) -> Result<State, String> {
+    match nothing_left(dir)? {
+        3 => Ok(State::Old),
+        1 => Ok(State::New),
+        other => Err(format!("{other} backups are listed")),
+    }
+}
+
+#[test]
+fn a_prune_killed_at_every_place_took_all_or_none_and_leaves_nothing_behind() {
+    let summary = CrashTest::new()
+        .setup(prepare_prune)
+        .operation(|dir| program(dir, "prune"))
+        .recovery(|dir| program(dir, "recover"))
+        .check(pruned)
+        .recovery_every(11)
+        .run()
+        .unwrap_or_else(|e| panic!("{e}"));
+    assert!(summary.old > 0 && summary.new > 0, "{summary}");
+    for place in ["buried a backup", "deleted manifests", "deleted a chunk"] {
+        assert!(summary.places.contains_key(place), "{place}: {summary:?}");
+    }
+}
+
+#[test]
+fn a_drill_killed_at_every_place_leaves_no_scratch() {
+    let summary = CrashTest::new()
+        .setup(prepare_prune)
+        .operation(|dir| program(dir, "drill"))
+        .recovery(|dir| program(dir, "recover"))
+        .check(|dir| {
+            let scratch = fs::read_dir(dir.join("state/scratch")).map_or(0, Iterator::count);
+            if scratch > 0 {
+                return Err("scratch is left".to_owned());
+            }
+            let attested = walkdir::WalkDir::new(dir.join("store"))
+                .into_iter()
+                .any(|e| e.unwrap().path().to_str().unwrap().ends_with("-drill.json"));
+            nothing_left(dir)?;
+            Ok(if attested { State::New } else { State::Old })
+        })
+        .recovery_every(13)
+        .run()
+        .unwrap_or_else(|e| panic!("{e}"));
+    assert!(summary.old > 0 && summary.new > 0, "{summary}");
+    assert!(summary.places.contains_key("restored into scratch"), "{summary:?}");
+}
+
+#[test]
+fn what_a_killed_backup_left_without_a_journal_is_swept_by_the_next_prune() {
+    let summary = CrashTest::new()
+        .setup(prepare)
+        .operation(|dir| program(dir, "back-up"))
+        .recovery(|dir| program(dir, "lose-journal"))
+        .check(|dir| match nothing_left(dir)? {
+            1 => Ok(State::Old),
+            2 => Ok(State::New),
+            other => Err(format!("{other} backups are listed")),
+        })
+        .recovery_every(9)
+        .run()
+        .unwrap_or_else(|e| panic!("{e}"));
+    assert!(summary.old > 0 && summary.new > 0, "{summary}");
+    assert!(summary.places.contains_key("after a chunk"), "{summary:?}");
 }
 
 #[test]

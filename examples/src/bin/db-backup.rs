@@ -9,8 +9,9 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
+use ops_backup::retention::Policy;
 use ops_backup::{
-    BackupId, Depth, Manifest, Place, RestoreOptions, RestoreStep, SourceSpec, Vault, open_store,
+    BackupId, Depth, Manifest, Place, Proof, RestoreOptions, RestoreStep, SourceSpec, Vault,
 };
 use ops_core::operations::{self, Which};
 use ops_core::{Resource as _, World};
@@ -56,6 +57,24 @@ enum Verb {
         #[arg(long)]
         set: String,
     },
+    /// Restore a backup into scratch, compare it there, and attest what was found.
+    Drill {
+        /// A backup's id, or `latest`.
+        backup: Wanted,
+        /// The set.
+        #[arg(long)]
+        set: String,
+    },
+    /// Delete the backups of a set that no rule keeps, and what killed backups left. The newest
+    /// and the newest verified always stay. --dry-run tells each one's fate.
+    #[command(group(clap::ArgGroup::new("rule").required(true).multiple(true)))]
+    Prune {
+        /// The set.
+        #[arg(long)]
+        set: String,
+        #[command(flatten)]
+        rules: Rules,
+    },
     /// Restore into a place; what is there is kept beside it. Stop who writes to it before.
     Restore {
         /// A backup's id, or `latest`.
@@ -78,6 +97,44 @@ enum Verb {
     },
     /// Bring what was interrupted to its end.
     Recover,
+}
+
+/// What a prune keeps, in days, weeks, months and years of UTC that have a backup.
+#[derive(Debug, clap::Args)]
+struct Rules {
+    /// Keep the newest N backups.
+    #[arg(long, group = "rule", value_name = "N", value_parser = count)]
+    keep_last: Option<usize>,
+    /// Keep the newest backup of each of the last N days.
+    #[arg(long, group = "rule", value_name = "N", value_parser = count)]
+    keep_daily: Option<usize>,
+    /// Keep the newest backup of each of the last N weeks.
+    #[arg(long, group = "rule", value_name = "N", value_parser = count)]
+    keep_weekly: Option<usize>,
+    /// Keep the newest backup of each of the last N months.
+    #[arg(long, group = "rule", value_name = "N", value_parser = count)]
+    keep_monthly: Option<usize>,
+    /// Keep the newest backup of each of the last N years.
+    #[arg(long, group = "rule", value_name = "N", value_parser = count)]
+    keep_yearly: Option<usize>,
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("give a number from 1".to_owned()),
+        Ok(count) => Ok(count),
+    }
+}
+
+impl Rules {
+    fn policy(&self) -> Policy {
+        Policy::new()
+            .last(self.keep_last.unwrap_or(0))
+            .daily(self.keep_daily.unwrap_or(0))
+            .weekly(self.keep_weekly.unwrap_or(0))
+            .monthly(self.keep_monthly.unwrap_or(0))
+            .yearly(self.keep_yearly.unwrap_or(0))
+    }
 }
 
 /// A source as an argument.
@@ -133,11 +190,17 @@ async fn main() -> ExitCode {
         let store = store.ok_or_else(|| {
             Failure::usage("give --store, such as file:///var/backups, or set DB_BACKUP_STORE")
         })?;
-        let vault = Vault::open(open_store(&store)?, &store).await?;
+        let vault = Vault::open_url(&store).await?;
         match verb {
             Verb::Create { set, source } => create(program, &vault, &set, source).await,
             Verb::List { set } => list(&vault, &set).await,
             Verb::Verify { backup, set } => verify(&vault, &set, &backup).await,
+            Verb::Drill { backup, set } => drill(program, &vault, &set, &backup).await,
+            Verb::Prune { set, rules } => {
+                let now = program.cx.clock().now();
+                let plan = vault.plan_prune(&set, rules.policy(), now).await?;
+                program.carry_out(plan, &&vault).await
+            }
             Verb::Restore { backup, set, to, component, other_source, other_environment } => {
                 let mut options = RestoreOptions::default();
                 options.component = component.map(|SourceUrl(component)| component);
@@ -185,10 +248,23 @@ async fn list(vault: &Vault, set: &str) -> Result<Answer, Failure> {
     for id in vault.list(set).await? {
         let manifest = vault.show(set, id).await?;
         let (at, size) = (manifest.created_at, manifest.plain_size());
-        lines.push(format!("{id} {at} {} {size} bytes", manifest.environment));
-        backups.push(describe(&manifest));
+        let proof = vault.attestation(set, id).await?;
+        let proven = proof.as_ref().map_or_else(String::new, |proof| {
+            let how = if proof.proof == Proof::Drill { "restored" } else { "verified" };
+            let damaged = if proof.whole { "" } else { ", DAMAGED" };
+            format!(", {how} {}{damaged}", proof.at)
+        });
+        lines.push(format!("{id} {at} {} {size} bytes{proven}", manifest.environment));
+        let mut backup = describe(&manifest);
+        backup["proof"] = json!(proof);
+        backups.push(backup);
     }
-    Ok(Answer::new(lines.join("\n"), json!({"set": set, "backups": backups})))
+    let last = vault.last_proven(set).await?;
+    if let Some(last) = last.as_ref().filter(|_| !lines.is_empty()) {
+        lines.push(format!("last proven restore: {} of {}", last.at, last.backup));
+    }
+    let json = json!({"set": set, "backups": backups, "last_proven": last});
+    Ok(Answer::new(lines.join("\n"), json))
 }
 
 async fn verify(vault: &Vault, set: &str, backup: &Wanted) -> Result<Answer, Failure> {
@@ -201,6 +277,29 @@ async fn verify(vault: &Vault, set: &str, backup: &Wanted) -> Result<Answer, Fai
     let (objects, bytes) = (found.objects, found.bytes);
     let text = format!("backup {id} is whole: {objects} objects, {bytes} bytes");
     Ok(Answer::new(text, json!({"backup": id, "whole": true, "objects": objects, "bytes": bytes})))
+}
+
+async fn drill(
+    program: &Program,
+    vault: &Vault,
+    set: &str,
+    backup: &Wanted,
+) -> Result<Answer, Failure> {
+    let id = backup.find(vault, set).await?.id;
+    let mut answer = program.carry_out(vault.plan_drill(set, id).await?, &vault).await?;
+    if answer.json["report"].is_null() {
+        return Ok(answer);
+    }
+    let found = vault.attestation(set, id).await?.ok_or_else(|| {
+        Failure::unexpected(format!("the attestation of backup {id} is gone; drill it again"))
+    })?;
+    if !found.whole {
+        let problems = found.problems.join("; ");
+        return Err(Failure::unexpected(format!("backup {id} is damaged: {problems}")));
+    }
+    answer.text = format!("backup {id} was restored: {} bytes, {} rows", found.bytes, found.rows);
+    answer.json["proof"] = json!(found);
+    Ok(answer)
 }
 
 fn describe(manifest: &Manifest) -> Value {

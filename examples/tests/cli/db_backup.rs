@@ -104,6 +104,54 @@ fn a_damaged_backup_needs_a_person_and_is_never_restored() {
 }
 
 #[test]
+fn a_drill_proves_and_a_prune_tells_each_fate_and_keeps_what_is_proven() {
+    let dir = tempfile::tempdir().unwrap();
+    let (dir, path) = (dir.path(), dir.path().join("app.db"));
+    write(&path, "row");
+    let made: Vec<_> = (0..3)
+        .map(|_| {
+            let words = "create --yes --set nightly --source sqlite:DIR/app.db";
+            let made = db_backup(dir, words).expect(0);
+            made.json["backup"]["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let list = || db_backup(dir, "list --set nightly").expect(0).json;
+    assert!(list()["last_proven"].is_null());
+    let drill = format!("drill {} --set nightly", made[1]);
+    db_backup(dir, &drill).expect(3);
+    let drilled = db_backup(dir, &format!("{drill} --yes")).expect(0);
+    assert_eq!(
+        (&drilled.json["proof"]["whole"], &drilled.json["proof"]["rows"]),
+        (&true.into(), &1.into())
+    );
+    assert_eq!(list()["last_proven"]["backup"], made[1].as_str());
+    assert_eq!(list()["backups"][1]["proof"]["proof"], "drill");
+
+    let prune = "prune --set nightly --keep-last 1 --keep-yearly 1";
+    let planned = db_backup(dir, &format!("{prune} --dry-run")).expect(0);
+    let fate = |what: &str, at: usize| {
+        planned.json["plan"]["facts"][format!("{what} {}", made[at])].as_str().unwrap().to_owned()
+    };
+    assert!(fate("keep", 2).contains("one of the newest, yearly"));
+    assert_eq!(fate("keep", 1), "the newest that is verified");
+    assert_eq!(fate("delete", 0), "no rule keeps it");
+    // It destroys, so it needs an approval everywhere.
+    db_backup(dir, &format!("{prune} --environment development")).expect(3);
+    assert_eq!(list()["backups"].as_array().unwrap().len(), 3);
+    let digest = planned.json["digest"].as_str().unwrap();
+    db_backup(dir, &format!("{prune} --approve {digest}")).expect(0);
+    let left: Vec<_> =
+        list()["backups"].as_array().unwrap().iter().map(|b| b["id"].clone()).collect();
+    assert_eq!(left, made[1..]);
+    let again = db_backup(dir, prune).expect(0);
+    assert_eq!(again.json["changed"], false);
+    for id in &made[1..] {
+        db_backup(dir, &format!("verify {id} --set nightly")).expect(0);
+    }
+    db_backup(dir, &format!("verify {} --set nightly", made[0])).expect(5);
+}
+
+#[test]
 fn what_makes_no_sense_is_usage() {
     let dir = tempfile::tempdir().unwrap();
     for words in [
@@ -112,6 +160,9 @@ fn what_makes_no_sense_is_usage() {
         "create --yes --set No/Name --source sqlite:DIR/x",
         "verify newest --set nightly",
         "prune --set nightly",
+        "prune --set nightly --keep-last 0",
+        "prune --yes --keep-last 1",
+        "drill --set nightly",
     ] {
         let answer = db_backup(dir.path(), words);
         assert_eq!(answer.code, 2, "{words}: {}", answer.err);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::Refusal;
 
-use super::{ByteStream, Source, Unit, archive, pipe};
+use super::compare::compare;
+use super::{ByteStream, Dump, Source, Unit, archive, pipe};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::BackupId;
 
@@ -52,9 +53,9 @@ impl Source for Directory {
         async { Ok(vec![Unit { name: "files.tar".into() }]) }.boxed()
     }
 
-    fn dump<'a>(&'a self, _: &'a Unit, _: BackupId) -> BoxFuture<'a, Result<ByteStream, Error>> {
+    fn dump<'a>(&'a self, _: &'a Unit, _: BackupId) -> BoxFuture<'a, Result<Dump, Error>> {
         let path = self.path.clone();
-        async { Ok(pipe::stream_of(move |out| archive::write(&path, out))) }.boxed()
+        async { Ok(pipe::stream_of(move |out| archive::write(&path, out)).into()) }.boxed()
     }
 
     fn restore<'a>(
@@ -72,6 +73,16 @@ impl Source for Directory {
             .await
         }
         .boxed()
+    }
+
+    fn compare<'a>(
+        &'a self,
+        _: &'a Unit,
+        bytes: ByteStream,
+        place: &'a Path,
+    ) -> BoxFuture<'a, Result<Vec<String>, Error>> {
+        let place = place.to_owned();
+        async { pipe::read_blocking(bytes, move |input| compare(input, &place)).await }.boxed()
     }
 
     fn smoke<'a>(&'a self, place: &'a Path) -> BoxFuture<'a, Result<(), Error>> {

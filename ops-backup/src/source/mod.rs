@@ -1,6 +1,7 @@
 //! What can be backed up.
 
 mod archive;
+mod compare;
 mod directory;
 mod pipe;
 mod sqlite;
@@ -31,6 +32,35 @@ pub struct Unit {
     pub name: String,
 }
 
+/// What a [`Source`] gives of a unit.
+#[non_exhaustive]
+pub struct Dump {
+    /// Its bytes.
+    pub bytes: ByteStream,
+    /// The rows of each of its tables, as they are in these bytes; empty where there are none.
+    pub rows: BTreeMap<String, u64>,
+}
+
+impl Dump {
+    /// The rows of each table in the bytes, for the manifest; drills compare them.
+    pub fn rows(mut self, rows: BTreeMap<String, u64>) -> Self {
+        self.rows = rows;
+        self
+    }
+}
+
+impl From<ByteStream> for Dump {
+    fn from(bytes: ByteStream) -> Self {
+        Self { bytes, rows: BTreeMap::new() }
+    }
+}
+
+impl Debug for Dump {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dump").field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
 /// What can be backed up into a stream of bytes, and restored from it into a new place.
 pub trait Source: Debug + Send + Sync {
     /// What the bytes are: `sqlite`. A backup is restored by a source of the same kind.
@@ -51,11 +81,7 @@ pub trait Source: Debug + Send + Sync {
     fn plan(&self) -> BoxFuture<'_, Result<Vec<Unit>, Error>>;
 
     /// One of its streams. Temporaries carry the backup's id in their name.
-    fn dump<'a>(
-        &'a self,
-        unit: &'a Unit,
-        backup: BackupId,
-    ) -> BoxFuture<'a, Result<ByteStream, Error>>;
+    fn dump<'a>(&'a self, unit: &'a Unit, backup: BackupId) -> BoxFuture<'a, Result<Dump, Error>>;
 
     /// Removes what a [`dump`](Self::dump) for this backup left when its process died.
     fn clean_up(&self, backup: BackupId) -> BoxFuture<'_, Result<(), Error>> {
@@ -75,6 +101,24 @@ pub trait Source: Debug + Send + Sync {
 
     /// Whether what was restored to this place works.
     fn smoke<'a>(&'a self, place: &'a Path) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// What of a unit at this place differs from these bytes, of which it was restored. Default:
+    /// nothing is compared.
+    fn compare<'a>(
+        &'a self,
+        unit: &'a Unit,
+        bytes: ByteStream,
+        place: &'a Path,
+    ) -> BoxFuture<'a, Result<Vec<String>, Error>> {
+        let _ = (unit, bytes, place);
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// The rows of each table at this place. Default: there are none.
+    fn rows<'a>(&'a self, place: &'a Path) -> BoxFuture<'a, Result<BTreeMap<String, u64>, Error>> {
+        let _ = place;
+        Box::pin(async { Ok(BTreeMap::new()) })
+    }
 }
 
 /// A source as data, for plans and journals.

@@ -57,17 +57,18 @@ impl Write for Pipe {
 }
 
 /// Hands the stream to a blocking reader on a thread of its own, and waits for it.
-pub(super) async fn read_blocking<F>(bytes: ByteStream, read: F) -> Result<(), Error>
+pub(super) async fn read_blocking<F, T>(bytes: ByteStream, read: F) -> Result<T, Error>
 where
-    F: FnOnce(&mut dyn Read) -> Result<(), Error> + Send + 'static,
+    F: FnOnce(&mut dyn Read) -> Result<T, Error> + Send + 'static,
+    T: Send + 'static,
 {
     let reader = StreamReader::new(bytes.map(|piece| piece.map_err(io::Error::other)));
     let mut bridge = SyncIoBridge::new(Box::pin(reader));
     tokio::task::spawn_blocking(move || {
-        read(&mut bridge)?;
+        let answer = read(&mut bridge)?;
         // To the end, where the stream says whether all of it was right.
         io::copy(&mut bridge, &mut io::sink())
-            .map(|_| ())
+            .map(|_| answer)
             .map_err(|e| Error::new(ErrorKind::Corrupt, "the bytes end in an error").caused_by(e))
     })
     .await

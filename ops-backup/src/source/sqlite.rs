@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,9 +12,12 @@ use ops_core::Refusal;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::{ByteStream, Source, Unit, pipe};
+use super::{ByteStream, Dump, Source, Unit, pipe};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::BackupId;
+
+/// A copy is read as soon as it is made, so one as old as this has lost its reader.
+const ABANDONED: Duration = Duration::from_hours(24);
 
 /// A SQLite database, copied while programs read and write it.
 ///
@@ -34,6 +38,30 @@ impl Sqlite {
 
     fn copy_path(&self, backup: BackupId) -> PathBuf {
         beside(&self.path, &format!(".backup-{backup}"))
+    }
+
+    /// Removes the copies of backups that were killed, and whose journals nobody recovered.
+    fn sweep(&self) -> Result<(), Error> {
+        let (Some(name), Some(folder)) = (self.path.file_name(), self.path.parent()) else {
+            return Ok(());
+        };
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let failed = |e| Error::io("list", folder, e);
+        let mut prefix = name.to_owned();
+        prefix.push(".backup-");
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let found = entry.file_name();
+            let id = found.as_bytes().strip_prefix(prefix.as_bytes());
+            let id = id.and_then(|id| std::str::from_utf8(id).ok());
+            let ours = id.is_some_and(|id| id.parse::<BackupId>().is_ok());
+            let age = entry.metadata().and_then(|meta| meta.modified());
+            let age = age.ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
+            if ours && age > ABANDONED {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     async fn copy(&self, to: &Path) -> Result<(), Error> {
@@ -93,6 +121,28 @@ async fn check(path: &Path) -> Result<(), Error> {
         ErrorKind::Source,
         format!("database `{}` fails its integrity check: {answer}", path.display()),
     ))
+}
+
+/// The rows of each ordinary table; virtual ones may need an extension that is not here.
+async fn rows(path: &Path) -> Result<BTreeMap<String, u64>, Error> {
+    let failed = |e| failed("count the rows of", path, e);
+    let mut connection = connect(path).await?;
+    let counted = async {
+        let names = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' \
+                     AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
+        let names: Vec<String> = sqlx::query_scalar(names).fetch_all(&mut connection).await?;
+        let mut rows = BTreeMap::new();
+        for name in names {
+            let count = format!("SELECT count(*) FROM \"{}\"", name.replace('"', "\"\""));
+            let count = sqlx::query_scalar(sqlx::AssertSqlSafe(count));
+            let count: i64 = count.fetch_one(&mut connection).await?;
+            rows.insert(name, u64::try_from(count).unwrap_or_default());
+        }
+        Ok(rows)
+    };
+    let counted = counted.await.map_err(failed);
+    connection.close().await.map_err(failed)?;
+    counted
 }
 
 /// Removes the copy, however its reader ends.
@@ -156,13 +206,15 @@ impl Source for Sqlite {
         async { Ok(vec![Unit { name: "database.sqlite".into() }]) }.boxed()
     }
 
-    fn dump<'a>(&'a self, _: &'a Unit, id: BackupId) -> BoxFuture<'a, Result<ByteStream, Error>> {
+    fn dump<'a>(&'a self, _: &'a Unit, id: BackupId) -> BoxFuture<'a, Result<Dump, Error>> {
         async move {
+            self.sweep()?;
             let copy = Temporary(self.copy_path(id));
             remove(&copy.0)?;
             self.copy(&copy.0).await?;
             ops_core::fault::point("copied a database");
-            Ok(pipe::stream_of(move |out| {
+            let rows = rows(&copy.0).await?;
+            let bytes = pipe::stream_of(move |out| {
                 let failed = |e| Error::io("read", &copy.0, e);
                 let mut file = File::open(&copy.0).map_err(failed)?;
                 let mut buffer = vec![0; 256 << 10];
@@ -173,7 +225,8 @@ impl Source for Sqlite {
                     }
                     out.write_all(&buffer[..read]).map_err(failed)?;
                 }
-            }))
+            });
+            Ok(Dump::from(bytes).rows(rows))
         }
         .boxed()
     }
@@ -204,5 +257,28 @@ impl Source for Sqlite {
 
     fn smoke<'a>(&'a self, place: &'a Path) -> BoxFuture<'a, Result<(), Error>> {
         async move { check(place).await }.boxed()
+    }
+
+    fn compare<'a>(
+        &'a self,
+        unit: &'a Unit,
+        bytes: ByteStream,
+        place: &'a Path,
+    ) -> BoxFuture<'a, Result<Vec<String>, Error>> {
+        let (place, name) = (place.to_owned(), unit.name.clone());
+        async {
+            pipe::read_blocking(bytes, move |input| {
+                let failed = |e| Error::io("read", &place, e);
+                let mut file = File::open(&place).map_err(failed)?;
+                let same = super::compare::same(input, &mut file).map_err(failed)?;
+                Ok(if same { Vec::new() } else { vec![format!("unit `{name}` differs")] })
+            })
+            .await
+        }
+        .boxed()
+    }
+
+    fn rows<'a>(&'a self, place: &'a Path) -> BoxFuture<'a, Result<BTreeMap<String, u64>, Error>> {
+        async move { rows(place).await }.boxed()
     }
 }

@@ -1,9 +1,11 @@
-//! `crash-backup DIR prepare|back-up|restore|recover`: the operations that the crash tests kill.
+//! `crash-backup DIR prepare|prepare-prune|back-up|prune|drill|restore|recover|lose-journal`: the operations that the crash tests kill.
 #![expect(clippy::print_stderr, clippy::exit, reason = "a helper program of the tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
+use ops_backup::retention::Policy;
 use ops_backup::{RestoreOptions, Settings, SourceSpec, Vault, open_store};
 use ops_core::{ApproveIf, Context, Environment};
 use sqlx::ConnectOptions as _;
@@ -50,6 +52,29 @@ async fn run(dir: &Path, verb: &str) -> Result<(), Failure> {
             let first = vault.latest("first").await?.ok_or("no backup")?;
             let place = vault.place(&spec)?;
             vault.restore("first", first.id, &place, &RestoreOptions::default(), &cx).await?;
+        }
+        "prepare-prune" => {
+            std::fs::create_dir_all(dir.join("live"))?;
+            std::fs::write(dir.join("live/a"), vec![7; 9000])?;
+            for _ in 0..3 {
+                vault.create("first", &[SourceSpec::directory(dir.join("live"))], &cx).await?;
+            }
+        }
+        "prune" => {
+            vault.prune("first", Policy::new().last(1), &cx).await?;
+        }
+        "drill" => {
+            let first = vault.latest("first").await?.ok_or("no backup")?;
+            assert!(vault.drill("first", first.id, &cx).await?.whole, "it is whole");
+        }
+        "lose-journal" => {
+            // The machine is gone with its state; another one prunes the store.
+            match std::fs::remove_dir_all(dir.join("state")) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error)?,
+                _ => {}
+            }
+            let vault = Vault::builder().grace(Duration::ZERO).open_url(&url).await?;
+            vault.prune("first", Policy::new().last(1), &cx).await?;
         }
         _ => {
             let place = vault.place(&spec)?;

@@ -1,7 +1,4 @@
 //! Backups and restores, on real files and stores.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
-
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,72 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::fixture::{
+    all_objects, database, execute, lenient, names, number, scratch, tree, vault,
+};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use ops_backup::{
-    BackupId, Depth, ErrorKind, Fault, FaultStore, Manifest, RestoreOptions, Settings, SourceSpec,
-    Vault, open_store,
+    BackupId, Depth, ErrorKind, Fault, FaultStore, Manifest, RestoreOptions, SourceSpec, Vault,
+    open_store,
 };
 use ops_core::{ApproveIf, Context, Environment, Outcome, StepStatus};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode};
-use sqlx::{ConnectOptions as _, Connection as _};
-
-fn lenient(state: &Path) -> Context {
-    Context::builder(state)
-        .environment(Environment::Development)
-        .approver(ApproveIf::new("test", |_: &_| true))
-        .build()
-}
-
-async fn vault(store: Arc<dyn ObjectStore>) -> Vault {
-    let mut settings = Settings::default();
-    settings.chunk_size = 16 << 10;
-    Vault::builder().settings(settings).open(store, "memory:test").await.unwrap()
-}
-
-async fn database(path: &Path) -> SqliteConnection {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .disable_statement_logging()
-        .connect()
-        .await
-        .unwrap()
-}
-
-async fn execute(db: &mut SqliteConnection, sql: &'static str) {
-    sqlx::raw_sql(sql).execute(db).await.unwrap();
-}
-
-async fn number(db: &mut SqliteConnection, sql: &'static str) -> i64 {
-    sqlx::query_scalar(sql).fetch_one(db).await.unwrap()
-}
-
-/// Everything below a folder: kind, mode, time of change, content or link target.
-fn tree(root: &Path) -> BTreeMap<PathBuf, (char, u32, i64, Vec<u8>)> {
-    let entry = |entry: walkdir::Result<walkdir::DirEntry>| {
-        let entry = entry.unwrap();
-        let (path, meta) = (entry.path(), entry.metadata().unwrap());
-        let name = path.strip_prefix(root).unwrap().to_owned();
-        let of = if meta.is_symlink() {
-            ('l', 0, meta.mtime(), fs::read_link(path).unwrap().as_os_str().as_bytes().to_vec())
-        } else if meta.is_dir() {
-            ('d', meta.mode(), meta.mtime(), Vec::new())
-        } else {
-            ('f', meta.mode(), meta.mtime(), fs::read(path).unwrap())
-        };
-        (name, of)
-    };
-    walkdir::WalkDir::new(root).into_iter().map(entry).collect()
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let name = |e: std::io::Result<fs::DirEntry>| e.unwrap().file_name().into_string().unwrap();
-    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(name).collect();
-    names.sort();
-    names
-}
+use sqlx::Connection as _;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_live_database_is_copied_as_one_transaction_left_it() {
@@ -164,11 +106,6 @@ async fn special_files_are_refused_by_name() {
     assert!(vault.list("s").await.unwrap().is_empty());
 }
 
-async fn all_objects(store: &dyn ObjectStore) -> Vec<object_store::path::Path> {
-    use futures::TryStreamExt as _;
-    store.list(None).map_ok(|object| object.location).try_collect().await.unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_flipped_byte_is_found_and_every_missing_object() {
     let dir = tempfile::tempdir().unwrap();
@@ -186,6 +123,9 @@ async fn every_flipped_byte_is_found_and_every_missing_object() {
     assert!(whole().await);
     let mut flips = 0;
     for key in all_objects(&*store).await {
+        if key.as_ref().contains("/attest/") {
+            continue;
+        }
         let good = store.get(&key).await.unwrap().bytes().await.unwrap();
         for at in 0..good.len() {
             let mut bad = good.to_vec();
@@ -209,7 +149,7 @@ async fn every_flipped_byte_is_found_and_every_missing_object() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_call_of_the_store_fails_nothing_torn_is_listed() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (data, db) = (dir.path().join("data"), dir.path().join("app.db"));
     fs::create_dir(&data).unwrap();
     let noise: Vec<u8> =
@@ -238,7 +178,11 @@ async fn whatever_call_of_the_store_fails_nothing_torn_is_listed() {
                 failed += 1;
                 if listed.is_empty() {
                     let left = all_objects(&*inner).await;
-                    assert_eq!(left.len(), 1, "only `format.json` is left: call {at}: {left:?}");
+                    // A manifest that may still arrive has a tombstone.
+                    let of_use = |key: &object_store::path::Path| {
+                        key.as_ref() == "format.json" || key.as_ref().starts_with("tombstones/")
+                    };
+                    assert!(left.iter().all(of_use) && left.len() <= 2, "call {at}: {left:?}");
                 }
             }
             assert!(!names(dir.path()).iter().any(|name| name.contains("backup-")), "call {at}");
@@ -293,7 +237,13 @@ async fn a_restore_that_goes_back_leaves_the_exact_old_bytes() {
     let made = vault.create("s", std::slice::from_ref(&spec), &cx).await.unwrap();
     execute(&mut db, "UPDATE t SET n = 2").await;
     let place = vault.place(&spec).unwrap();
-    let before = tree(&live);
+    // Without the folder itself, whose time of change moves with every rename in it.
+    let files = || {
+        let mut files = tree(&live);
+        files.remove(Path::new(""));
+        files
+    };
+    let before = files();
     let restore =
         vault.plan_restore("s", made.id, &place, &RestoreOptions::default()).await.unwrap();
     // A second restore of the operation fails, because something gets in its way after the checks.
@@ -311,7 +261,7 @@ async fn a_restore_that_goes_back_leaves_the_exact_old_bytes() {
     let report = error.report().unwrap();
     assert!(matches!(report.outcome, Outcome::RolledBack { .. }), "{report:?}");
     assert_eq!(report.steps[1].status, StepStatus::Undone, "the swap had been done: {report:?}");
-    assert_eq!(tree(&live), before);
+    assert!(files() == before, "the bytes differ");
 }
 
 /// Puts a file in the way of the last step, after the checks.
@@ -377,14 +327,14 @@ async fn production_is_refused_without_approval_and_so_is_what_does_not_fit() {
 
 #[test]
 fn the_manifest_format_is_what_it_was() {
-    let golden = include_bytes!("manifest-1.json");
+    let golden = include_bytes!("../manifest-1.json");
     let manifest = Manifest::from_bytes(golden).unwrap();
     assert_eq!(manifest.to_bytes().unwrap(), golden);
     assert_eq!(manifest.id, "01JD2Q5W3V8Y7K6M4N9P0R1S2T".parse::<BackupId>().unwrap());
-    let newer = String::from_utf8(golden.to_vec()).unwrap().replace("\"format\":1", "\"format\":2");
+    let newer = String::from_utf8(golden.to_vec()).unwrap().replace("\"format\":1", "\"format\":3");
     let error = Manifest::from_bytes(newer.as_bytes()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Foreign);
-    assert!(error.to_string().contains("format 2"), "{error}");
+    assert!(error.to_string().contains("format 3"), "{error}");
 }
 
 #[tokio::test]

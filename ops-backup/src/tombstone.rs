@@ -1,0 +1,82 @@
+//! Tombstones: a backup that has one is not listed, whether its manifest is there or not.
+//!
+//! So one atomic write takes a backup out of the vault, before anything of it is deleted, and a
+//! manifest that arrives late (its call was given up, its machine slept through a night) changes
+//! nothing any more.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use object_store::ObjectMeta;
+use ops_core::OperationId;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind};
+use crate::manifest::BackupId;
+use crate::repository::{Repository, moment};
+
+const FOLDER: &str = "tombstones";
+const FORMAT: u32 = 1;
+const MAX: u64 = 4096;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Tombstone {
+    format: u32,
+    backup: BackupId,
+    /// Who wrote it, and so who may take it back.
+    operation: OperationId,
+}
+
+fn key(id: BackupId) -> String {
+    format!("{FOLDER}/{id}.json")
+}
+
+fn bytes(id: BackupId, operation: OperationId) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(&Tombstone { format: FORMAT, backup: id, operation }).map_err(|e| {
+        Error::new(ErrorKind::InvalidInput, "a tombstone cannot be written").caused_by(e)
+    })
+}
+
+impl Repository {
+    /// Takes a backup out of the vault. One that another operation took out stays its.
+    pub async fn bury(&self, id: BackupId, operation: OperationId) -> Result<(), Error> {
+        match self.create(&key(id), bytes(id, operation)?.into()).await {
+            Err(error) if error.kind() == ErrorKind::Exists => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Takes this operation's tombstone back.
+    pub async fn unbury(&self, id: BackupId, operation: OperationId) -> Result<(), Error> {
+        match self.get(&key(id), MAX).await {
+            Ok(found) if found == bytes(id, operation)? => self.delete(&key(id)).await,
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a tombstone whoever wrote it, once there is nothing left that it hides.
+    pub async fn forget_tombstone(&self, id: BackupId) -> Result<(), Error> {
+        self.delete(&key(id)).await
+    }
+
+    pub async fn is_buried(&self, id: BackupId) -> Result<bool, Error> {
+        match self.size(&key(id)).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every tombstone, with its age by the store's clock.
+    pub async fn buried(&self) -> Result<BTreeMap<BackupId, Timestamp>, Error> {
+        let add = |known: &mut BTreeMap<_, _>, object: &ObjectMeta| {
+            let name = object.location.filename().and_then(|name| name.strip_suffix(".json"));
+            if let Some(Ok(id)) = name.map(str::parse) {
+                known.insert(id, moment(object));
+            }
+        };
+        self.fold(FOLDER, BTreeMap::new, add).await
+    }
+}

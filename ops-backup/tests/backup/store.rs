@@ -1,0 +1,120 @@
+//! Stores that fail, lose answers or never answer.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use ops_backup::retention::Policy;
+use ops_backup::{Depth, Fault, FaultStore, Patience, RestoreOptions, Settings, SourceSpec, Vault};
+use ops_core::retry::Retry;
+
+use crate::fixture::{lenient, once, scratch, tree};
+
+fn patient() -> Patience {
+    let retry = Retry::new().attempts(6).first_delay(Duration::from_millis(1));
+    Patience::default().deadline(Duration::from_millis(500)).retry(retry)
+}
+
+async fn open(store: Arc<dyn ObjectStore>, patience: Patience) -> Result<Vault, ops_backup::Error> {
+    let mut settings = Settings::default();
+    settings.chunk_size = 16 << 10;
+    Vault::builder().settings(settings).patience(patience).open(store, "memory:test").await
+}
+
+fn data(dir: &Path) -> SourceSpec {
+    let data = dir.join("data");
+    fs::create_dir_all(&data).unwrap();
+    let noise: Vec<u8> =
+        (0..10_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    fs::write(data.join("a"), noise).unwrap();
+    SourceSpec::directory(data)
+}
+
+/// Everything that a vault can do, from an empty store.
+async fn everything(store: Arc<dyn ObjectStore>, dir: &Path, round: &str) -> Result<(), String> {
+    let vault = open(store, patient()).await.map_err(|e| e.to_string())?;
+    let cx = lenient(&dir.join("state").join(round));
+    let spec = [data(dir)];
+    vault.create("s", &spec, &cx).await.map_err(|e| e.to_string())?;
+    let made = vault.create("s", &spec, &cx).await.map_err(|e| e.to_string())?;
+    let found = vault.drill("s", made.id, &cx).await.map_err(|e| e.to_string())?;
+    assert!(found.whole, "{found:?}");
+    vault.prune("s", Policy::new().last(1), &cx).await.map_err(|e| e.to_string())?;
+    assert_eq!(vault.list("s").await.map_err(|e| e.to_string())?, [made.id]);
+    let place = SourceSpec::directory(dir.join(format!("back-{round}")));
+    let place = vault.place(&place).map_err(|e| e.to_string())?;
+    let restored = vault.restore("s", made.id, &place, &RestoreOptions::default(), &cx).await;
+    restored.map_err(|e| e.to_string())?;
+    assert_eq!(tree(&dir.join("data")), tree(&dir.join(format!("back-{round}"))));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_call_that_fails_or_never_answers_is_made_again() {
+    let dir = scratch();
+    let counted = Arc::new(FaultStore::new(Arc::new(InMemory::new()), 0, Fault::Refused));
+    everything(counted.clone(), dir.path(), "plain").await.unwrap();
+    let calls = counted.calls();
+    assert!(calls > 30, "{calls}");
+    for fault in [Fault::Refused, Fault::AnswerLost, Fault::Hangs, Fault::HangsAfter] {
+        // A hanging call costs its deadline, so fewer of them; together they hit nearly each call.
+        let (from, step) = match fault {
+            Fault::Refused => (1, 4),
+            Fault::AnswerLost => (3, 4),
+            Fault::Hangs => (2, 8),
+            Fault::HangsAfter => (4, 8),
+        };
+        for at in (from..=calls).step_by(step) {
+            let round = format!("{fault:?}-{at}");
+            let store = Arc::new(FaultStore::new(Arc::new(InMemory::new()), at, fault));
+            let done = everything(store, dir.path(), &round).await;
+            assert_eq!(done, Ok(()), "{round}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_many_faults_nothing_torn_is_listed_and_no_success_is_false() {
+    let dir = scratch();
+    let (mut successes, mut failures) = (0, 0);
+    for seed in 0..30 {
+        let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let store =
+            Arc::new(FaultStore::seeded(inner.clone(), seed, if seed % 2 == 0 { 6 } else { 2 }));
+        // No retries on one third: then it is the way back that is tested.
+        let patience = if seed % 3 == 0 { once() } else { patient() };
+        let Ok(vault) = open(store, patience).await else { continue };
+        let cx = lenient(&dir.path().join(format!("many-{seed}")));
+        let made = vault.create("s", &[data(dir.path())], &cx).await;
+        let look = open(inner, once()).await.unwrap();
+        let listed = look.list("s").await.unwrap();
+        for id in &listed {
+            assert!(look.verify("s", *id, Depth::Full).await.unwrap().is_whole(), "seed {seed}");
+        }
+        match made {
+            Ok(made) => {
+                assert_eq!(listed, [made.id], "seed {seed}");
+                successes += 1;
+            }
+            Err(_) => failures += 1,
+        }
+    }
+    assert!(successes > 3 && failures > 3, "{successes} {failures}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_false_already_exists_is_read_back() {
+    // The answer to the create is lost, and the call that is made again finds its own object.
+    let dir = scratch();
+    let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    for at in 1..8 {
+        let store = Arc::new(FaultStore::new(inner.clone(), at, Fault::AnswerLost).times(2));
+        let vault = open(store, patient()).await.unwrap();
+        let cx = lenient(&dir.path().join(format!("state-{at}")));
+        let made = vault.create("s", &[data(dir.path())], &cx).await.unwrap();
+        assert!(vault.verify("s", made.id, Depth::Full).await.unwrap().is_whole());
+    }
+}
