@@ -5,13 +5,16 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use futures::future::{BoxFuture, FutureExt as _};
-use reqwest::{Client, Response};
+use reqwest::{Client, ClientBuilder, Response};
 use serde_json::Value;
 
 use super::{Health, Probe};
 
 /// How much of a body is looked at.
 const BODY_CAP: usize = 1024 * 1024;
+
+/// How many characters of a value are told.
+const SHOWN: usize = 200;
 
 /// Asks an HTTP address and compares the answer with what is expected.
 ///
@@ -85,7 +88,7 @@ impl HttpProbe {
 
     async fn ask(&self) -> Health {
         let started = Instant::now();
-        let client = match client() {
+        let client = match client(&self.url) {
             Ok(client) => client,
             Err(error) => return Health::unknown(error.clone()),
         };
@@ -129,7 +132,9 @@ impl HttpProbe {
             let found = response.headers().get(name).map(|v| String::from_utf8_lossy(v.as_bytes()));
             match found {
                 Some(found) if found == *expected => None,
-                Some(found) => Some(format!("header `{name}` is `{found}`, expected `{expected}`")),
+                Some(found) => {
+                    Some(format!("header `{name}` is {}, expected `{expected}`", shown(&found)))
+                }
                 None => Some(format!("header `{name}` is missing, expected `{expected}`")),
             }
             .map(|what| Health::unhealthy(format!("{url}: {what}")))
@@ -152,8 +157,10 @@ impl HttpProbe {
         self.fields.iter().find_map(|(pointer, expected)| {
             let reason = match json.pointer(pointer) {
                 Some(found) if found == expected => return None,
-                Some(found) => format!("`{pointer}` is {found}, expected {expected}"),
-                None => format!("`{pointer}` is missing, expected {expected}"),
+                Some(found) => {
+                    format!("`{pointer}` is {}, expected `{expected}`", shown(&found.to_string()))
+                }
+                None => format!("`{pointer}` is missing, expected `{expected}`"),
             };
             Some(Health::unhealthy(format!("{url}: {reason}")))
         })
@@ -171,18 +178,33 @@ impl Probe for HttpProbe {
 }
 
 /// A connection of its own for each question: a kept one may lead to a process that is gone, or
-/// past a switch of traffic.
-fn client() -> Result<&'static Client, &'static String> {
-    static CLIENT: OnceLock<Result<Client, String>> = OnceLock::new();
-    let make = || {
-        Client::builder()
+/// past a switch of traffic. Without TLS no certificates are loaded, which takes a while.
+fn client(url: &str) -> Result<&'static Client, &'static String> {
+    static PLAIN: OnceLock<Result<Client, String>> = OnceLock::new();
+    static TLS: OnceLock<Result<Client, String>> = OnceLock::new();
+    let make = |builder: ClientBuilder| {
+        builder
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .pool_max_idle_per_host(0)
             .build()
             .map_err(|error| format!("no HTTP client can be made: {error}"))
     };
-    CLIENT.get_or_init(make).as_ref()
+    if url.starts_with("http:") {
+        PLAIN.get_or_init(|| make(Client::builder().tls_certs_only([]))).as_ref()
+    } else {
+        TLS.get_or_init(|| make(Client::builder())).as_ref()
+    }
+}
+
+/// What a stranger says, in an own message: on one line, and not for ever.
+fn shown(text: &str) -> String {
+    let mut shown = String::from("`");
+    for c in text.chars().take(SHOWN) {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown.push_str(if text.chars().nth(SHOWN).is_some() { "...`" } else { "`" });
+    shown
 }
 
 fn no_answer(url: &str, error: &reqwest::Error) -> Health {

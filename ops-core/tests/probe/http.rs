@@ -98,15 +98,20 @@ async fn another_release_is_unhealthy_whatever_its_status() {
     check(with(RELEASE), |probe| probe.header("X-Version", "1a2b3c4"), "healthy").await;
     let wrong = "unhealthy: URL: header `X-Version` is `1a2b3c4`, expected `5d6e7f8`";
     check(with(RELEASE), |probe| probe.header("X-Version", "5d6e7f8"), wrong).await;
+    let long =
+        format!("HTTP/1.1 200 OK\r\nx-version: {}\r\ncontent-length: 0\r\n\r\n", "x".repeat(9000));
+    let cut =
+        format!("unhealthy: URL: header `X-Version` is `{}...`, expected `1`", "x".repeat(200));
+    check(with(long.leak()), |probe| probe.header("X-Version", "1"), &cut).await;
     let missing = "unhealthy: URL: header `X-Version` is missing, expected `5d6e7f8`";
     check(with(OK), |probe| probe.header("X-Version", "5d6e7f8"), missing).await;
 
     let field = |probe: HttpProbe| probe.json_field("/app/version", "1a2b3c4");
     check(with(RELEASE), field, "healthy").await;
     check(with(RELEASE), |probe| probe.json_field("/app/n", 10), "healthy").await;
-    let wrong = "unhealthy: URL: `/app/version` is \"1a2b3c4\", expected \"5d6e7f8\"";
+    let wrong = "unhealthy: URL: `/app/version` is `\"1a2b3c4\"`, expected `\"5d6e7f8\"`";
     check(with(RELEASE), |probe| probe.json_field("/app/version", "5d6e7f8"), wrong).await;
-    let missing = "unhealthy: URL: `/version` is missing, expected \"5d6e7f8\"";
+    let missing = "unhealthy: URL: `/version` is missing, expected `\"5d6e7f8\"`";
     check(with(RELEASE), |probe| probe.json_field("/version", "5d6e7f8"), missing).await;
     check(with(OK), field, "unhealthy: URL: the body is no JSON").await;
     let page = "HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n<h1>ok</h1>";
