@@ -128,6 +128,16 @@ impl Step for BackupStep {
     async fn check(&self, vault: &Vault, _: &StepContext) -> Result<Vec<Refusal>, StepError> {
         let mut reasons = Vec::new();
         for spec in &self.sources {
+            if let (SourceSpec::Directory { path }, Some(store)) = (spec, &vault.folder)
+                && let (Ok(path), Ok(store)) = (path.canonicalize(), store.canonicalize())
+                && store.starts_with(&path)
+            {
+                reasons.push(Refusal::new(
+                    format!("`{}` holds the store `{}` itself", path.display(), store.display()),
+                    "keep the backups outside of what is backed up",
+                ));
+                continue;
+            }
             match vault.source(spec) {
                 Ok(source) => reasons.extend(source.preflight().await?),
                 Err(error) => reasons.push(Refusal::new(
