@@ -87,6 +87,10 @@ impl BackupStep {
             return Err(error.into());
         }
         living(repository, id).await?;
+        // The last moment: a whole backup stays, even of an operation that was cancelled.
+        if cancel.is_cancelled() || cx.context().cancellation().is_cancelled() {
+            return Err(Error::cancelled().into());
+        }
         // Whoever goes back then knows that a manifest may still arrive.
         cx.observe(&tried(id), async { Ok(true) }).await?;
         ops_core::fault::point("before the manifest");
