@@ -136,6 +136,19 @@ impl Repository {
         }
     }
 
+    /// The newest attestation of a drill of the set that `wanted` accepts.
+    pub async fn newest_drill(
+        &self,
+        set: &SetName,
+        wanted: impl Fn(&Attestation) -> bool,
+    ) -> Result<Option<Attestation>, Error> {
+        let keys = self.set(set).await?.into_values().flatten();
+        let mut drills: Vec<_> = keys.filter(|key| key.ends_with("-drill.json")).collect();
+        // The name begins with the time, whatever backup it is of.
+        drills.sort_by(|a, b| a.rsplit('/').next().cmp(&b.rsplit('/').next()));
+        self.newest_attestation(&drills, wanted).await
+    }
+
     /// The newest of these attestations that can be read and that `wanted` accepts.
     pub async fn newest_attestation(
         &self,
@@ -153,7 +166,20 @@ impl Repository {
     }
 }
 
-/// Whether a key is that of a drill's attestation, without reading it.
-pub(crate) fn is_drill(key: &str) -> bool {
-    key.ends_with("-drill.json")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_formats_are_what_they_were() {
+        let golden = include_bytes!("../tests/attestation-1.json");
+        let attestation = Attestation::from_bytes(golden).unwrap();
+        assert_eq!(attestation.to_bytes().unwrap(), golden);
+        assert_eq!(
+            attestation.key(),
+            "sets/nightly/01JD2Q5W3V8Y7K6M4N9P0R1S2T/attest/20261121T060000.000000000Z-drill.json"
+        );
+        let newer = Attestation { format: 2, ..attestation };
+        assert!(Attestation::from_bytes(&newer.to_bytes().unwrap()).is_none());
+    }
 }

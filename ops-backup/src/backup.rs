@@ -87,6 +87,10 @@ impl BackupStep {
             return Err(error.into());
         }
         living(repository, id).await?;
+        // The last moment: a whole backup stays, even of an operation that was cancelled.
+        if cancel.is_cancelled() || cx.context().cancellation().is_cancelled() {
+            return Err(Error::cancelled().into());
+        }
         // Whoever goes back then knows that a manifest may still arrive.
         cx.observe(&tried(id), async { Ok(true) }).await?;
         ops_core::fault::point("before the manifest");
@@ -128,6 +132,16 @@ impl Step for BackupStep {
     async fn check(&self, vault: &Vault, _: &StepContext) -> Result<Vec<Refusal>, StepError> {
         let mut reasons = Vec::new();
         for spec in &self.sources {
+            if let (SourceSpec::Directory { path }, Some(store)) = (spec, &vault.folder)
+                && let (Ok(path), Ok(store)) = (path.canonicalize(), store.canonicalize())
+                && store.starts_with(&path)
+            {
+                reasons.push(Refusal::new(
+                    format!("`{}` holds the store `{}` itself", path.display(), store.display()),
+                    "keep the backups outside of what is backed up",
+                ));
+                continue;
+            }
             match vault.source(spec) {
                 Ok(source) => reasons.extend(source.preflight().await?),
                 Err(error) => reasons.push(Refusal::new(

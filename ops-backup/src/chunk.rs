@@ -17,6 +17,9 @@ use crate::manifest::{BackupId, ChunkRecord, Settings, UnitRecord};
 use crate::repository::Repository;
 use crate::source::ByteStream;
 
+/// A chunk is held in memory, so no manifest may ask for more.
+const MAX_CHUNK: usize = 1 << 30;
+
 /// Writes the chunks of one backup.
 pub(crate) struct Writer<'a> {
     pub repository: &'a Repository,
@@ -40,9 +43,13 @@ impl Writer<'_> {
             rows: BTreeMap::new(),
             chunks: Vec::new(),
         };
-        let size = self.settings.chunk_size.clamp(1, 1 << 30);
+        let size = self.settings.chunk_size.clamp(1, MAX_CHUNK);
         let mut buffer = BytesMut::new();
-        while let Some(piece) = bytes.next().await {
+        // A source that is stuck must not keep the operation from going back.
+        let cancel = self.cancel;
+        loop {
+            let next = cancel.run_until_cancelled(bytes.next()).await;
+            let Some(piece) = next.ok_or_else(Error::cancelled)? else { break };
             let mut piece = piece?;
             while !piece.is_empty() {
                 let take = piece.len().min(size - buffer.len());
@@ -106,6 +113,10 @@ pub(crate) async fn fetch(repository: &Repository, chunk: &ChunkRecord) -> Resul
         Error::new(ErrorKind::Corrupt, format!("object `{}` is damaged: {why}", chunk.key))
             .remedy("use another backup of the set")
     };
+    // What does not compress grows a little.
+    if chunk.plain_size > MAX_CHUNK as u64 || chunk.stored_size > 2 * MAX_CHUNK as u64 {
+        return Err(corrupt("the manifest gives it a size that no program writes"));
+    }
     let stored = repository.get(&chunk.key, chunk.stored_size).await?;
     let expected = (chunk.stored_sha256.clone(), chunk.plain_size);
     let plain = tokio::task::spawn_blocking(move || {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,6 +27,9 @@ pub enum Fault {
     Hangs,
     /// It has its effect, and there is never an answer.
     HangsAfter,
+    /// There is never an answer, and what it writes arrives so much later. As [`Hangs`](Self::Hangs)
+    /// for calls that write nothing.
+    Late(Duration),
 }
 
 /// A store around another one of which calls fail: for testing what builds on a store.
@@ -38,12 +42,21 @@ pub struct FaultStore {
     random: Option<(u64, u64)>,
     fault: Fault,
     calls: AtomicU64,
+    late: Arc<AtomicU64>,
 }
 
 impl FaultStore {
     /// Lets call number `at`, counted from 1, fail; 0 lets none fail.
     pub fn new(inner: Arc<dyn ObjectStore>, at: u64, fault: Fault) -> Self {
-        Self { inner, at, times: 1, random: None, fault, calls: AtomicU64::new(0) }
+        Self {
+            inner,
+            at,
+            times: 1,
+            random: None,
+            fault,
+            calls: AtomicU64::new(0),
+            late: Arc::default(),
+        }
     }
 
     /// Lets so many calls in a row fail. Default: 1.
@@ -61,6 +74,11 @@ impl FaultStore {
     /// How many calls there were.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::SeqCst)
+    }
+
+    /// How many writes have not arrived yet.
+    pub fn under_way(&self) -> u64 {
+        self.late.load(Ordering::SeqCst)
     }
 
     fn enter(&self) -> Option<Fault> {
@@ -90,11 +108,14 @@ fn failure() -> Error {
 /// Runs the call, or not, as the fault says.
 macro_rules! call {
     ($self:ident, $call:expr) => {
-        match $self.enter() {
+        call!(in $self.enter(), $call)
+    };
+    (in $fault:expr, $call:expr) => {
+        match $fault {
             None => $call.await,
             Some(Fault::Refused) => Err(failure()),
             Some(Fault::AnswerLost) => $call.await.and_then(|_| Err(failure())),
-            Some(Fault::Hangs) => std::future::pending().await,
+            Some(Fault::Hangs | Fault::Late(_)) => std::future::pending().await,
             Some(Fault::HangsAfter) => {
                 let _ = $call.await;
                 std::future::pending().await
@@ -112,7 +133,18 @@ impl fmt::Display for FaultStore {
 #[async_trait]
 impl ObjectStore for FaultStore {
     async fn put_opts(&self, at: &Path, bytes: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        call!(self, self.inner.put_opts(at, bytes, opts))
+        let fault = self.enter();
+        if let Some(Fault::Late(delay)) = fault {
+            let (inner, late, at) = (self.inner.clone(), self.late.clone(), at.clone());
+            late.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                let _ = inner.put_opts(&at, bytes, opts).await;
+                late.fetch_sub(1, Ordering::SeqCst);
+            });
+            return std::future::pending().await;
+        }
+        call!(in fault, self.inner.put_opts(at, bytes, opts))
     }
 
     async fn put_multipart_opts(
@@ -141,7 +173,7 @@ impl ObjectStore for FaultStore {
             Some(Fault::AnswerLost) => {
                 self.inner.delete_stream(locations).map(|_| Err(failure())).boxed()
             }
-            Some(Fault::Hangs) => stream::pending().boxed(),
+            Some(Fault::Hangs | Fault::Late(_)) => stream::pending().boxed(),
             Some(Fault::HangsAfter) => self
                 .inner
                 .delete_stream(locations)
@@ -155,7 +187,7 @@ impl ObjectStore for FaultStore {
         match self.enter() {
             None => self.inner.list(prefix),
             Some(Fault::Refused | Fault::AnswerLost) => stream::iter([Err(failure())]).boxed(),
-            Some(Fault::Hangs | Fault::HangsAfter) => stream::pending().boxed(),
+            Some(Fault::Hangs | Fault::HangsAfter | Fault::Late(_)) => stream::pending().boxed(),
         }
     }
 

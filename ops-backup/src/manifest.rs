@@ -238,7 +238,7 @@ impl Manifest {
 
     /// The size of everything in it, decompressed, in bytes.
     pub fn plain_size(&self) -> u64 {
-        self.units().map(|unit| unit.plain_size).sum()
+        self.units().fold(0, |sum, unit| sum.saturating_add(unit.plain_size))
     }
 
     pub(crate) fn units(&self) -> impl Iterator<Item = &UnitRecord> {

@@ -20,7 +20,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 use jiff::{SignedDuration, Timestamp};
 use ops_core::probe::{Health, Probe};
 
-use crate::attest::is_drill;
+use crate::attest::Attestation;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::SetName;
 use crate::vault::Vault;
@@ -91,18 +91,11 @@ impl LastProvenRestore {
     }
 
     async fn ask(&self) -> Result<Health, Error> {
-        let repository = &self.vault.repository;
-        let listed = repository.set(&self.set).await?;
-        let mut newest = None;
-        for keys in listed.values() {
-            let drills: Vec<_> = keys.iter().filter(|key| is_drill(key)).cloned().collect();
-            let found = repository.newest_attestation(&drills, |_| true).await?;
-            newest = newest.max(found.map(|found| (found.at, found.backup, found.whole)));
-        }
-        let Some((at, backup, whole)) = newest else {
+        let Some(newest) = self.vault.repository.newest_drill(&self.set, |_| true).await? else {
             let reason = format!("no restore of set `{}` was ever proven; run a drill", self.set);
             return Ok(Health::unhealthy(reason));
         };
+        let Attestation { at, backup, whole, .. } = newest;
         if !whole {
             let reason = format!("the drill of {at} found backup {backup} damaged");
             return Ok(Health::unhealthy(reason));

@@ -64,7 +64,9 @@ impl Vault {
     /// vault's [grace](crate::VaultBuilder::grace) has passed since its last upload. The newest
     /// backup and the newest verified one are always kept.
     ///
-    /// The plan is empty if there is nothing to delete.
+    /// The plan is empty if there is nothing to delete. What it deletes is deleted after the commit,
+    /// within the context's `finish_budget`; what does not fit into that, `recover` or the next
+    /// prune goes on with, so give a large vault a large one.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a policy without a rule; [`ErrorKind::NotFound`] if the set
@@ -163,10 +165,8 @@ impl Vault {
                 keys.push(key.to_owned());
             }
         };
-        for key in repository.fold("chunks", Vec::new, chunks).await? {
-            repository.delete(&key).await?;
-            ops_core::fault::point("deleted a chunk");
-        }
+        repository.delete_all(repository.fold("chunks", Vec::new, chunks).await?).await?;
+        ops_core::fault::point("deleted chunks");
         repository.delete_all(attestations).await?;
         if let Some(folder) = &self.folder {
             for file in staged(folder, self.grace).await? {

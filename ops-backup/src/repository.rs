@@ -243,6 +243,7 @@ impl Repository {
             .buffer_unordered(8);
         while let Some(deleted) = deleting.next().await {
             deleted?;
+            ops_core::fault::point("deleted an object");
         }
         Ok(())
     }

@@ -80,3 +80,16 @@ impl Repository {
         self.fold(FOLDER, BTreeMap::new, add).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_format_is_what_it_was() {
+        let golden = include_bytes!("../tests/tombstone-1.json");
+        let Tombstone { format, backup, operation } = serde_json::from_slice(golden).unwrap();
+        assert_eq!(format, FORMAT);
+        assert_eq!(bytes(backup, operation).unwrap(), golden);
+    }
+}

@@ -9,7 +9,7 @@ use object_store::ObjectStore;
 use ops_core::{Clock, Context, Plan, Report, Resource, ResourceId, SystemClock};
 use tokio_util::sync::CancellationToken;
 
-use crate::attest::{Attestation, Proof, is_drill};
+use crate::attest::{Attestation, Proof};
 use crate::backup::BackupStep;
 use crate::drill::DrillStep;
 use crate::error::{Error, ErrorKind};
@@ -252,17 +252,7 @@ impl Vault {
     /// # Errors
     /// If the store cannot be read.
     pub async fn last_proven(&self, set: &str) -> Result<Option<Attestation>, Error> {
-        let mut newest: Option<Attestation> = None;
-        for keys in self.repository.set(&set.parse()?).await?.values() {
-            let drills: Vec<_> = keys.iter().filter(|key| is_drill(key)).cloned().collect();
-            let found = self.repository.newest_attestation(&drills, |found| found.whole).await?;
-            if let Some(found) = found
-                && newest.as_ref().is_none_or(|newest| newest.at < found.at)
-            {
-                newest = Some(found);
-            }
-        }
-        Ok(newest)
+        self.repository.newest_drill(&set.parse()?, |found| found.whole).await
     }
 
     /// A drill as a plan: the backup is restored into a scratch folder in the state directory,

@@ -145,7 +145,7 @@ fn a_prune_killed_at_every_place_took_all_or_none_and_leaves_nothing_behind() {
         .run()
         .unwrap_or_else(|e| panic!("{e}"));
     assert!(summary.old > 0 && summary.new > 0, "{summary}");
-    for place in ["buried a backup", "deleted manifests", "deleted a chunk"] {
+    for place in ["buried a backup", "deleted manifests", "deleted an object", "deleted chunks"] {
         assert!(summary.places.contains_key(place), "{place}: {summary:?}");
     }
 }
@@ -218,4 +218,19 @@ fn a_backup_killed_at_every_place_is_whole_or_not_listed() {
         .unwrap_or_else(|e| panic!("{e}"));
     assert!(summary.old > 0 && summary.new > 0, "{summary}");
     assert!(summary.places.contains_key("before the manifest"), "{summary:?}");
+}
+
+#[test]
+fn a_full_disk_leaves_nothing_half_done() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("small")).unwrap();
+    // In namespaces of its own, where anybody may mount.
+    let script = "mount -t tmpfs -o size=200k tmpfs \"$1/small\" && exec \"$2\" \"$1\" full-disk";
+    let ended = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        .arg(dir.path())
+        .arg(env!("CARGO_BIN_EXE_crash-backup"))
+        .output()
+        .unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
 }

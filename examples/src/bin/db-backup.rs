@@ -104,20 +104,20 @@ enum Verb {
 #[expect(clippy::struct_field_names, reason = "each is the name of its option")]
 struct Rules {
     /// Keep the newest N backups.
-    #[arg(long, group = "rule", value_name = "N", value_parser = count)]
-    keep_last: Option<usize>,
+    #[arg(long = "keep-last", group = "rule", value_name = "N", value_parser = count)]
+    last: Option<usize>,
     /// Keep the newest backup of each of the last N days.
-    #[arg(long, group = "rule", value_name = "N", value_parser = count)]
-    keep_daily: Option<usize>,
+    #[arg(long = "keep-daily", group = "rule", value_name = "N", value_parser = count)]
+    daily: Option<usize>,
     /// Keep the newest backup of each of the last N weeks.
-    #[arg(long, group = "rule", value_name = "N", value_parser = count)]
-    keep_weekly: Option<usize>,
+    #[arg(long = "keep-weekly", group = "rule", value_name = "N", value_parser = count)]
+    weekly: Option<usize>,
     /// Keep the newest backup of each of the last N months.
-    #[arg(long, group = "rule", value_name = "N", value_parser = count)]
-    keep_monthly: Option<usize>,
+    #[arg(long = "keep-monthly", group = "rule", value_name = "N", value_parser = count)]
+    monthly: Option<usize>,
     /// Keep the newest backup of each of the last N years.
-    #[arg(long, group = "rule", value_name = "N", value_parser = count)]
-    keep_yearly: Option<usize>,
+    #[arg(long = "keep-yearly", group = "rule", value_name = "N", value_parser = count)]
+    yearly: Option<usize>,
 }
 
 fn count(text: &str) -> Result<usize, String> {
@@ -130,11 +130,11 @@ fn count(text: &str) -> Result<usize, String> {
 impl Rules {
     fn policy(&self) -> Policy {
         Policy::new()
-            .last(self.keep_last.unwrap_or(0))
-            .daily(self.keep_daily.unwrap_or(0))
-            .weekly(self.keep_weekly.unwrap_or(0))
-            .monthly(self.keep_monthly.unwrap_or(0))
-            .yearly(self.keep_yearly.unwrap_or(0))
+            .last(self.last.unwrap_or(0))
+            .daily(self.daily.unwrap_or(0))
+            .weekly(self.weekly.unwrap_or(0))
+            .monthly(self.monthly.unwrap_or(0))
+            .yearly(self.yearly.unwrap_or(0))
     }
 }
 

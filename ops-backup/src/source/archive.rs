@@ -3,14 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{
-    FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
+    PermissionsExt as _,
 };
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
 
 use filetime::FileTime;
 use ops_core::Refusal;
+use rustix::fs::OFlags;
 use tar::{Builder, EntryType, Header};
 use walkdir::WalkDir;
 
@@ -53,7 +55,9 @@ pub(super) fn write(root: &Path, out: &mut dyn Write) -> Result<(), Error> {
     let mut linked = HashMap::new();
     for entry in WalkDir::new(root).min_depth(0).sort_by_file_name() {
         let entry = entry.map_err(|e| {
-            Error::new(ErrorKind::Source, format!("cannot walk `{}`", root.display())).caused_by(e)
+            let gone = e.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound);
+            let kind = if gone { ErrorKind::Changed } else { ErrorKind::Source };
+            Error::new(kind, format!("cannot walk `{}`", root.display())).caused_by(e)
         })?;
         let path = entry.path();
         let inside = path.strip_prefix(root).unwrap_or(path);
@@ -69,17 +73,24 @@ fn append(
     name: &Path,
     linked: &mut HashMap<(u64, u64), PathBuf>,
 ) -> Result<(), Error> {
-    let failed = |e| Error::io("archive", path, e);
+    let failed = |e: io::Error| {
+        // It was listed a moment ago.
+        if e.kind() == io::ErrorKind::NotFound {
+            changed(path)
+        } else {
+            Error::io("archive", path, e)
+        }
+    };
     let meta = path.symlink_metadata().map_err(failed)?;
     let mut header = Header::new_gnu();
-    header.set_metadata(&meta);
+    describe(&mut header, &meta);
     header.set_size(0);
     if meta.is_dir() {
         return tar.append_data(&mut header, name, io::empty()).map_err(failed);
     }
     if meta.is_symlink() {
         let target = fs::read_link(path).map_err(failed)?;
-        return tar.append_link(&mut header, name, target).map_err(failed);
+        return append_symlink(tar, header, name, &target).map_err(failed);
     }
     if !meta.is_file() {
         return Err(Error::new(
@@ -94,9 +105,9 @@ fn append(
         }
         linked.insert((meta.dev(), meta.ino()), name.to_owned());
     }
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = open_regular(path, &meta)?;
     let opened = file.metadata().map_err(failed)?;
-    header.set_metadata(&opened);
+    describe(&mut header, &opened);
     header.set_size(opened.len());
     let mut exact = Exact { file: (&mut file).take(opened.len()), short: false };
     let written = tar.append_data(&mut header, name, &mut exact);
@@ -104,13 +115,76 @@ fn append(
     let now = file.metadata().map_err(failed)?;
     let state = |meta: &Metadata| (meta.len(), meta.mtime(), meta.mtime_nsec());
     if short || state(&opened) != state(&now) {
-        return Err(Error::new(
-            ErrorKind::Changed,
-            format!("`{}` changed while it was read", path.display()),
-        )
-        .remedy("stop its writer, or back it up with a source that knows it, and try again"));
+        return Err(changed(path));
     }
     written.map_err(failed)
+}
+
+fn changed(path: &Path) -> Error {
+    Error::new(ErrorKind::Changed, format!("`{}` changed while it was read", path.display()))
+        .remedy("stop its writer, or back it up with a source that knows it, and try again")
+}
+
+/// Opens the file that was looked at. Whoever may write to the folder may have put a link to a
+/// secret in its place, or a pipe, which would be waited for.
+fn open_regular(path: &Path, seen: &Metadata) -> Result<File, Error> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
+    let file =
+        opened.map_err(|e| match e.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+            Some(rustix::io::Errno::LOOP | rustix::io::Errno::NOENT | rustix::io::Errno::NXIO) => {
+                changed(path)
+            }
+            _ => Error::io("archive", path, e),
+        })?;
+    let opened = file.metadata().map_err(|e| Error::io("archive", path, e))?;
+    if (opened.dev(), opened.ino()) != (seen.dev(), seen.ino()) || !opened.is_file() {
+        return Err(changed(path));
+    }
+    Ok(file)
+}
+
+fn describe(header: &mut Header, meta: &Metadata) {
+    header.set_metadata(meta);
+    let time = meta.mtime();
+    if time < 0 {
+        // Before 1970, as GNU tar writes it: the number's two's complement over all twelve bytes.
+        if let Some(header) = header.as_gnu_mut() {
+            header.mtime = [0xff; 12];
+            header.mtime[4..].copy_from_slice(&time.to_be_bytes());
+        }
+    }
+}
+
+/// The seconds of a header, which may be before 1970.
+pub(super) fn time(header: &Header) -> io::Result<i64> {
+    header.mtime().map(u64::cast_signed)
+}
+
+/// As it is, byte by byte: the builder's own way turns `a//b` and `a/./b` into `a/b`.
+fn append_symlink(
+    tar: &mut Builder<&mut dyn Write>,
+    mut header: Header,
+    name: &Path,
+    target: &Path,
+) -> io::Result<()> {
+    let target = target.as_os_str().as_bytes();
+    let fits = header.set_link_name_literal(target).is_ok();
+    if !fits {
+        let mut long = Header::new_gnu();
+        long.set_path("././@LongLink")?;
+        long.set_entry_type(EntryType::GNULongLink);
+        long.set_mode(0o644);
+        long.set_uid(0);
+        long.set_gid(0);
+        long.set_mtime(0);
+        long.set_size(target.len() as u64 + 1);
+        long.set_cksum();
+        tar.append(&long, target.chain(&[0][..]))?;
+        header.set_link_name_literal(&target[..99])?;
+    }
+    // A long name's entries stand between the long link's and this one, in any order.
+    tar.append_data(&mut header, name, io::empty())
 }
 
 /// A file of which exactly the announced bytes are needed: the archive would be torn otherwise.
@@ -133,7 +207,9 @@ impl Read for Exact<'_> {
 /// Extracts into a new folder. Links are made last, so that nothing is ever written through one.
 pub(super) fn extract(input: &mut dyn Read, place: &Path) -> Result<(), Error> {
     let broken = |e| Error::new(ErrorKind::Corrupt, "the archive cannot be read").caused_by(e);
-    fs::create_dir(place).map_err(|e| Error::io("create", place, e))?;
+    // Closed to others until everything in it has its mode.
+    let closed = |path: &Path| fs::DirBuilder::new().mode(0o700).create(path);
+    closed(place).map_err(|e| Error::io("create", place, e))?;
     let mut folders: Vec<(PathBuf, Header)> = Vec::new();
     let mut files: HashSet<PathBuf> = HashSet::new();
     let mut links: Vec<(PathBuf, PathBuf, Header)> = Vec::new();
@@ -154,7 +230,7 @@ pub(super) fn extract(input: &mut dyn Read, place: &Path) -> Result<(), Error> {
         match header.entry_type() {
             EntryType::Directory => {
                 if !is_root {
-                    fs::create_dir(&path).map_err(failed)?;
+                    closed(&path).map_err(failed)?;
                 }
                 folders.push((path, header));
             }
@@ -165,7 +241,10 @@ pub(super) fn extract(input: &mut dyn Read, place: &Path) -> Result<(), Error> {
                     .mode(0o600)
                     .open(&path)
                     .map_err(failed)?;
-                io::copy(&mut entry, &mut file).map_err(failed)?;
+                let copied = io::copy(&mut entry, &mut file).map_err(failed)?;
+                if copied != entry.size() {
+                    return Err(hostile(&name, "its content is cut short"));
+                }
                 set(&path, &file, &header)?;
                 files.insert(inside);
             }
@@ -188,8 +267,7 @@ pub(super) fn extract(input: &mut dyn Read, place: &Path) -> Result<(), Error> {
         std::os::unix::fs::symlink(target, &path).map_err(|e| Error::io("create", &path, e))?;
         own(&path, &header)?;
         let failed = |e| Error::io("set the time of", &path, e);
-        let seconds = header.mtime().map_err(failed)?;
-        let time = FileTime::from_unix_time(i64::try_from(seconds).unwrap_or_default(), 0);
+        let time = FileTime::from_unix_time(time(&header).map_err(failed)?, 0);
         filetime::set_symlink_file_times(&path, time, time).map_err(failed)?;
     }
     // Innermost first: making something in a folder changes its time, and a mode may forbid it.
@@ -238,13 +316,38 @@ fn set(path: &Path, file: &File, header: &Header) -> Result<(), Error> {
     let failed = |e| Error::io("set mode and time of", path, e);
     let mode = header.mode().map_err(failed)?;
     file.set_permissions(Permissions::from_mode(mode & 0o7777)).map_err(failed)?;
-    let moment = UNIX_EPOCH.checked_add(Duration::from_secs(header.mtime().map_err(failed)?));
-    file.set_modified(moment.unwrap_or(UNIX_EPOCH)).map_err(failed)
+    let time = FileTime::from_unix_time(time(header).map_err(failed)?, 0);
+    filetime::set_file_handle_times(file, None, Some(time)).map_err(failed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_swapped_after_the_look_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        fs::write(&path, "x").unwrap();
+        let seen = path.symlink_metadata().unwrap();
+        assert!(open_regular(&path, &seen).is_ok());
+        let swap = |put: &dyn Fn()| {
+            fs::remove_file(&path).unwrap();
+            put();
+            let error = open_regular(&path, &seen).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Changed, "{error}");
+        };
+        fs::write(dir.path().join("secret"), "s").unwrap();
+        swap(&|| std::os::unix::fs::symlink("secret", &path).unwrap());
+        swap(&|| fs::hard_link(dir.path().join("secret"), &path).unwrap());
+        swap(&|| {
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            let kind = rustix::fs::FileType::Fifo;
+            rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
+        });
+        fs::remove_file(&path).unwrap();
+        assert_eq!(open_regular(&path, &seen).unwrap_err().kind(), ErrorKind::Changed);
+    }
 
     fn entry(kind: EntryType, name: &[u8], link: &[u8], content: &[u8]) -> Vec<u8> {
         let mut header = Header::new_gnu();
@@ -264,6 +367,9 @@ mod tests {
     #[test]
     fn hostile_archives_are_refused_and_touch_nothing_outside() {
         let file = |name: &[u8]| entry(EntryType::Regular, name, b"", b"x");
+        let long = |kind, name: &str| {
+            [entry(kind, b"././@LongLink", b"", name.as_bytes()), file(b"a")].concat()
+        };
         let link = |name: &[u8], to: &[u8]| entry(EntryType::Symlink, name, to, b"");
         let cases = [
             ("absolute", file(b"/tmp/ops-backup-escaped")),
@@ -279,6 +385,27 @@ mod tests {
             ("twice", [file(b"a"), file(b"a")].concat()),
             ("a device", entry(EntryType::Char, b"a", b"", b"")),
             ("a pipe", entry(EntryType::Fifo, b"a", b"", b"")),
+            ("a sparse file", entry(EntryType::GNUSparse, b"a", b"", b"x")),
+            ("only parents", file(b"..")),
+            ("below a file", [file(b"a"), file(b"a/b")].concat()),
+            ("a link twice", [link(b"a", b"secret"), link(b"a", b"..")].concat()),
+            ("a hard link to itself", entry(EntryType::Link, b"a", b"a", b"")),
+            ("a long absolute name", long(EntryType::GNULongName, "/tmp/ops-backup-escaped")),
+            ("a component of 64 KiB", long(EntryType::GNULongName, &"n".repeat(64 << 10))),
+            ("a path of 64 KiB", long(EntryType::GNULongName, &"n/".repeat(32 << 10))),
+            ("a long way up", long(EntryType::GNULongName, &"../".repeat(50))),
+            ("a size beyond all", {
+                let mut header = Header::new_gnu();
+                header.set_path("a").unwrap();
+                header.set_size(u64::MAX);
+                header.set_cksum();
+                header.as_bytes().to_vec()
+            }),
+            ("a wrong checksum", {
+                let mut bytes = file(b"a");
+                bytes[0] = b'b';
+                bytes
+            }),
         ];
         for (what, mut bytes) in cases {
             bytes.extend_from_slice(&[0; 1024]);
@@ -291,5 +418,11 @@ mod tests {
             assert_eq!(left, ["new", "secret"], "{what}");
         }
         assert!(!Path::new("/tmp/ops-backup-escaped").exists());
+        for cut in [100, 512, 600] {
+            let dir = tempfile::tempdir().unwrap();
+            let bytes = entry(EntryType::Regular, b"a", b"", &[7; 400]);
+            let cut = extract(&mut &bytes[..cut], &dir.path().join("new"));
+            assert_eq!(cut.unwrap_err().kind(), ErrorKind::Corrupt);
+        }
     }
 }

@@ -59,8 +59,7 @@ pub(super) fn compare(input: &mut dyn Read, place: &Path) -> Result<Vec<String>,
         if !meta.is_symlink() && meta.permissions().mode() & 0o7777 != mode {
             problems.push(format!("`{}` has another mode than {mode:o}", name.display()));
         }
-        let time = header.mtime().map_err(broken)?;
-        if u64::try_from(meta.mtime()).unwrap_or_default() != time {
+        if meta.mtime() != super::archive::time(&header).map_err(broken)? {
             problems.push(format!("`{}` has another time", name.display()));
         }
         if problems.len() >= MAX {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt as _};
-use ops_core::Refusal;
+use ops_core::{Class, Refusal};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
@@ -24,16 +25,28 @@ const ABANDONED: Duration = Duration::from_hours(24);
 /// The copy is what one read transaction sees, made by `VACUUM INTO` in the database's folder,
 /// which needs as much free space as the database has bytes. It is checked, read and removed. The
 /// restored database is compact and in rollback-journal mode; a program that wants the write-ahead
-/// log sets it when it opens the database.
+/// log sets it when it opens the database. Where nothing was, it is readable to its owner only.
+///
+/// As with every `VACUUM`, the row ids of a table without an `INTEGER PRIMARY KEY` may change.
 #[derive(Debug, Clone)]
 pub struct Sqlite {
     path: PathBuf,
+    patience: Duration,
 }
+
+/// How long a lock of another process is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Sqlite {
     /// The database in this file.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), patience: PATIENCE }
+    }
+
+    /// How long a writer that locks everybody out is waited for. Default: 30 s.
+    pub fn busy_timeout(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     fn copy_path(&self, backup: BackupId) -> PathBuf {
@@ -66,7 +79,19 @@ impl Sqlite {
 
     async fn copy(&self, to: &Path) -> Result<(), Error> {
         let failed = |e| failed("copy", &self.path, e);
-        let mut source = connect(&self.path).await?;
+        let mut source = connect(&self.path, self.patience).await?;
+        // The copy would be sound even where the original is not: damage must not go unnoticed.
+        let sound: Result<String, _> =
+            sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut source).await;
+        let sound = sound.map_err(failed)?;
+        if sound != "ok" {
+            return Err(damaged(&self.path, &sound)
+                .remedy("repair it, such as with `.recover` of the sqlite3 shell"));
+        }
+        // SQLite makes it readable to all; it accepts an empty file that is there already.
+        let mode = self.path.metadata().map_err(|e| Error::io("look at", &self.path, e))?.mode();
+        let made = File::options().write(true).create_new(true).mode(mode & 0o600).open(to);
+        drop(made.map_err(|e| Error::io("create", to, e))?);
         let target = to.to_str().ok_or_else(|| not_utf8(to))?;
         let copied = sqlx::query("VACUUM INTO ?").bind(target).execute(&mut source).await;
         let closed = source.close().await;
@@ -94,22 +119,31 @@ fn not_utf8(path: &Path) -> Error {
 }
 
 fn failed(action: &str, path: &Path, source: sqlx::Error) -> Error {
-    Error::new(ErrorKind::Source, format!("cannot {action} database `{}`", path.display()))
-        .caused_by(source)
+    let code = source.as_database_error().and_then(|e| e.code()?.parse::<u32>().ok());
+    let message = format!("cannot {action} database `{}`", path.display());
+    let error = Error::new(ErrorKind::Source, message);
+    // SQLITE_BUSY and SQLITE_LOCKED, with whatever extension.
+    let error = match code.map(|code| code & 0xff) {
+        Some(5 | 6) => error
+            .class_of(Class::Temporary)
+            .remedy("a writer locks it for long; try again, or give the source a longer timeout"),
+        _ => error,
+    };
+    error.caused_by(source)
 }
 
-async fn connect(path: &Path) -> Result<SqliteConnection, Error> {
+async fn connect(path: &Path, patience: Duration) -> Result<SqliteConnection, Error> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
-        .busy_timeout(Duration::from_secs(30))
+        .busy_timeout(patience)
         .disable_statement_logging();
     options.connect().await.map_err(|e| failed("open", path, e))
 }
 
 async fn check(path: &Path) -> Result<(), Error> {
     let failed = |e| failed("check", path, e);
-    let mut connection = connect(path).await?;
+    let mut connection = connect(path, PATIENCE).await?;
     let answer: Result<String, _> =
         sqlx::query_scalar("PRAGMA integrity_check(1)").fetch_one(&mut connection).await;
     connection.close().await.map_err(failed)?;
@@ -117,16 +151,18 @@ async fn check(path: &Path) -> Result<(), Error> {
     if answer == "ok" {
         return Ok(());
     }
-    Err(Error::new(
-        ErrorKind::Source,
-        format!("database `{}` fails its integrity check: {answer}", path.display()),
-    ))
+    Err(damaged(path, &answer))
+}
+
+fn damaged(path: &Path, answer: &str) -> Error {
+    let message = format!("database `{}` fails its integrity check: {answer}", path.display());
+    Error::new(ErrorKind::Source, message)
 }
 
 /// The rows of each ordinary table; virtual ones may need an extension that is not here.
 async fn rows(path: &Path) -> Result<BTreeMap<String, u64>, Error> {
     let failed = |e| failed("count the rows of", path, e);
-    let mut connection = connect(path).await?;
+    let mut connection = connect(path, PATIENCE).await?;
     let counted = async {
         let names = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' \
                      AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
@@ -188,7 +224,7 @@ impl Source for Sqlite {
                 );
                 return Ok(vec![Refusal::new(reason, "make room on that file system")]);
             }
-            match connect(&self.path).await {
+            match connect(&self.path, self.patience).await {
                 Ok(connection) => {
                     connection.close().await.map_err(|e| failed("close", &self.path, e))?;
                     Ok(Vec::new())
@@ -245,7 +281,13 @@ impl Source for Sqlite {
         async {
             pipe::read_blocking(bytes, move |input| {
                 let failed = |e| Error::io("write", &place, e);
-                let mut file = File::create_new(&place).map_err(failed)?;
+                // For its owner only, until it has the mode of the one that it replaces.
+                let mut file = File::options()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&place)
+                    .map_err(failed)?;
                 std::io::copy(input, &mut file).map_err(failed)?;
                 file.flush().and_then(|()| file.sync_all()).map_err(failed)?;
                 Ok(ops_core::fs::sync_dir(place.parent().unwrap_or(Path::new("/")))?)

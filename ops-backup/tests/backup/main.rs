@@ -6,3 +6,4 @@ mod fixture;
 mod prune;
 mod round_trip;
 mod store;
+mod traps;

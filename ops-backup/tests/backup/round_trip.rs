@@ -327,11 +327,15 @@ async fn production_is_refused_without_approval_and_so_is_what_does_not_fit() {
 
 #[test]
 fn the_manifest_format_is_what_it_was() {
-    let golden = include_bytes!("../manifest-1.json");
-    let manifest = Manifest::from_bytes(golden).unwrap();
-    assert_eq!(manifest.to_bytes().unwrap(), golden);
-    assert_eq!(manifest.id, "01JD2Q5W3V8Y7K6M4N9P0R1S2T".parse::<BackupId>().unwrap());
-    let newer = String::from_utf8(golden.to_vec()).unwrap().replace("\"format\":1", "\"format\":3");
+    let first = include_bytes!("../manifest-1.json");
+    let golden = include_bytes!("../manifest-2.json");
+    for (bytes, rows) in [(&first[..], None), (&golden[..], Some(&3))] {
+        let manifest = Manifest::from_bytes(bytes).unwrap();
+        assert!(manifest.to_bytes().unwrap() == bytes);
+        assert_eq!(manifest.id, "01JD2Q5W3V8Y7K6M4N9P0R1S2T".parse::<BackupId>().unwrap());
+        assert_eq!(manifest.sources[0].units[0].rows.get("entries"), rows);
+    }
+    let newer = String::from_utf8(golden.to_vec()).unwrap().replace("\"format\":2", "\"format\":3");
     let error = Manifest::from_bytes(newer.as_bytes()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Foreign);
     assert!(error.to_string().contains("format 3"), "{error}");

@@ -11,7 +11,7 @@ use ops_backup::retention::Policy;
 use ops_backup::{Depth, Fault, FaultStore, Patience, RestoreOptions, Settings, SourceSpec, Vault};
 use ops_core::retry::Retry;
 
-use crate::fixture::{lenient, once, scratch, tree};
+use crate::fixture::{all_objects, lenient, once, scratch, tree};
 
 fn patient() -> Patience {
     let retry = Retry::new().attempts(6).first_delay(Duration::from_millis(1));
@@ -65,7 +65,7 @@ async fn one_call_that_fails_or_never_answers_is_made_again() {
             Fault::Refused => (1, 4),
             Fault::AnswerLost => (3, 4),
             Fault::Hangs => (2, 8),
-            Fault::HangsAfter => (4, 8),
+            Fault::HangsAfter | Fault::Late(_) => (4, 8),
         };
         for at in (from..=calls).step_by(step) {
             let round = format!("{fault:?}-{at}");
@@ -117,4 +117,38 @@ async fn a_false_already_exists_is_read_back() {
         let made = vault.create("s", &[data(dir.path())], &cx).await.unwrap();
         assert!(vault.verify("s", made.id, Depth::Full).await.unwrap().is_whole());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_arrives_after_it_was_given_up_lists_nothing() {
+    let dir = scratch();
+    let mut late_manifests = 0;
+    for at in 2.. {
+        let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        open(inner.clone(), once()).await.unwrap();
+        let fault = Fault::Late(Duration::from_secs(1));
+        let store = Arc::new(FaultStore::new(inner.clone(), at, fault));
+        let hasty = once().deadline(Duration::from_millis(100));
+        let vault = open(store.clone(), hasty).await.unwrap();
+        let cx = lenient(&dir.path().join(format!("late-{at}")));
+        let made = vault.create("s", &[data(dir.path())], &cx).await;
+        let until = std::time::Instant::now() + Duration::from_secs(30);
+        while store.under_way() > 0 {
+            assert!(std::time::Instant::now() < until, "call {at}: the write never arrived");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let look = open(inner.clone(), once()).await.unwrap();
+        let listed = look.list("s").await.unwrap();
+        for id in &listed {
+            assert!(look.verify("s", *id, Depth::Full).await.unwrap().is_whole(), "call {at}");
+        }
+        assert!(made.is_err() || listed.len() == 1, "call {at}");
+        let manifest = |key: &object_store::path::Path| key.as_ref().ends_with("manifest.json");
+        let written = all_objects(&*inner).await.iter().filter(|key| manifest(key)).count();
+        late_manifests += written - listed.len();
+        if store.calls() < at {
+            break;
+        }
+    }
+    assert!(late_manifests > 0, "no manifest was late");
 }

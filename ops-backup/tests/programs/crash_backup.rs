@@ -1,4 +1,4 @@
-//! `crash-backup DIR prepare|prepare-prune|back-up|prune|drill|restore|recover|lose-journal`: the operations that the crash tests kill.
+//! `crash-backup DIR prepare|prepare-prune|back-up|prune|drill|restore|recover|lose-journal|full-disk`: the operations that the crash tests kill.
 #![expect(clippy::print_stderr, clippy::exit, reason = "a helper program of the tests")]
 
 use std::path::{Path, PathBuf};
@@ -76,10 +76,54 @@ async fn run(dir: &Path, verb: &str) -> Result<(), Failure> {
             let vault = Vault::builder().grace(Duration::ZERO).open_url(&url).await?;
             vault.prune("first", Policy::new().last(1), &cx).await?;
         }
+        "full-disk" => full_disk(dir, &cx).await?,
         _ => {
             let place = vault.place(&spec)?;
             let _ = ops_core::recover(&(&vault, &place), &cx).await?;
         }
+    }
+    Ok(())
+}
+
+fn names(dir: &Path) -> Result<Vec<std::ffi::OsString>, Failure> {
+    let entries: Result<Vec<_>, _> = std::fs::read_dir(dir)?.collect();
+    Ok(entries?.iter().map(std::fs::DirEntry::file_name).collect())
+}
+
+/// `DIR/small` is a file system of 200 KiB.
+async fn full_disk(dir: &Path, cx: &Context) -> Result<(), Failure> {
+    let (small, data) = (dir.join("small"), dir.join("data"));
+    let options = RestoreOptions::default();
+    let vault = Vault::open(open_store("memory:")?, "memory:").await?;
+    // In the archive a file takes 1 KiB, on this disk 4: the preflight cannot see it coming.
+    std::fs::create_dir(&data)?;
+    for n in 0..100 {
+        std::fs::write(data.join(n.to_string()), "x")?;
+    }
+    let made = vault.create("tiny", &[SourceSpec::directory(&data)], cx).await?;
+    let place = vault.place(&SourceSpec::directory(small.join("back")))?;
+    let error = vault.restore("tiny", made.id, &place, &options, cx).await;
+    let error = error.expect_err("it does not fit");
+    assert!(error.to_string().contains("went back"), "{error}");
+    assert_eq!(names(&small)?, Vec::<std::ffi::OsString>::new(), "nothing is left");
+
+    let noise = |n: u32| n.wrapping_mul(2_654_435_761).rotate_left(n % 31).to_le_bytes();
+    std::fs::write(data.join("large"), (0..200_000).flat_map(noise).collect::<Vec<u8>>())?;
+    let made = vault.create("large", &[SourceSpec::directory(&data)], cx).await?;
+    let error = vault.restore("large", made.id, &place, &options, cx).await;
+    let error = error.expect_err("it does not fit");
+    assert!(error.to_string().contains("are free"), "refused before: {error}");
+
+    let url = format!("file://{}", small.display());
+    let store = Vault::open_url(&url).await?;
+    let error = store.create("large", &[SourceSpec::directory(&data)], cx).await;
+    let error = error.expect_err("it does not fit");
+    assert!(error.to_string().contains("went back"), "{error}");
+    assert!(store.list("large").await?.is_empty());
+    for entry in walkdir::WalkDir::new(&small) {
+        let entry = entry?;
+        let of_use = entry.file_name() == "format.json" || !entry.file_type().is_file();
+        assert!(of_use, "`{}` is left", entry.path().display());
     }
     Ok(())
 }
