@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use ops_core::reporter::JsonLinesReporter;
 use ops_core::{ApproveDigest, ApproveIf, Context, Environment, Plan, PlanDigest, Recovery, World};
@@ -79,6 +80,8 @@ impl Program {
             .program(name)
             .environment(args.environment)
             .cancellation(cancellation.clone())
+            // A prune reads every manifest of its store after its commit.
+            .finish_budget(Duration::from_mins(5))
             .reporter(JsonLinesReporter::new(state_dir.join("reports")));
         let builder =
             if args.json { builder } else { builder.observer(bars.clone()).progress(bars) };
