@@ -101,7 +101,6 @@ enum Verb {
 
 /// What a prune keeps, in days, weeks, months and years of UTC that have a backup.
 #[derive(Debug, clap::Args)]
-#[expect(clippy::struct_field_names, reason = "each is the name of its option")]
 struct Rules {
     /// Keep the newest N backups.
     #[arg(long = "keep-last", group = "rule", value_name = "N", value_parser = count)]
