@@ -45,26 +45,34 @@ mod error;
 mod export;
 mod fetch;
 mod id;
+mod identity;
 mod inspect;
 mod memory;
 mod merge;
 mod mirror;
+mod objects;
 mod path_bytes;
 mod pull;
 mod refs;
 mod repository;
 mod step;
+mod tag;
 mod version_control;
 mod versions;
 
 pub use blocker::{Blocker, Inspection};
 pub use error::{Error, ErrorKind};
 pub use id::BranchName;
-pub use merge::{Caution, Conflict, ConflictKind, MergePreview, MergeResult, Stage};
+pub use identity::Identity;
 pub use memory::{MemoryRepository, MemoryStep};
+pub use merge::{
+    Caution, Conflict, ConflictKind, FastForward, MergeCommit, MergeOptions, MergePreview,
+    MergeResult, Stage,
+};
 pub use path_bytes::PathBytes;
 pub use pull::PullOptions;
 pub use repository::GitRepository;
 pub use step::GitStep;
+pub use tag::{TagName, TagOptions, Tagging};
 pub use version_control::VersionControl;
 pub use versions::VersionInfo;

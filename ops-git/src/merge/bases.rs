@@ -29,10 +29,14 @@ pub(super) fn merge_bases(
     one: gix::ObjectId,
     others: &[gix::ObjectId],
 ) -> Result<Vec<gix::ObjectId>, Error> {
-    let found = repo
-        .merge_bases_many(one, others)
-        .doing(|| format!("what {one} has in common with others cannot be found"))?;
-    Ok(found.into_iter().map(gix::Id::detach).collect())
+    let found = repo.merge_bases_many(one, others).history(one)?;
+    let found: Vec<_> = found.into_iter().map(gix::Id::detach).collect();
+    // A missing commit ends that search without a word, as if history began there; this one fails.
+    let tips = others.iter().copied().chain([one]);
+    for commit in repo.rev_walk(tips).with_hidden(found.iter().copied()).all().history(one)? {
+        commit.history(one)?;
+    }
+    Ok(found)
 }
 
 /// Makes one tree of several merge bases, in memory, as git does: by merging them. A path in
@@ -58,7 +62,10 @@ fn combine(
     // Git begins with the oldest.
     let mut oldest_first = bases.iter().rev().copied();
     let Some(first) = oldest_first.next() else {
-        return Ok(Ok(CommonTree { tree: repo.object_hash().empty_tree(), unknown: BTreeSet::new() }));
+        return Ok(Ok(CommonTree {
+            tree: repo.object_hash().empty_tree(),
+            unknown: BTreeSet::new(),
+        }));
     };
     let mut so_far = CommonTree { tree: tree_of(repo, first)?, unknown: BTreeSet::new() };
     let mut merged = vec![first];
@@ -113,9 +120,7 @@ pub(super) fn unknown_that_matter(
     for path in &common.unknown {
         let [mine, other] = [ours, theirs].map(|tree| {
             repo.find_tree(tree)
-                .and_then(|tree| {
-                    tree.lookup_entry_by_path(on_disk(path))
-                })
+                .and_then(|tree| tree.lookup_entry_by_path(on_disk(path)))
                 .map(|entry| entry.map(|entry| (entry.mode(), entry.object_id())))
         });
         let (mine, other) = (mine.doing(doing)?, other.doing(doing)?);
@@ -134,5 +139,5 @@ pub(super) fn tree_of(
     repo.find_commit(commit)
         .and_then(|commit| commit.tree_id())
         .map(gix::Id::detach)
-        .doing(|| format!("commit {commit} cannot be read"))
+        .history(commit)
 }

@@ -70,11 +70,14 @@ impl MergePreview {
     }
 }
 
+/// Objects that are in memory only.
+pub(super) type Objects = HashMap<gix::ObjectId, (gix::objs::Kind, Vec<u8>)>;
+
 /// A merge and the objects that its tree needs and that the repository does not have yet.
 #[derive(Debug)]
 pub(crate) struct InMemory {
     pub preview: MergePreview,
-    pub objects: HashMap<gix::ObjectId, (gix::objs::Kind, Vec<u8>)>,
+    pub objects: Objects,
 }
 
 /// Merges `theirs` into `ours`.
@@ -99,7 +102,7 @@ pub(crate) fn merge(
         Some(mut storage) if matches!(result, MergeResult::Clean { .. }) => {
             storage.drain().collect()
         }
-        _ => HashMap::new(),
+        _ => Objects::new(),
     };
     Ok(InMemory {
         preview: MergePreview {

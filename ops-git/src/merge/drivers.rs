@@ -56,13 +56,7 @@ impl Drivers {
             let source = Path::new(ROOT).join(on_disk(&folder)).join(".gitattributes");
             let in_root = folder.is_empty();
             search
-                .add_patterns_buffer(
-                    &content,
-                    source,
-                    Some(Path::new(ROOT)),
-                    &mut names,
-                    in_root,
-                )
+                .add_patterns_buffer(&content, source, Some(Path::new(ROOT)), &mut names, in_root)
                 .map_err(doing)?;
         }
         let info = repo.common_dir().join("info").join("attributes");
@@ -79,7 +73,7 @@ impl Drivers {
             Some(StateRef::Unset) => return Ok(Driver::Binary),
             Some(StateRef::Value(value)) => value.as_bstr().to_owned(),
             Some(StateRef::Unspecified) | None => match config.string("merge.default") {
-                Some(name) => name.to_owned(),
+                Some(name) => name,
                 None => return Ok(Driver::Text),
             },
         };

@@ -1,18 +1,27 @@
 //! Merging two histories: in memory first, then as a plan.
 
 mod bases;
+mod commit;
 mod commits;
 mod conflict;
 mod content;
 mod drivers;
+mod place;
+mod plan;
 mod renames;
 mod similarity;
 mod text;
 mod trees;
 mod triples;
 
+pub use commit::MergeCommit;
 pub use commits::{MergePreview, MergeResult};
 pub use conflict::{Caution, Conflict, ConflictKind, Stage};
+pub use plan::{FastForward, MergeOptions};
+
+pub(crate) use commit::write;
+pub(crate) use place::place;
+pub(crate) use plan::target;
 
 use crate::error::Error;
 use crate::repository::GitRepository;

@@ -86,26 +86,12 @@ impl<'a> Renames<'a> {
             return Ok(Fate::Deleted);
         }
         if let Some(same) = self.targets_by_id.get(&id) {
-            return Ok(self.exact(source, same, &self.sources_by_id[&id]));
+            return Ok(exact(source, same, &self.sources_by_id[&id]));
         }
         if !self.sources.contains_key(source) {
             return Ok(Fate::Deleted);
         }
         self.alike(source, id)
-    }
-
-    /// The content is found unchanged under other names.
-    fn exact(&self, source: &BStr, targets: &[&BStr], sources: &[&BStr]) -> Fate {
-        if let ([only], [_]) = (targets, sources) {
-            return Fate::Renamed((*only).to_owned());
-        }
-        let named_alike =
-            |all: &[&'_ BStr]| all.iter().filter(|path| base_name(path) == base_name(source)).count();
-        if named_alike(targets) == 1 && named_alike(sources) == 1 {
-            let target = targets.iter().find(|path| base_name(path) == base_name(source));
-            return target.map_or(Fate::Deleted, |target| Fate::Renamed((*target).to_owned()));
-        }
-        unclear(source, targets.iter().copied())
     }
 
     fn alike(&mut self, source: &'a BStr, id: gix::ObjectId) -> Result<Fate, Error> {
@@ -203,6 +189,20 @@ impl<'a> Renames<'a> {
         }
         Ok(Some(self.fingerprints[&one].similarity(&self.fingerprints[&other])))
     }
+}
+
+/// The content is found unchanged under other names.
+fn exact(source: &BStr, targets: &[&BStr], sources: &[&BStr]) -> Fate {
+    if let ([only], [_]) = (targets, sources) {
+        return Fate::Renamed((*only).to_owned());
+    }
+    let named_alike =
+        |all: &[&'_ BStr]| all.iter().filter(|path| base_name(path) == base_name(source)).count();
+    if named_alike(targets) == 1 && named_alike(sources) == 1 {
+        let target = targets.iter().find(|path| base_name(path) == base_name(source));
+        return target.map_or(Fate::Deleted, |target| Fate::Renamed((*target).to_owned()));
+    }
+    unclear(source, targets.iter().copied())
 }
 
 fn base_name(path: &BStr) -> &[u8] {

@@ -101,9 +101,8 @@ impl Lines {
             // Everything that touches what is already in the group belongs to it.
             let (first_i, first_j, mut end) = (i, j, begin);
             loop {
-                let touches = |change: Option<&Change>| {
-                    change.is_some_and(|change| change.base.start <= end)
-                };
+                let touches =
+                    |change: Option<&Change>| change.is_some_and(|change| change.base.start <= end);
                 if touches(ours.get(i)) {
                     end = end.max(ours[i].base.end);
                     i += 1;

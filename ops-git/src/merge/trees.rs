@@ -176,13 +176,12 @@ impl Merge {
                 if !differences.gone(side).contains(directory) {
                     continue;
                 }
-                let moved = match known.get(directory) {
-                    Some(moved) => *moved,
-                    None => {
-                        let moved = renames.directory_moved(directory)?;
-                        known.insert(directory.to_owned(), moved);
-                        moved
-                    }
+                let moved = if let Some(moved) = known.get(directory) {
+                    *moved
+                } else {
+                    let moved = renames.directory_moved(directory)?;
+                    known.insert(directory.to_owned(), moved);
+                    moved
                 };
                 if moved {
                     self.conflict_of(path.as_bstr(), ConflictKind::DirectoryRenamed, triple);

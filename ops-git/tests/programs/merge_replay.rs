@@ -4,20 +4,16 @@
 //! Ends with an error if a conflict was missed or a clean merge gave another tree than git's.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test program")]
 
+mod by_git;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use by_git::{git, merge_by_git};
 use ops_git::{GitRepository, MergeResult};
-
-/// What git says of one merge.
-struct ByGit {
-    clean: bool,
-    tree: String,
-    conflicted: BTreeSet<Vec<u8>>,
-}
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -50,8 +46,13 @@ async fn main() -> ExitCode {
         all.add(task.await.unwrap());
     }
     println!("{all}");
-    println!("  {:.1?} in all, {:.1?} in git, {:.1?} in ops-git", begun.elapsed(), all.git, all.own);
-    if all.missed + all.differing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!(
+        "  {:.1?} in all, {:.1?} in git, {:.1?} in ops-git",
+        begun.elapsed(),
+        all.git,
+        all.own
+    );
+    if all.missed + all.differing + all.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[derive(Default)]
@@ -66,6 +67,7 @@ struct Figures {
     missed: usize,
     differing: usize,
     failed: usize,
+    unreadable: usize,
     git: Duration,
     own: Duration,
     why: BTreeMap<String, usize>,
@@ -77,15 +79,20 @@ impl Figures {
         let begun = Instant::now();
         let preview = match repository.preview_merge(ours, theirs).await {
             Ok(preview) => preview,
+            // Git cannot read it either: the repository is not whole.
+            Err(_) if merge_by_git(path, ours, theirs).is_none() => {
+                self.unreadable += 1;
+                return;
+            }
             Err(error) => {
                 self.failed += 1;
-                println!("failed {ours} {theirs}: {error}");
+                println!("failed {ours} {theirs}: {:?}", ops_core::error::chain(&error));
                 return;
             }
         };
         self.own += begun.elapsed();
         let begun = Instant::now();
-        let by_git = by_git(path, ours, theirs);
+        let by_git = merge_by_git(path, ours, theirs);
         self.git += begun.elapsed();
         let Some(by_git) = by_git else {
             if preview.result == MergeResult::Unrelated {
@@ -136,7 +143,9 @@ impl Figures {
                 } else {
                     self.other_conflicts += 1;
                     let show = |set: Vec<&Vec<u8>>| {
-                        set.iter().map(|p| String::from_utf8_lossy(p).into_owned()).collect::<Vec<_>>()
+                        set.iter()
+                            .map(|p| String::from_utf8_lossy(p).into_owned())
+                            .collect::<Vec<_>>()
                     };
                     println!(
                         "other paths: {ours} {theirs}: only git {:?}, only we {:?}",
@@ -161,6 +170,7 @@ impl Figures {
         self.missed += other.missed;
         self.differing += other.differing;
         self.failed += other.failed;
+        self.unreadable += other.unreadable;
         self.git += other.git;
         self.own += other.own;
         for (why, count) in other.why {
@@ -181,6 +191,7 @@ impl std::fmt::Display for Figures {
         writeln!(f, "  {} clean for git, refused out of caution ({share:.2} %)", self.careful)?;
         writeln!(f, "  {} conflicts missed", self.missed)?;
         writeln!(f, "  {} clean with another tree", self.differing)?;
+        writeln!(f, "  {} that the repository has not whole, for both", self.unreadable)?;
         write!(f, "  {} failed", self.failed)?;
         for (why, count) in &self.why {
             write!(f, "\n  {count:>6} {why}")?;
@@ -191,12 +202,6 @@ impl std::fmt::Display for Figures {
 
 fn name_of(debug: &str) -> String {
     debug.chars().take_while(char::is_ascii_alphanumeric).collect()
-}
-
-fn git(path: &Path) -> Command {
-    let mut git = Command::new("git");
-    git.arg("-C").arg(path).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
-    git
 }
 
 fn merges(path: &Path) -> Vec<(String, String)> {
@@ -211,31 +216,4 @@ fn merges(path: &Path) -> Vec<(String, String)> {
         (ids.next().unwrap().to_owned(), ids.next().unwrap().to_owned())
     };
     text.lines().map(parents).collect()
-}
-
-fn by_git(path: &Path, ours: &str, theirs: &str) -> Option<ByGit> {
-    let output = git(path)
-        .arg(format!("--attr-source={ours}"))
-        .args(["merge-tree", "--write-tree", "-z", "--no-messages", ours, theirs])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let code = output.status.code();
-    if !matches!(code, Some(0 | 1)) {
-        return None;
-    }
-    let mut fields = output.stdout.split(|byte| *byte == 0);
-    let tree = String::from_utf8(fields.next().unwrap().to_vec()).unwrap();
-    // A clashing file is listed under a name with the side's name behind it.
-    let conflicted = fields
-        .filter_map(|field| {
-            let at = field.iter().position(|byte| *byte == b'\t')?;
-            let name = &field[at + 1..];
-            let side = [ours, theirs].into_iter().find_map(|side| {
-                name.strip_suffix(format!("~{side}").as_bytes())
-            });
-            Some(side.unwrap_or(name).to_vec())
-        })
-        .collect();
-    Some(ByGit { clean: code == Some(0), tree, conflicted })
 }
