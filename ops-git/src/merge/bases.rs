@@ -96,7 +96,8 @@ fn combine(
         }
         for caution in found.cautions {
             match caution {
-                Caution::LinesUnclear { path } => {
+                // For a base git runs another program than for a result, if any.
+                Caution::LinesUnclear { path } | Caution::ExternalDriver { path, .. } => {
                     so_far.unknown.insert(BString::from(path.as_bytes()));
                 }
                 other => return Ok(Err(other)),

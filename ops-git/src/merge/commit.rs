@@ -29,6 +29,9 @@ pub struct MergeCommit {
     pub seconds: i64,
     /// What the commit says.
     pub message: String,
+    /// The merge programs that may run, by the names that the repository's configuration gives them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drivers: Vec<String>,
     /// The commit that these make.
     pub commit: CommitId,
 }
@@ -42,8 +45,8 @@ impl MergeCommit {
         seconds: i64,
         message: String,
     ) -> Result<Self, Error> {
-        let mut this =
-            Self { commit: ours.clone(), ours, theirs, tree, committer, seconds, message };
+        let (commit, drivers) = (ours.clone(), Vec::new());
+        let mut this = Self { ours, theirs, tree, committer, seconds, message, drivers, commit };
         this.commit = commit_id(this.object(repo)?.id);
         Ok(this)
     }
@@ -77,7 +80,7 @@ pub(crate) fn write(
     operation: OperationId,
 ) -> Result<(), Error> {
     let (ours, theirs) = (object_id(&merge.ours)?, object_id(&merge.theirs)?);
-    let merged = commits::merge(repo, ours, theirs)?;
+    let merged = commits::merge(repo, ours, theirs, &merge.drivers)?;
     let same = match &merged.preview.result {
         MergeResult::Clean { tree } => *tree == merge.tree,
         // A merge commit was asked for where none was needed.

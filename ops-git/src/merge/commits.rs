@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use gix::bstr::ByteSlice as _;
 use ops_core::{CommitId, Refusal};
 use serde::{Deserialize, Serialize};
 
@@ -80,11 +81,12 @@ pub(crate) struct InMemory {
     pub objects: Objects,
 }
 
-/// Merges `theirs` into `ours`.
+/// Merges `theirs` into `ours`; of the merge programs that the repository configures only these run.
 pub(crate) fn merge(
     repo: &gix::Repository,
     ours: gix::ObjectId,
     theirs: gix::ObjectId,
+    allowed: &[String],
 ) -> Result<InMemory, Error> {
     let mut repo = repo.clone().with_object_memory();
     repo.object_cache_size_if_unset(16 * 1024 * 1024);
@@ -96,7 +98,7 @@ pub(crate) fn merge(
     } else if bases.is_empty() {
         MergeResult::Unrelated
     } else {
-        diverged(&repo, &bases, ours, theirs)?
+        diverged(&repo, &bases, (ours, theirs), allowed)?
     };
     let objects = match repo.objects.take_object_memory() {
         Some(mut storage) if matches!(result, MergeResult::Clean { .. }) => {
@@ -118,24 +120,26 @@ pub(crate) fn merge(
 fn diverged(
     repo: &gix::Repository,
     bases: &[gix::ObjectId],
-    ours: gix::ObjectId,
-    theirs: gix::ObjectId,
+    (ours, theirs): (gix::ObjectId, gix::ObjectId),
+    allowed: &[String],
 ) -> Result<MergeResult, Error> {
     let (ours, theirs) = (tree_of(repo, ours)?, tree_of(repo, theirs)?);
-    let mut drivers = Drivers::of(ours);
     let refused = |cautions| Ok(MergeResult::Refused { conflicts: Vec::new(), cautions });
     let settings = unsupported(repo);
     if !settings.is_empty() {
         return refused(settings);
     }
-    let common = match common_tree(repo, bases, &mut drivers)? {
+    let common = match common_tree(repo, bases, &mut Drivers::of(ours, &[]))? {
         Ok(common) => common,
         Err(caution) => return refused(vec![caution]),
     };
     let crossed = unknown_that_matter(repo, &common, ours, theirs)?;
+    let mut drivers = Drivers::of(ours, allowed);
     let found = trees::merge(repo, [common.tree, ours, theirs], Purpose::Result, &mut drivers)?;
-    let (conflicts, mut cautions) = (found.conflicts, found.cautions);
+    let (mut conflicts, mut cautions) = (found.conflicts, found.cautions);
     cautions.extend(crossed);
+    // Where the base is not known nothing is known, a conflict neither.
+    conflicts.retain(|conflict| !common.unknown.contains(conflict.path.as_bytes().as_bstr()));
     if !conflicts.is_empty() || !cautions.is_empty() {
         return Ok(MergeResult::Refused { conflicts, cautions });
     }

@@ -5,6 +5,7 @@ use gix::objs::tree::EntryKind;
 
 use super::conflict::{Caution, ConflictKind};
 use super::drivers::{Driver, Drivers};
+use super::external;
 use super::similarity::is_binary;
 use super::text::{self, Merged, Overlap};
 use super::triples::{Entry, Triple};
@@ -87,27 +88,37 @@ fn files(
     ours: Entry,
     theirs: Entry,
 ) -> Result<Result<gix::ObjectId, Resolved>, Error> {
+    let contents = || -> Result<[Vec<u8>; 3], Error> {
+        let base = base.map(|base| read(repo, base.id)).transpose()?.unwrap_or_default();
+        Ok([base, read(repo, ours.id)?, read(repo, theirs.id)?])
+    };
+    let keep = |content: Vec<u8>| -> Result<gix::ObjectId, Error> {
+        let doing = || format!("the merge of `{path}` cannot be kept");
+        Ok(repo.write_blob(content).doing(doing)?.detach())
+    };
+    let conflict = || Ok(Err(Resolved::Conflict(ConflictKind::BothModified)));
     let overlap = match driver {
         Driver::Text => Overlap::Conflict,
         Driver::Union => Overlap::Union,
-        Driver::Binary => return Ok(Err(Resolved::Conflict(ConflictKind::BothModified))),
-        Driver::External(driver) => {
+        Driver::Binary => return conflict(),
+        Driver::NotAllowed(driver) => {
             let path = PathBytes::new(path);
             return Ok(Err(Resolved::Unsure(Caution::ExternalDriver { path, driver })));
         }
+        Driver::Program(program) => {
+            let [base, ours, theirs] = contents()?;
+            let merged = external::merge(repo, &program, path, [&base, &ours, &theirs])?;
+            return merged.map_or_else(conflict, |content| keep(content).map(Ok));
+        }
     };
-    let base = base.map(|base| read(repo, base.id)).transpose()?.unwrap_or_default();
-    let (ours, theirs) = (read(repo, ours.id)?, read(repo, theirs.id)?);
+    let [base, ours, theirs] = contents()?;
     let all = [&base, &ours, &theirs];
     if all.iter().any(|content| content.len() > LARGEST || is_binary(content)) {
-        return Ok(Err(Resolved::Conflict(ConflictKind::BothModified)));
+        return conflict();
     }
     Ok(match text::merge(&base, &ours, &theirs, overlap) {
-        Merged::Clean(content) => Ok(repo
-            .write_blob(content)
-            .doing(|| format!("the merge of `{path}` cannot be kept"))?
-            .detach()),
-        Merged::Conflict => Err(Resolved::Conflict(ConflictKind::BothModified)),
+        Merged::Clean(content) => Ok(keep(content)?),
+        Merged::Conflict => return conflict(),
         Merged::Unclear => {
             Err(Resolved::Unsure(Caution::LinesUnclear { path: PathBytes::new(path) }))
         }

@@ -8,6 +8,7 @@ use gix::attrs::{Search, StateRef};
 use gix::bstr::{BStr, BString, ByteSlice as _};
 use gix::glob::pattern::Case;
 
+use super::external::Program;
 use crate::error::{Error, GitResult as _};
 use crate::path_bytes::on_disk;
 
@@ -20,8 +21,10 @@ pub(super) enum Driver {
     Union,
     /// Never: a change on both sides is a conflict.
     Binary,
-    /// A program that the repository configures.
-    External(String),
+    /// A program that the repository configures, and that was allowed.
+    Program(Program),
+    /// A program that the repository configures, and that was not allowed.
+    NotAllowed(String),
 }
 
 /// The attributes of a tree: its `.gitattributes` files and the repository's own `info/attributes`.
@@ -30,6 +33,8 @@ pub(super) enum Driver {
 #[derive(Debug)]
 pub(super) struct Drivers {
     tree: gix::ObjectId,
+    /// The names of programs that may run.
+    allowed: Vec<String>,
     /// The `.gitattributes` of each folder that was looked into.
     files: HashMap<BString, Option<Vec<u8>>>,
 }
@@ -38,8 +43,8 @@ pub(super) struct Drivers {
 const ROOT: &str = "/tree";
 
 impl Drivers {
-    pub fn of(tree: gix::ObjectId) -> Self {
-        Self { tree, files: HashMap::new() }
+    pub fn of(tree: gix::ObjectId, allowed: &[String]) -> Self {
+        Self { tree, allowed: allowed.to_vec(), files: HashMap::new() }
     }
 
     pub fn driver(&mut self, repo: &gix::Repository, path: &BStr) -> Result<Driver, Error> {
@@ -78,8 +83,13 @@ impl Drivers {
             },
         };
         let key = format!("merge.{}.driver", name.to_str_lossy());
-        if config.string(key.as_str()).is_some() {
-            return Ok(Driver::External(name.to_string()));
+        if let Some(line) = config.string(key.as_str()) {
+            let name = name.to_string();
+            return Ok(if self.allowed.contains(&name) {
+                Driver::Program(Program { name, line })
+            } else {
+                Driver::NotAllowed(name)
+            });
         }
         Ok(match name.as_bytes() {
             b"binary" => Driver::Binary,

@@ -6,6 +6,7 @@ mod commits;
 mod conflict;
 mod content;
 mod drivers;
+mod external;
 mod place;
 mod plan;
 mod renames;
@@ -42,7 +43,7 @@ impl GitRepository {
         let (ours, theirs) = (ours.to_owned(), theirs.to_owned());
         self.blocking(move |repo| {
             let (ours, theirs) = (resolve(repo, &ours)?, resolve(repo, &theirs)?);
-            Ok(commits::merge(repo, ours, theirs)?.preview)
+            Ok(commits::merge(repo, ours, theirs, &[])?.preview)
         })
         .await
     }

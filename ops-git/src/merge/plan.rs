@@ -40,6 +40,11 @@ pub struct MergeOptions {
     pub committer: Option<Identity>,
     /// Whether the branch may move without a merge commit. Default: where it suffices.
     pub fast_forward: FastForward,
+    /// The merge programs that may run, by the names that attributes call them by. They come from
+    /// the repository's own configuration and run when the plan is made and again when it is run,
+    /// so they must always make the same of the same files. Default: none, and a file that asks for
+    /// one is refused.
+    pub drivers: Vec<String>,
 }
 
 impl MergeOptions {
@@ -58,6 +63,12 @@ impl MergeOptions {
     /// Commits as this.
     pub fn committer(mut self, committer: Identity) -> Self {
         self.committer = Some(committer);
+        self
+    }
+
+    /// Lets this merge program run.
+    pub fn allow_driver(mut self, name: impl Into<String>) -> Self {
+        self.drivers.push(name.into());
         self
     }
 
@@ -115,7 +126,7 @@ fn plan(
         Error::new(ErrorKind::NotFound, format!("branch `{branch}` has no commit yet"))
             .remedy("pull first, or name another branch")
     })?;
-    let preview = commits::merge(repo, ours, theirs.id)?.preview;
+    let preview = commits::merge(repo, ours, theirs.id, &options.drivers)?.preview;
     let MergePreview { ours, theirs: their_commit, result, .. } = &preview;
     let plan = Plan::new("merge")
         .fact("branch", &branch)
@@ -162,7 +173,8 @@ fn plan(
     let committer = options.committer.map_or_else(|| Identity::configured(repo), Ok)?;
     let message = cleaned(&options.message.unwrap_or_else(|| theirs.merge_message(&branch)))?;
     let parents = (ours.clone(), their_commit.clone());
-    let merge = MergeCommit::new(repo, parents, tree, committer, now, message)?;
+    let mut merge = MergeCommit::new(repo, parents, tree, committer, now, message)?;
+    merge.drivers = options.drivers;
     let new = merge.commit.clone();
     let plan = plan.fact("merge", "commit").change(this, &GitStep::WriteMerge { merge })?;
     moving(this, repo, plan, &branch, ours, new)

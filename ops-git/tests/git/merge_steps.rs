@@ -199,6 +199,40 @@ async fn a_merge_that_a_new_setting_forbids_is_not_made() {
 }
 
 #[tokio::test]
+async fn a_merge_program_runs_only_if_it_is_allowed() {
+    let world = World::new();
+    let (mirror, cx) = (forked(&world).await, world.cx());
+    let git_dir = world.mirror_path();
+    fs::create_dir_all(git_dir.join("info")).unwrap();
+    fs::write(git_dir.join("info/attributes"), "*.txt merge=both\n").unwrap();
+    git(&git_dir, &["config", "merge.both.driver", "echo %P >> %A; cat %B >> %A"]);
+    let error = mirror.safe_merge(&cx, "origin/topic").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.to_string().contains("external driver `both`"), "{error}");
+
+    let (ours, theirs) = (world.mirrored("main"), world.mirrored("origin/topic"));
+    let allowed = || MergeOptions::default().allow_driver("both");
+    let plan = mirror.plan_merge(&cx, "origin/topic", allowed()).await.unwrap();
+    mirror.execute(plan, &cx).await.unwrap();
+    let by_git = merge_by_git(&git_dir, &ours, &theirs).unwrap();
+    assert_eq!(world.mirrored("main^{tree}"), by_git.tree);
+    let merged = git(&git_dir, &["show", "main:d/file.txt"]);
+    assert!(merged.contains("d/file.txt\nline 0\n"), "{merged}");
+    world.mirror_is_sound();
+
+    // It finds a conflict, or fails.
+    git(&git_dir, &["update-ref", "refs/heads/main", &ours]);
+    git(&git_dir, &["config", "merge.both.driver", "exit 1"]);
+    let error = mirror.plan_merge(&cx, "origin/topic", allowed()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.to_string().contains("`d/file.txt` is changed on both sides"), "{error}");
+    git(&git_dir, &["config", "merge.both.driver", "echo broken >&2; exit 129"]);
+    let error = mirror.plan_merge(&cx, "origin/topic", allowed()).await.unwrap_err();
+    assert!(error.to_string().contains("code 129: broken"), "{error}");
+    assert_eq!(world.mirrored("main"), ours);
+}
+
+#[tokio::test]
 async fn tags_are_made_and_taken_away_again() {
     let world = World::new();
     let (mirror, cx) = (forked(&world).await, world.cx());
