@@ -7,7 +7,7 @@ use gix::bstr::BString;
 use super::conflict::{Caution, ConflictKind};
 use super::drivers::Drivers;
 use super::trees::{self, Purpose};
-use crate::error::{Error, GitResult as _};
+use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::path_bytes::{PathBytes, on_disk};
 
 /// How deep merges of merge bases may nest.
@@ -29,12 +29,21 @@ pub(super) fn merge_bases(
     one: gix::ObjectId,
     others: &[gix::ObjectId],
 ) -> Result<Vec<gix::ObjectId>, Error> {
-    let found = repo.merge_bases_many(one, others).history(one)?;
+    let cache = repo.commit_graph_if_enabled().history(one)?;
+    let mut graph = repo.revision_graph(cache.as_ref());
+    let found = repo.merge_bases_many_with_graph(one, others, &mut graph).history(one)?;
     let found: Vec<_> = found.into_iter().map(gix::Id::detach).collect();
-    // A missing commit ends that search without a word, as if history began there; this one fails.
-    let tips = others.iter().copied().chain([one]);
-    for commit in repo.rev_walk(tips).with_hidden(found.iter().copied()).all().history(one)? {
-        commit.history(one)?;
+    // A missing commit ends that search without a word, as if history began there.
+    let seen = graph.detach();
+    for (commit, parents) in seen.iter().map(|(id, commit)| (id, &commit.parents)) {
+        let missing = parents.iter().find(|id| !seen.contains_key(*id) && !repo.has_object(**id));
+        if let Some(missing) = missing {
+            return Err(Error::new(
+                ErrorKind::HistoryUnavailable,
+                format!("commit {missing}, a parent of {commit}, is missing"),
+            )
+            .remedy("fetch the rest with `git fetch --unshallow`, or mirror afresh"));
+        }
     }
     Ok(found)
 }
