@@ -29,22 +29,11 @@ pub(super) enum Overlap {
 /// Two conflicts of a union with at most this many lines between them are one, as git has it.
 const JOINED: usize = 3;
 
-/// How two texts are compared.
-#[derive(Debug, Clone, Copy)]
-struct Comparison {
-    algorithm: Algorithm,
-    /// Whether changes that could as well lie elsewhere are moved down as far as they go.
-    compact: bool,
-}
-
 /// As git's merge compares.
-const GIT: Comparison = Comparison { algorithm: Algorithm::Histogram, compact: true };
+const GIT: Algorithm = Algorithm::Histogram;
 
-/// Other ways, which agree wherever the answer is clear.
-const WITNESSES: [Comparison; 2] = [
-    Comparison { algorithm: Algorithm::Histogram, compact: false },
-    Comparison { algorithm: Algorithm::Myers, compact: true },
-];
+/// Another way, which agrees wherever the answer is clear.
+const WITNESS: Algorithm = Algorithm::Myers;
 
 /// Merges as git's merge does. Where another comparison of the texts would merge them differently
 /// the answer is that it is unclear: the lines are too alike to be sure of anything.
@@ -59,7 +48,7 @@ pub(super) fn merge(base: &[u8], ours: &[u8], theirs: &[u8], overlap: Overlap) -
     let lines = Lines { base, ours, theirs, tokens: input.interner.num_tokens() };
 
     let Some(merged) = lines.merge(GIT, overlap) else { return Merged::Conflict };
-    if WITNESSES.iter().any(|way| lines.merge(*way, overlap).as_ref() != Some(&merged)) {
+    if lines.merge(WITNESS, overlap).as_ref() != Some(&merged) {
         return Merged::Unclear;
     }
     let mut text = Vec::new();
@@ -85,7 +74,7 @@ struct Change {
 
 impl Lines {
     /// `None` is a conflict.
-    fn merge(&self, way: Comparison, overlap: Overlap) -> Option<Vec<Token>> {
+    fn merge(&self, way: Algorithm, overlap: Overlap) -> Option<Vec<Token>> {
         let ours = changes(&self.base, &self.ours, self.tokens, way);
         let theirs = changes(&self.base, &self.theirs, self.tokens, way);
         let mut out = Vec::with_capacity(self.ours.len().max(self.theirs.len()));
@@ -132,13 +121,12 @@ impl Lines {
     }
 }
 
-fn changes(before: &[Token], after: &[Token], tokens: u32, way: Comparison) -> Vec<Change> {
+fn changes(before: &[Token], after: &[Token], tokens: u32, way: Algorithm) -> Vec<Change> {
     let mut diff = Diff::default();
-    diff.compute_with(way.algorithm, before, after, tokens);
-    if way.compact {
-        let lowest = |_: &[Token], hunk: Range<u32>, _: u32| hunk.end;
-        diff.postprocess_with(before, after, lowest);
-    }
+    diff.compute_with(way, before, after, tokens);
+    // Changes that could as well lie elsewhere are moved down as far as they go.
+    let lowest = |_: &[Token], hunk: Range<u32>, _: u32| hunk.end;
+    diff.postprocess_with(before, after, lowest);
     let range = |range: Range<u32>| range.start as usize..range.end as usize;
     diff.hunks().map(|hunk| Change { base: range(hunk.before), side: range(hunk.after) }).collect()
 }
@@ -157,7 +145,7 @@ fn applied(base: &[Token], side: &[Token], changes: &[Change], within: Range<usi
 }
 
 /// What both sides have, once; where they differ, ours and then theirs.
-fn union(ours: &[Token], theirs: &[Token], tokens: u32, way: Comparison) -> Vec<Token> {
+fn union(ours: &[Token], theirs: &[Token], tokens: u32, way: Algorithm) -> Vec<Token> {
     let mut joined: Vec<Change> = Vec::new();
     for change in changes(ours, theirs, tokens, way) {
         match joined.last_mut() {
