@@ -6,7 +6,9 @@ use std::path::Path;
 use ops_core::{CommitId, Context, Outcome};
 
 use crate::error::ErrorKind;
+use crate::merge::MergeOptions;
 use crate::pull::PullOptions;
+use crate::tag::TagOptions;
 use crate::version_control::VersionControl;
 
 /// The other side of a pull, as a test sees it.
@@ -33,6 +35,10 @@ pub async fn run(
     pull(repository, cx, Some(&first), &second, 1).await;
     names(repository, &first, &second).await;
     exports(repository, cx, scratch, &first, &second).await;
+
+    tags(repository, cx, &first, &second).await;
+    merges(repository, upstream, cx, &second).await;
+    let second = repository.resolve("main").await.expect("main");
 
     upstream.force(&first);
     let error = repository.safe_pull(cx).await.expect_err("upstream went back");
@@ -108,6 +114,49 @@ async fn names(repository: &dyn VersionControl, first: &CommitId, second: &Commi
     let before = repository.previous(&second.version()).await.expect("the one before");
     assert_eq!(before, Some(first.version()));
     assert_eq!(repository.previous(&first.version()).await.expect("none before"), None);
+}
+
+async fn tags(repository: &dyn VersionControl, cx: &Context, first: &CommitId, second: &CommitId) {
+    let mere = TagOptions::default;
+    let plan = repository.plan_tag(cx, "v1", first.as_str(), mere()).await.expect("a plan");
+    let error = repository.resolve("v1").await.expect_err("planning makes no tag");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    let stale = plan.clone();
+    repository.execute(plan, cx).await.expect("a tag");
+    assert_eq!(repository.resolve("v1").await.expect("the tag"), *first);
+    let error = repository.execute(stale, cx).await.expect_err("the tag is there by now");
+    let outcome = &error.report().expect("a report").outcome;
+    assert!(matches!(outcome, Outcome::Refused { .. }), "{outcome:?}");
+    let again = repository.tag(cx, "v1", second.as_str(), mere()).await;
+    assert_eq!(again.expect_err("a tag does not move").kind(), ErrorKind::Refused);
+    assert_eq!(repository.versions(2).await.expect("versions")[1].tags, ["v1"]);
+    let bad = repository.tag(cx, "a..b", "main", mere()).await;
+    assert_eq!(bad.expect_err("it is no name").kind(), ErrorKind::InvalidInput);
+}
+
+async fn merges(
+    repository: &dyn VersionControl,
+    upstream: &dyn Upstream,
+    cx: &Context,
+    second: &CommitId,
+) {
+    let report = repository.safe_merge(cx, "v1").await.expect("a merge of nothing");
+    assert_eq!(report.facts["result"], "already up to date");
+    let error = repository.safe_merge(cx, "no-such-name").await.expect_err("it names nothing");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+
+    let third = upstream.commit("Third", &[("a.txt", "four\n")]);
+    // The pull's plan has fetched it, and nobody runs that plan.
+    let pull = repository.plan_pull(cx, PullOptions::default()).await.expect("a plan");
+    assert_eq!(pull.facts["sha_after"], third.as_str());
+    let merge = repository.plan_merge(cx, "origin/main", MergeOptions::default()).await;
+    let merge = merge.expect("a plan");
+    assert_eq!(
+        (&*merge.facts["merge"], &*merge.facts["sha_before"]),
+        ("fast_forward", second.as_str())
+    );
+    repository.execute(merge, cx).await.expect("a merge");
+    assert_eq!(repository.resolve("main").await.expect("main"), third);
 }
 
 async fn exports(

@@ -18,6 +18,12 @@ pub enum ErrorKind {
     Refused,
     /// Local and upstream history went separate ways, or the upstream was rewritten.
     Diverged,
+    /// Both sides changed the same things; nothing was changed.
+    Conflict,
+    /// A commit that the history needs is missing, or cannot be read.
+    HistoryUnavailable,
+    /// Nobody is named who commits or tags.
+    NoIdentity,
     /// A branch is at a commit where neither the plan nor the step that runs left it.
     Moved,
     /// A folder is in the way that this operation did not make.
@@ -69,6 +75,13 @@ impl Error {
         Self::new(kind, what).caused_by(source)
     }
 
+    /// A missing commit is no name that means nothing: the repository is not whole.
+    pub(crate) fn history(what: impl Into<String>, source: gix::Error) -> Self {
+        Self::new(ErrorKind::HistoryUnavailable, what)
+            .remedy("see what `git fsck` says; fetch the rest with `git fetch --unshallow`, or mirror afresh")
+            .caused_by(source)
+    }
+
     pub(crate) fn refused(what: impl Into<String>, reasons: Vec<Refusal>) -> Self {
         Self::new(ErrorKind::Refused, what).refusals(reasons)
     }
@@ -77,10 +90,19 @@ impl Error {
 /// Names what was being done when gix failed.
 pub(crate) trait GitResult<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error>;
+
+    /// The same where the history of this commit was being read.
+    fn history(self, tip: gix::ObjectId) -> Result<T, Error>;
 }
 
 impl<T> GitResult<T> for gix::Result<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
         self.map_err(|source| Error::git(what(), source))
+    }
+
+    fn history(self, tip: gix::ObjectId) -> Result<T, Error> {
+        self.map_err(|source| {
+            Error::history(format!("the history of {tip} is not accessible"), source)
+        })
     }
 }

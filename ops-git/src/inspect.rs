@@ -202,9 +202,8 @@ pub(crate) fn apart(
 ) -> Result<(usize, usize), Error> {
     let count = |tip: gix::ObjectId, hidden: gix::ObjectId| -> Result<usize, Error> {
         let mut count = 0;
-        let doing = || format!("history between {tip} and {hidden} cannot be read");
-        for commit in repo.rev_walk([tip]).with_hidden([hidden]).all().doing(doing)? {
-            commit.doing(doing)?;
+        for commit in repo.rev_walk([tip]).with_hidden([hidden]).all().history(tip)? {
+            commit.history(tip)?;
             count += 1;
         }
         Ok(count)

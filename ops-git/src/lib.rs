@@ -27,6 +27,10 @@
 //! [`MemoryRepository`]; programs hold either as `dyn` [`VersionControl`]. Remotes are paths, and
 //! http and https URLs.
 //!
+//! A merge is tried in memory first: [`GitRepository::preview_merge`] says every conflict at once,
+//! with its paths and versions, and nothing is written and nothing moves. Its answer is git's own,
+//! or a refusal: where what git would do is too close to call, that is a [`Caution`].
+//!
 //! | feature | what it brings |
 //! |---|---|
 //! | `test-util` | `contract`, the suite for implementations of [`VersionControl`] |
@@ -34,8 +38,9 @@
 //! # Limits
 //!
 //! Submodules are refused by name, and so are shallow repositories. `export-subst` is not applied.
-//! Remotes over ssh are not supported yet, nor is pulling into a work tree that has the branch
-//! checked out. Unix only.
+//! Remotes over ssh are not supported yet, nor is pulling or merging into a work tree that has the
+//! branch checked out. Merges are neither signed nor given notes or hooks; a merge with more than two
+//! parents is none. Unix only.
 
 mod blocker;
 mod branch;
@@ -45,24 +50,34 @@ mod error;
 mod export;
 mod fetch;
 mod id;
+mod identity;
 mod inspect;
 mod memory;
+mod merge;
 mod mirror;
+mod objects;
 mod path_bytes;
 mod pull;
 mod refs;
 mod repository;
 mod step;
+mod tag;
 mod version_control;
 mod versions;
 
 pub use blocker::{Blocker, Inspection};
 pub use error::{Error, ErrorKind};
 pub use id::BranchName;
+pub use identity::Identity;
 pub use memory::{MemoryRepository, MemoryStep};
+pub use merge::{
+    Caution, Conflict, ConflictKind, FastForward, MergeCommit, MergeOptions, MergePreview,
+    MergeResult, Stage,
+};
 pub use path_bytes::PathBytes;
 pub use pull::PullOptions;
 pub use repository::GitRepository;
 pub use step::GitStep;
+pub use tag::{TagName, TagOptions, Tagging};
 pub use version_control::VersionControl;
 pub use versions::VersionInfo;

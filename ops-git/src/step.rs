@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 use crate::branch;
 use crate::export;
 use crate::id::BranchName;
+use crate::merge::{self, MergeCommit};
+use crate::objects;
 use crate::path_bytes::PathBytes;
 use crate::repository::GitRepository;
+use crate::tag::{self, TagName, Tagging};
 
 /// One reversible step on a [`GitRepository`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +40,21 @@ pub enum GitStep {
         /// Where it should be.
         commit: CommitId,
     },
+    /// Merges in memory and writes what that makes: the merged files, trees and the commit.
+    WriteMerge {
+        /// The merge.
+        merge: MergeCommit,
+    },
+    /// Makes a tag that does not exist.
+    Tag {
+        /// What is tagged, how.
+        tag: Tagging,
+    },
+    /// Lets go of what proves that this operation made a tag.
+    ReleaseTag {
+        /// The tag.
+        name: TagName,
+    },
     /// Lets go of the old tip of a branch that this operation moved.
     ReleaseTip {
         /// The branch.
@@ -60,6 +78,9 @@ impl Step for GitStep {
             Self::MoveBranch { .. } => "move_branch",
             Self::PointHead { .. } => "point_head",
             Self::VerifyBranch { .. } => "verify_branch",
+            Self::WriteMerge { .. } => "write_merge",
+            Self::Tag { .. } => "tag",
+            Self::ReleaseTag { .. } => "release_tag",
             Self::ReleaseTip { .. } => "release_tip",
             Self::Export { .. } => "export",
         }
@@ -80,6 +101,18 @@ impl Step for GitStep {
             }
             Self::VerifyBranch { branch, commit } => {
                 Effect::reads(format!("verify that branch `{branch}` is at {}", commit.version()))
+            }
+            Self::WriteMerge { merge } => Effect::retained(format!(
+                "write merge commit {} of {} and {} into the object database",
+                merge.commit.version(),
+                merge.ours.version(),
+                merge.theirs.version()
+            )),
+            Self::Tag { tag } => {
+                Effect::changes(format!("tag {} as `{}`", tag.commit.version(), tag.name))
+            }
+            Self::ReleaseTag { name } => {
+                Effect::changes(format!("let go of the record of tag `{name}`"))
             }
             Self::ReleaseTip { branch } => {
                 Effect::changes(format!("let go of the old tip of branch `{branch}`"))
@@ -102,9 +135,15 @@ impl Step for GitStep {
                 Ok(env.blocking(move |repo| branch::check(repo, &branch, old.as_ref())).await?)
             }
             Self::Export { folder, .. } => Ok(export::check(&folder.to_path(), cx)),
-            Self::PointHead { .. } | Self::VerifyBranch { .. } | Self::ReleaseTip { .. } => {
-                Ok(Vec::new())
+            Self::Tag { tag } => {
+                let tag = tag.clone();
+                Ok(env.blocking(move |repo| tag::check(repo, &tag)).await?)
             }
+            Self::PointHead { .. }
+            | Self::VerifyBranch { .. }
+            | Self::WriteMerge { .. }
+            | Self::ReleaseTag { .. }
+            | Self::ReleaseTip { .. } => Ok(Vec::new()),
         }
     }
 
@@ -124,6 +163,18 @@ impl Step for GitStep {
             Self::VerifyBranch { branch, commit } => {
                 let env = env.clone();
                 cx.blocking(move |_| branch::verify(&env.handle()?, &branch, &commit)).await
+            }
+            Self::WriteMerge { merge } => {
+                let (env, id) = (env.clone(), cx.operation());
+                cx.blocking(move |_| merge::write(&env.handle()?, &merge, id)).await
+            }
+            Self::Tag { tag } => {
+                let (env, in_step) = (env.clone(), cx.clone());
+                cx.blocking(move |_| tag::run(&env.handle()?, &tag, &in_step)).await
+            }
+            Self::ReleaseTag { name } => {
+                let (env, id) = (env.clone(), cx.operation());
+                cx.blocking(move |_| tag::release(&env.handle()?, &name, id)).await
             }
             Self::ReleaseTip { branch } => {
                 let (env, id) = (env.clone(), cx.operation());
@@ -149,7 +200,15 @@ impl Step for GitStep {
                 cx.blocking(move |_| branch::point_back(&env.handle()?, &from, &to, id)).await
             }
             Self::Export { folder, .. } => export::undo(&folder.to_path(), cx).await,
-            Self::VerifyBranch { .. } | Self::ReleaseTip { .. } => Ok(()),
+            Self::WriteMerge { .. } => {
+                let (env, id) = (env.clone(), cx.operation());
+                cx.blocking(move |_| objects::clear(&env.handle()?, id)).await
+            }
+            Self::Tag { tag } => {
+                let (env, in_step) = (env.clone(), cx.clone());
+                cx.blocking(move |_| tag::undo(&env.handle()?, &tag, &in_step)).await
+            }
+            Self::VerifyBranch { .. } | Self::ReleaseTip { .. } | Self::ReleaseTag { .. } => Ok(()),
         }
     }
 }

@@ -8,8 +8,10 @@ use ops_core::{CommitId, Context, Plan, Recovery, Report, Version, World};
 
 use crate::blocker::Inspection;
 use crate::error::Error;
+use crate::merge::MergeOptions;
 use crate::pull::PullOptions;
 use crate::repository::GitRepository;
+use crate::tag::TagOptions;
 use crate::versions::VersionInfo;
 
 /// A repository that holds versions: [`GitRepository`] on a disk, or
@@ -34,6 +36,23 @@ pub trait VersionControl: Debug + Send + Sync {
         &'a self,
         version: &'a str,
         folder: &'a Path,
+    ) -> BoxFuture<'a, Result<Plan, Error>>;
+
+    /// Plans to merge a commit into a branch. See [`GitRepository::plan_merge`].
+    fn plan_merge<'a>(
+        &'a self,
+        cx: &'a Context,
+        revision: &'a str,
+        options: MergeOptions,
+    ) -> BoxFuture<'a, Result<Plan, Error>>;
+
+    /// Plans a new tag. See [`GitRepository::plan_tag`].
+    fn plan_tag<'a>(
+        &'a self,
+        cx: &'a Context,
+        name: &'a str,
+        version: &'a str,
+        options: TagOptions,
     ) -> BoxFuture<'a, Result<Plan, Error>>;
 
     /// The newest versions, newest first. See [`GitRepository::versions`].
@@ -64,6 +83,34 @@ pub trait VersionControl: Debug + Send + Sync {
     fn safe_pull<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Report, Error>> {
         async move {
             let plan = self.plan_pull(cx, PullOptions::default()).await?;
+            self.execute(plan, cx).await
+        }
+        .boxed()
+    }
+
+    /// Merges a commit into the default branch.
+    fn safe_merge<'a>(
+        &'a self,
+        cx: &'a Context,
+        revision: &'a str,
+    ) -> BoxFuture<'a, Result<Report, Error>> {
+        async move {
+            let plan = self.plan_merge(cx, revision, MergeOptions::default()).await?;
+            self.execute(plan, cx).await
+        }
+        .boxed()
+    }
+
+    /// Names a version for good.
+    fn tag<'a>(
+        &'a self,
+        cx: &'a Context,
+        name: &'a str,
+        version: &'a str,
+        options: TagOptions,
+    ) -> BoxFuture<'a, Result<Report, Error>> {
+        async move {
+            let plan = self.plan_tag(cx, name, version, options).await?;
             self.execute(plan, cx).await
         }
         .boxed()
@@ -112,6 +159,25 @@ impl VersionControl for GitRepository {
         folder: &'a Path,
     ) -> BoxFuture<'a, Result<Plan, Error>> {
         self.plan_export(version, folder).boxed()
+    }
+
+    fn plan_merge<'a>(
+        &'a self,
+        cx: &'a Context,
+        revision: &'a str,
+        options: MergeOptions,
+    ) -> BoxFuture<'a, Result<Plan, Error>> {
+        self.plan_merge(cx, revision, options).boxed()
+    }
+
+    fn plan_tag<'a>(
+        &'a self,
+        cx: &'a Context,
+        name: &'a str,
+        version: &'a str,
+        options: TagOptions,
+    ) -> BoxFuture<'a, Result<Plan, Error>> {
+        self.plan_tag(cx, name, version, options).boxed()
     }
 
     fn versions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<VersionInfo>, Error>> {

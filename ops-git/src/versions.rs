@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use ops_core::{CommitId, Version};
 
 use crate::error::{Error, ErrorKind, GitResult as _};
-use crate::id::{commit_id, object_id};
+use crate::id::{BranchName, commit_id, object_id};
+use crate::inspect::apart;
 use crate::refs;
 use crate::repository::GitRepository;
 
@@ -38,7 +39,7 @@ impl GitRepository {
     /// The newest versions of the branch that `HEAD` is on, newest first, at most `limit`.
     ///
     /// # Errors
-    /// If the history cannot be read. A repository without commits has no versions.
+    /// [`ErrorKind::HistoryUnavailable`] if a commit is missing or cannot be read. A repository without commits has no versions.
     pub async fn versions(&self, limit: usize) -> Result<Vec<VersionInfo>, Error> {
         self.blocking(move |repo| versions(repo, limit)).await
     }
@@ -54,6 +55,29 @@ impl GitRepository {
         self.blocking(move |repo| resolve(repo, &name).map(commit_id)).await
     }
 
+    /// A commit and those before it, newest first, at most `limit`: what a branch or a tag holds.
+    ///
+    /// # Errors
+    /// Those of [`resolve`](Self::resolve), and [`ErrorKind::HistoryUnavailable`] if a commit is
+    /// missing or cannot be read.
+    pub async fn ancestors(&self, name: &str, limit: usize) -> Result<Vec<VersionInfo>, Error> {
+        let name = name.to_owned();
+        self.blocking(move |repo| from(repo, resolve(repo, &name)?, limit)).await
+    }
+
+    /// Whether one commit is part of what another holds; every commit is part of itself.
+    ///
+    /// # Errors
+    /// Those of [`ancestors`](Self::ancestors).
+    pub async fn is_ancestor(&self, ancestor: &str, of: &str) -> Result<bool, Error> {
+        let (ancestor, of) = (ancestor.to_owned(), of.to_owned());
+        self.blocking(move |repo| {
+            let (ancestor, of) = (resolve(repo, &ancestor)?, resolve(repo, &of)?);
+            Ok(apart(repo, ancestor, of)?.0 == 0)
+        })
+        .await
+    }
+
     /// The version before this one: its first parent. `None` if it is the first.
     ///
     /// # Errors
@@ -62,7 +86,7 @@ impl GitRepository {
         let name = version.as_str().to_owned();
         self.blocking(move |repo| {
             let id = resolve(repo, &name)?;
-            let commit = repo.find_commit(id).doing(|| format!("commit {id} cannot be read"))?;
+            let commit = repo.find_commit(id).history(id)?;
             let parent = commit.parent_ids().next().map(gix::Id::detach);
             parent.map(|parent| version_of(repo, parent)).transpose()
         })
@@ -87,7 +111,7 @@ fn versions(repo: &gix::Repository, limit: usize) -> Result<Vec<VersionInfo>, Er
     if head.is_unborn() {
         return Ok(Vec::new());
     }
-    let tip = head.peel_to_commit().doing(doing)?.id;
+    let tip = head.peel_to_commit().map_err(|source| Error::history(doing(), source))?.id;
     from(repo, tip, limit)
 }
 
@@ -96,17 +120,16 @@ fn from(
     tip: gix::ObjectId,
     limit: usize,
 ) -> Result<Vec<VersionInfo>, Error> {
-    let doing = || format!("the history of {tip} cannot be read");
     let tags = tags(repo)?;
     let order = gix::traverse::commit::simple::CommitTimeOrder::NewestFirst;
     let walk = repo
         .rev_walk([tip])
         .sorting(gix::revision::walk::Sorting::ByCommitTime(order))
         .all()
-        .doing(doing)?;
+        .history(tip)?;
     let mut found = Vec::new();
     for info in walk.take(limit) {
-        let id = info.doing(doing)?.id;
+        let id = info.history(tip)?.id;
         found.push(describe(repo, id, &tags)?);
     }
     Ok(found)
@@ -118,7 +141,7 @@ fn describe(
     tags: &BTreeMap<gix::ObjectId, Vec<String>>,
 ) -> Result<VersionInfo, Error> {
     let doing = || format!("commit {id} cannot be read");
-    let commit = repo.find_commit(id).doing(doing)?;
+    let commit = repo.find_commit(id).history(id)?;
     let message = commit.message().doing(doing)?;
     let author = commit.author().doing(doing)?;
     let seconds = commit.time().doing(doing)?.seconds;
@@ -154,7 +177,42 @@ fn tags(repo: &gix::Repository) -> Result<BTreeMap<gix::ObjectId, Vec<String>>, 
     Ok(found)
 }
 
+/// A commit, and the ref that it was found by.
+pub(crate) struct Named {
+    pub id: gix::ObjectId,
+    name: String,
+    full: Option<String>,
+}
+
+impl Named {
+    /// What git says when it merges this.
+    pub fn merge_message(&self, into: &BranchName) -> String {
+        let what = match self.full.as_deref() {
+            Some(full) if full.starts_with("refs/heads/") => "branch",
+            Some(full) if full.starts_with("refs/remotes/") => "remote-tracking branch",
+            Some(full) if full.starts_with("refs/tags/") => "tag",
+            _ => "commit",
+        };
+        let name = &self.name;
+        match into.as_str() {
+            "main" | "master" => format!("Merge {what} '{name}'"),
+            _ => format!("Merge {what} '{name}' into {into}"),
+        }
+    }
+}
+
 pub(crate) fn resolve(repo: &gix::Repository, name: &str) -> Result<gix::ObjectId, Error> {
+    Ok(named(repo, name)?.id)
+}
+
+pub(crate) fn named(repo: &gix::Repository, name: &str) -> Result<Named, Error> {
+    let found = |id, full: Option<&String>| {
+        let short = full.map_or(name, |full| {
+            let short = full.strip_prefix("refs/").and_then(|rest| rest.split_once('/'));
+            short.map_or(full.as_str(), |(_, short)| short)
+        });
+        Named { id, name: short.to_owned(), full: full.cloned() }
+    };
     let unknown = || {
         Error::new(ErrorKind::NotFound, format!("`{}` names no commit here", name.escape_debug()))
             .remedy("give a branch, a tag, or a commit id of at least 4 digits; pull if it is new")
@@ -163,7 +221,8 @@ pub(crate) fn resolve(repo: &gix::Repository, name: &str) -> Result<gix::ObjectI
     let digits = repo.object_hash().len_in_hex();
     if is_hex && name.len() == digits {
         let id = object_id(&name.to_ascii_lowercase().parse()?)?;
-        return repo.find_commit(id).map(|commit| commit.id).map_err(|e| unknown().caused_by(e));
+        let commit = repo.find_commit(id).map_err(|e| unknown().caused_by(e))?;
+        return Ok(found(commit.id, None));
     }
 
     let mut named = Vec::new();
@@ -188,10 +247,11 @@ pub(crate) fn resolve(repo: &gix::Repository, name: &str) -> Result<gix::ObjectI
         .remedy("give the full name of the one that is meant"));
     }
     if let Some((full, id)) = named.first() {
-        return repo.find_commit(*id).map(|commit| commit.id).map_err(|source| {
+        let commit = repo.find_commit(*id).map_err(|source| {
             Error::new(ErrorKind::NotFound, format!("`{full}` leads to no commit but to {id}"))
                 .caused_by(source)
-        });
+        })?;
+        return Ok(found(commit.id, Some(full)));
     }
 
     if !is_hex || name.len() < SHORTEST || name.len() > digits {
@@ -200,7 +260,7 @@ pub(crate) fn resolve(repo: &gix::Repository, name: &str) -> Result<gix::ObjectI
     let all = commits_with(repo, name)?;
     match all.as_slice() {
         [] => Err(unknown()),
-        [only] => Ok(*only),
+        [only] => Ok(found(*only, None)),
         _ => Err(ambiguous(name, &all).remedy("give more digits of the one that is meant")),
     }
 }

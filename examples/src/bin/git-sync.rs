@@ -10,7 +10,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use ops_examples::Failure;
 use ops_examples::program::{Answer, CommonArgs, Program, run};
-use ops_git::{BranchName, GitRepository, PullOptions};
+use ops_git::{
+    BranchName, FastForward, GitRepository, Identity, MergeOptions, PullOptions, TagOptions,
+};
 use serde_json::json;
 
 /// Pulls a mirror safely, and writes versions of it into folders.
@@ -47,6 +49,43 @@ enum Verb {
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
     },
+    /// Merge a commit into the branch. A conflict is refused with every path; nothing moves.
+    Merge {
+        /// A branch, a tag, a commit or the beginning of one.
+        revision: String,
+        /// Another branch than the one that HEAD is on.
+        #[arg(long)]
+        into: Option<BranchName>,
+        /// What the commit says [default: what git says].
+        #[arg(long, short)]
+        message: Option<String>,
+        /// Whether the branch may move without a merge commit.
+        #[arg(long, value_enum, default_value_t)]
+        fast_forward: FastForwardArg,
+        #[command(flatten)]
+        identity: IdentityArgs,
+    },
+    /// Name a version for good. A tag that exists is never moved.
+    Tag {
+        /// The tag.
+        tag: String,
+        /// A branch, a tag, a commit or the beginning of one.
+        #[arg(default_value = "HEAD")]
+        version: String,
+        /// What the tag says [default: nothing, and it is a mere name].
+        #[arg(long, short)]
+        message: Option<String>,
+        #[command(flatten)]
+        identity: IdentityArgs,
+    },
+    /// Move the branch back to an older version; where it was is tagged `recovery/<time>-<version>`.
+    Rollback {
+        /// A tag, a commit or the beginning of one, of the branch.
+        version: String,
+        /// Another branch than the one that HEAD is on.
+        #[arg(long)]
+        branch: Option<BranchName>,
+    },
     /// The newest versions, newest first.
     Versions {
         /// How many at most.
@@ -55,6 +94,31 @@ enum Verb {
     },
     /// Bring what was interrupted to its end.
     Recover,
+}
+
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum FastForwardArg {
+    #[default]
+    Allowed,
+    Only,
+    Never,
+}
+
+/// Who commits or tags [default: what the repository's own configuration says].
+#[derive(Debug, clap::Args)]
+struct IdentityArgs {
+    /// The name.
+    #[arg(long, requires = "email")]
+    name: Option<String>,
+    /// The address.
+    #[arg(long, requires = "name")]
+    email: Option<String>,
+}
+
+impl IdentityArgs {
+    fn identity(self) -> Result<Option<Identity>, Failure> {
+        Ok(self.name.zip(self.email).map(|(name, email)| Identity::new(name, email)).transpose()?)
+    }
 }
 
 #[tokio::main]
@@ -67,6 +131,29 @@ async fn main() -> ExitCode {
             Verb::Pull { branch } => pull(program, &repository, branch).await,
             Verb::Export { version, to } => {
                 let plan = repository.plan_export(&version, &to).await?;
+                program.carry_out(plan, &&repository).await
+            }
+            Verb::Merge { revision, into, message, fast_forward, identity } => {
+                let mut options = MergeOptions::default().fast_forward(match fast_forward {
+                    FastForwardArg::Allowed => FastForward::Allowed,
+                    FastForwardArg::Only => FastForward::Only,
+                    FastForwardArg::Never => FastForward::Never,
+                });
+                options.branch = into;
+                options.message = message;
+                options.committer = identity.identity()?;
+                let plan = repository.plan_merge(&program.cx, &revision, options).await?;
+                program.carry_out(plan, &&repository).await
+            }
+            Verb::Tag { tag, version, message, identity } => {
+                let mut options = TagOptions::default();
+                options.message = message;
+                options.tagger = identity.identity()?;
+                let plan = repository.plan_tag(&program.cx, &tag, &version, options).await?;
+                program.carry_out(plan, &&repository).await
+            }
+            Verb::Rollback { version, branch } => {
+                let plan = repository.plan_rollback(&program.cx, &version, branch).await?;
                 program.carry_out(plan, &&repository).await
             }
             Verb::Versions { limit } => versions(&repository, limit).await,

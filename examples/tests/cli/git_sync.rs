@@ -88,7 +88,8 @@ fn what_cannot_be_pulled_is_refused_and_what_makes_no_sense_is_usage() {
     assert!(!refused.json["reasons"].as_array().unwrap().is_empty(), "{}", refused.out);
     assert_eq!(these.git_sync("status", &[]).expect(0).json["commit"], first.as_str());
 
-    these.git_sync("merge main", &[]).expect(2);
+    these.git_sync("merge", &[]).expect(2);
+    these.git_sync("tag a..b", &[]).expect(2);
     these.git_sync("pull --branch a..b", &[]).expect(2);
     these.git_sync("pull --approve 12", &[]).expect(2);
     let nowhere = these.path("nowhere");
@@ -97,4 +98,50 @@ fn what_cannot_be_pulled_is_refused_and_what_makes_no_sense_is_usage() {
     let program = env!("CARGO_BIN_EXE_git-sync");
     run(program, words, &[nowhere.as_os_str(), "--state-dir".as_ref(), state.as_os_str()])
         .expect(3);
+}
+
+#[test]
+fn a_version_is_tagged_rolled_back_and_merged_again() {
+    let these = Repositories::new();
+    let (upstream, yes) = (&these.upstream, "--yes --name Ops --email ops@example.org");
+    let first = upstream.commit(None, "first", &[("a", "1\n")]).unwrap();
+    upstream.publish(&first).unwrap();
+    these.git_sync("pull --yes", &[]).expect(0);
+    let topic = upstream.commit(Some(&first), "topic", &[("a", "1\n"), ("b", "2\n")]).unwrap();
+    upstream.publish(&topic).unwrap();
+    these.git_sync("pull --yes", &[]).expect(0);
+    these.git_sync(&format!("tag v1 --message One {yes}"), &[]).expect(0);
+    these.git_sync("tag v1 --yes", &[]).expect(3);
+
+    let back = these.git_sync(&format!("rollback {first} --yes"), &[]).expect(0);
+    let recovery = back.json["report"]["facts"]["recovery_tag"].as_str().unwrap().to_owned();
+    assert_eq!(these.git_sync("status", &[]).expect(0).json["commit"], first.as_str());
+    let other = upstream.commit(Some(&first), "other", &[("a", "1\n"), ("c", "3\n")]).unwrap();
+    upstream.publish(&other).unwrap();
+    these.git_sync("pull --yes", &[]).expect(0);
+
+    // Nobody is named who commits.
+    these.git_sync(&format!("merge {recovery} --yes"), &[]).expect(3);
+    let only = these.git_sync(&format!("merge {recovery} --fast-forward only {yes}"), &[]);
+    only.expect(3);
+    let planned = these.git_sync(&format!("merge {recovery} --dry-run {yes}"), &[]).expect(0);
+    assert_eq!(planned.json["plan"]["facts"]["merge"], "commit");
+    let merged = these.git_sync(&format!("merge {recovery} {yes}"), &[]).expect(0);
+    let new = &merged.json["report"]["facts"]["sha_after"];
+    assert_eq!(these.git_sync("status", &[]).expect(0).json["commit"], *new);
+    let versions = these.git_sync("versions", &[]).expect(0).json;
+    assert_eq!(versions["versions"][0]["subject"], format!("Merge tag '{recovery}'"));
+    assert_eq!(versions["versions"].as_array().unwrap().len(), 4);
+    let again = these.git_sync(&format!("merge v1 {yes}"), &[]).expect(0);
+    assert_eq!(again.json["changed"], false);
+
+    // What both sides changed is refused with every path.
+    let theirs = upstream.commit(Some(&first), "theirs", &[("a", "x\n"), ("c", "y\n")]).unwrap();
+    upstream.publish(&theirs).unwrap();
+    these.git_sync("pull --yes", &[]).expect(3);
+    let refused = these.git_sync(&format!("merge origin/main {yes}"), &[]).expect(3);
+    let reasons = refused.json["reasons"].as_array().unwrap();
+    assert_eq!(reasons.len(), 1, "{}", refused.out);
+    assert!(reasons[0]["reason"].as_str().unwrap().contains("`c` is added"), "{}", refused.out);
+    assert_eq!(these.git_sync("status", &[]).expect(0).json["commit"], *new);
 }

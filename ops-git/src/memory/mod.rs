@@ -1,5 +1,6 @@
 //! A repository in memory, to test tools with.
 
+mod merge;
 mod step;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::{BoxFuture, FutureExt as _};
 use jiff::Timestamp;
-use ops_core::{Class, CommitId, Context, OperationId, Plan, Resource, ResourceId, Version, World};
+use ops_core::{
+    Class, CommitId, Context, OperationId, Plan, Refusal, Resource, ResourceId, Version, World,
+};
 
 pub use step::MemoryStep;
 
@@ -17,8 +20,10 @@ use crate::blocker::{Blocker, Inspection};
 use crate::error::{Error, ErrorKind};
 use crate::export;
 use crate::id::BranchName;
+use crate::merge::MergeOptions;
 use crate::path_bytes::PathBytes;
 use crate::pull::PullOptions;
+use crate::tag::{TagName, TagOptions};
 use crate::version_control::VersionControl;
 use crate::versions::VersionInfo;
 
@@ -57,6 +62,8 @@ struct State {
     tags: BTreeMap<String, CommitId>,
     /// What each operation that moved the branch left.
     kept: BTreeMap<OperationId, Option<CommitId>>,
+    /// Which operation made a tag.
+    made: BTreeMap<TagName, OperationId>,
 }
 
 #[derive(Debug, Clone)]
@@ -203,6 +210,7 @@ impl State {
     fn find(&self, name: &str) -> Result<(CommitId, Commit), Error> {
         let id = match name {
             "main" | "HEAD" => self.local.clone(),
+            "origin/main" => self.upstream.clone(),
             _ => self.tags.get(name).cloned(),
         };
         let id = match id {
@@ -213,6 +221,15 @@ impl State {
         let commit = commit
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no commit {id}")))?;
         Ok((id, commit))
+    }
+
+    /// Why this tag cannot be made.
+    fn tagged(&self, name: &TagName) -> Option<Refusal> {
+        let commit = self.tags.get(name.as_str())?;
+        Some(Refusal::new(
+            format!("tag `{name}` exists already, at {commit}"),
+            "give another name; tags that were published do not move",
+        ))
     }
 
     fn find_by_digits(&self, name: &str) -> Result<CommitId, Error> {
@@ -328,6 +345,25 @@ impl VersionControl for MemoryRepository {
         folder: &'a Path,
     ) -> BoxFuture<'a, Result<Plan, Error>> {
         async move { self.export_plan(version, folder) }.boxed()
+    }
+
+    fn plan_merge<'a>(
+        &'a self,
+        _cx: &'a Context,
+        revision: &'a str,
+        options: MergeOptions,
+    ) -> BoxFuture<'a, Result<Plan, Error>> {
+        async move { self.merge_plan(revision, &options) }.boxed()
+    }
+
+    fn plan_tag<'a>(
+        &'a self,
+        _cx: &'a Context,
+        name: &'a str,
+        version: &'a str,
+        _options: TagOptions,
+    ) -> BoxFuture<'a, Result<Plan, Error>> {
+        async move { self.tag_plan(name, version) }.boxed()
     }
 
     fn versions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<VersionInfo>, Error>> {

@@ -7,6 +7,7 @@ use super::MemoryRepository;
 use crate::error::{Error, ErrorKind};
 use crate::export;
 use crate::path_bytes::PathBytes;
+use crate::tag::TagName;
 
 /// One reversible step on a [`MemoryRepository`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,13 @@ pub enum MemoryStep {
         old: Option<CommitId>,
         /// Where it goes.
         new: CommitId,
+    },
+    /// Makes a tag that does not exist.
+    Tag {
+        /// Its name.
+        name: TagName,
+        /// What it names.
+        commit: CommitId,
     },
     /// Lets go of where the operation left `main`.
     ReleaseTip,
@@ -49,6 +57,7 @@ impl Step for MemoryStep {
     fn name(&self) -> &'static str {
         match self {
             Self::MoveBranch { .. } => "move_branch",
+            Self::Tag { .. } => "tag",
             Self::ReleaseTip => "release_tip",
             Self::Export { .. } => "export",
         }
@@ -58,6 +67,9 @@ impl Step for MemoryStep {
         match self {
             Self::MoveBranch { new, .. } => {
                 Effect::changes(format!("move branch `main` to {}", new.version()))
+            }
+            Self::Tag { name, commit } => {
+                Effect::changes(format!("tag {} as `{name}`", commit.version()))
             }
             Self::ReleaseTip => Effect::changes("let go of the old tip of branch `main`"),
             Self::Export { commit, folder } => Effect::changes(format!(
@@ -78,6 +90,7 @@ impl Step for MemoryStep {
                 let reason = moved(now.as_ref(), old.as_ref()).to_string();
                 if now == *old { Vec::new() } else { vec![Refusal::new(reason, "plan afresh")] }
             }
+            Self::Tag { name, .. } => env.state().tagged(name).into_iter().collect(),
             Self::ReleaseTip => Vec::new(),
             Self::Export { folder, .. } => export::check(&folder.to_path(), cx),
         })
@@ -95,6 +108,18 @@ impl Step for MemoryStep {
                 }
                 state.kept.insert(cx.operation(), old.clone());
                 state.local = Some(new.clone());
+                Ok(())
+            }
+            Self::Tag { name, commit } => {
+                let mut state = env.state();
+                if state.made.get(name) == Some(&cx.operation()) {
+                    return Ok(());
+                }
+                if let Some(refusal) = state.tagged(name) {
+                    return Err(Error::new(ErrorKind::Moved, refusal.reason).into());
+                }
+                state.tags.insert(name.as_str().to_owned(), commit.clone());
+                state.made.insert(name.clone(), cx.operation());
                 Ok(())
             }
             Self::ReleaseTip => {
@@ -119,6 +144,14 @@ impl Step for MemoryStep {
                         return Err(moved(state.local.as_ref(), Some(new)).into());
                     }
                     state.kept.remove(&cx.operation());
+                }
+                Ok(())
+            }
+            Self::Tag { name, .. } => {
+                let mut state = env.state();
+                if state.made.get(name) == Some(&cx.operation()) {
+                    state.made.remove(name);
+                    state.tags.remove(name.as_str());
                 }
                 Ok(())
             }

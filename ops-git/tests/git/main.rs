@@ -2,11 +2,18 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, missing_docs, reason = "nobody else sees a test")]
 
+#[path = "../programs/by_git.rs"]
+mod by_git;
 mod contract;
 mod crash;
 mod export;
 mod fixture;
+mod history;
 mod inspect;
+mod merge_crash;
+mod merge_random;
+mod merge_rows;
+mod merge_steps;
 mod pull;
 mod server;
 mod steps;

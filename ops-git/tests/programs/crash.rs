@@ -1,10 +1,11 @@
-//! The program that the crash test kills: pulls and exports in one operation, or recovers.
+//! The program that the crash test kills: pulls and exports in one
+//! operation, or tags and merges in one, or recovers.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
 
 use ops_core::{Context, Environment};
-use ops_git::{GitRepository, GitStep, PullOptions};
+use ops_git::{GitRepository, GitStep, MergeOptions, PullOptions, TagOptions};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -17,16 +18,32 @@ async fn main() {
         assert!(recovery.running.is_empty());
         return;
     }
+    if let Some(what) = what.strip_prefix("merge") {
+        let merge = MergeOptions::default().message("Merge the topic");
+        let merge = mirror.plan_merge(&cx, "origin/topic", merge).await.unwrap();
+        let says = TagOptions::default().message("Before the merge");
+        let tag = mirror.plan_tag(&cx, "before", "main", says).await.unwrap();
+        let mut plan = tag.then(merge).named("merge");
+        if what == "-fail" {
+            let step = failing(&plan.facts["sha_after"]);
+            plan = plan.change(&mirror, &step).unwrap();
+        }
+        mirror.execute(plan, &cx).await.unwrap();
+        return;
+    }
     let pull = mirror.plan_pull(&cx, PullOptions::default()).await.unwrap();
     let new = pull.facts["sha_after"].clone();
     let export = mirror.plan_export(&new, dir.join("release")).await.unwrap();
     let mut plan = pull.then(export).named("update");
     if what == "fail" {
-        let step = GitStep::VerifyBranch {
-            branch: "no-such-branch".parse().unwrap(),
-            commit: new.parse().unwrap(),
-        };
-        plan = plan.change(&mirror, &step).unwrap();
+        plan = plan.change(&mirror, &failing(&new)).unwrap();
     }
     mirror.execute(plan, &cx).await.unwrap();
+}
+
+fn failing(commit: &str) -> GitStep {
+    GitStep::VerifyBranch {
+        branch: "no-such-branch".parse().unwrap(),
+        commit: commit.parse().unwrap(),
+    }
 }

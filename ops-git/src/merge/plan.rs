@@ -1,0 +1,216 @@
+//! A merge as a plan.
+
+use ops_core::{CommitId, Context, Plan, Refusal, Report};
+
+use super::commit::MergeCommit;
+use super::commits::{self, MergePreview, MergeResult};
+use super::place::{in_the_way, place};
+use crate::blocker::Blocker;
+use crate::error::{Error, ErrorKind, GitResult as _};
+use crate::id::{BranchName, commit_id, object_id};
+use crate::identity::{Identity, cleaned, seconds};
+use crate::inspect::of_the_repository;
+use crate::refs;
+use crate::repository::GitRepository;
+use crate::step::GitStep;
+use crate::versions::{named, version_of};
+
+/// Whether a branch may move without a merge commit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FastForward {
+    /// Where it suffices.
+    #[default]
+    Allowed,
+    /// Or not at all.
+    Only,
+    /// A merge is always a commit.
+    Never,
+}
+
+/// How to merge.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct MergeOptions {
+    /// The branch that is merged into. Default: the one that `HEAD` is on.
+    pub branch: Option<BranchName>,
+    /// What the commit says. Default: what git says, such as ``Merge branch 'topic'``.
+    pub message: Option<String>,
+    /// Who merges. Default: the committer or user of the repository's configuration.
+    pub committer: Option<Identity>,
+    /// Whether the branch may move without a merge commit. Default: where it suffices.
+    pub fast_forward: FastForward,
+    /// The merge programs that may run, by the names that attributes call them by. They come from
+    /// the repository's own configuration and run when the plan is made and again when it is run,
+    /// so they must always make the same of the same files. Default: none, and a file that asks for
+    /// one is refused.
+    pub drivers: Vec<String>,
+}
+
+impl MergeOptions {
+    /// Merges into this branch.
+    pub fn branch(mut self, branch: BranchName) -> Self {
+        self.branch = Some(branch);
+        self
+    }
+
+    /// Says this in the commit.
+    pub fn message(mut self, message: impl Into<String>) -> Self {
+        self.message = Some(message.into());
+        self
+    }
+
+    /// Commits as this.
+    pub fn committer(mut self, committer: Identity) -> Self {
+        self.committer = Some(committer);
+        self
+    }
+
+    /// Lets this merge program run.
+    pub fn allow_driver(mut self, name: impl Into<String>) -> Self {
+        self.drivers.push(name.into());
+        self
+    }
+
+    /// Says whether the branch may move without a merge commit.
+    pub fn fast_forward(mut self, fast_forward: FastForward) -> Self {
+        self.fast_forward = fast_forward;
+        self
+    }
+}
+
+impl GitRepository {
+    /// Plans to merge a commit into a branch. The merge is tried in memory: nothing is written and
+    /// nothing moves. If it is part of the branch already, the plan is empty.
+    ///
+    /// Facts of the plan: `branch`, `merged`, `sha_before`, `sha_after`, `merge` (`fast_forward` or
+    /// `commit`).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] with every conflict at once ([`preview_merge`](Self::preview_merge)
+    /// has them as values), [`ErrorKind::Refused`] with everything in the way,
+    /// [`ErrorKind::NoIdentity`] if nobody is named who commits, and those of
+    /// [`resolve`](Self::resolve).
+    pub async fn plan_merge(
+        &self,
+        cx: &Context,
+        revision: &str,
+        options: MergeOptions,
+    ) -> Result<Plan, Error> {
+        let (this, revision) = (self.clone(), revision.to_owned());
+        let now = seconds(cx.clock().now());
+        self.blocking(move |repo| plan(&this, repo, &revision, options, now)).await
+    }
+
+    /// Merges a commit into the branch that `HEAD` is on: [`plan_merge`](Self::plan_merge),
+    /// approved and run.
+    ///
+    /// # Errors
+    /// Those of [`plan_merge`](Self::plan_merge) and [`execute`](Self::execute).
+    pub async fn safe_merge(&self, cx: &Context, revision: &str) -> Result<Report, Error> {
+        let plan = self.plan_merge(cx, revision, MergeOptions::default()).await?;
+        self.execute(plan, cx).await
+    }
+}
+
+fn plan(
+    this: &GitRepository,
+    repo: &gix::Repository,
+    revision: &str,
+    options: MergeOptions,
+    now: i64,
+) -> Result<Plan, Error> {
+    let branch = target(repo, options.branch)?;
+    let theirs = named(repo, revision)?;
+    let ours = refs::tip(repo, &branch.full())?.ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("branch `{branch}` has no commit yet"))
+            .remedy("pull first, or name another branch")
+    })?;
+    let preview = commits::merge(repo, ours, theirs.id, &options.drivers)?.preview;
+    let MergePreview { ours, theirs: their_commit, result, .. } = &preview;
+    let plan = Plan::new("merge")
+        .fact("branch", &branch)
+        .fact("merged", revision)
+        .fact("sha_before", ours);
+    let fast_forward = match (result, options.fast_forward) {
+        (MergeResult::UpToDate, _) => {
+            return Ok(plan
+                .version(version_of(repo, object_id(ours)?)?)
+                .fact("sha_after", ours)
+                .fact("result", "already up to date"));
+        }
+        (MergeResult::FastForward, FastForward::Allowed | FastForward::Only) => true,
+        (MergeResult::Clean { .. }, FastForward::Only) => {
+            let reason = format!("{ours} and {their_commit} both have commits of their own");
+            return Err(Error::refused(
+                "this is no fast-forward",
+                vec![Refusal::new(
+                    reason,
+                    "allow a merge commit, or rebase the one onto the other",
+                )],
+            ));
+        }
+        _ => false,
+    };
+    if fast_forward {
+        let new = their_commit.clone();
+        return moving(this, repo, plan.fact("merge", "fast_forward"), &branch, ours, new);
+    }
+    let tree = match result {
+        MergeResult::Clean { tree } => tree.clone(),
+        MergeResult::FastForward => {
+            super::bases::tree_of(repo, object_id(their_commit)?)?.to_string()
+        }
+        _ => {
+            let kind = match result {
+                MergeResult::Unrelated => ErrorKind::Refused,
+                _ => ErrorKind::Conflict,
+            };
+            let what = format!("`{revision}` does not merge into branch `{branch}` by itself");
+            return Err(Error::new(kind, what).refusals(preview.refusals()));
+        }
+    };
+    let committer = options.committer.map_or_else(|| Identity::configured(repo), Ok)?;
+    let message = cleaned(&options.message.unwrap_or_else(|| theirs.merge_message(&branch)))?;
+    let parents = (ours.clone(), their_commit.clone());
+    let mut merge = MergeCommit::new(repo, parents, tree, committer, now, message)?;
+    merge.drivers = options.drivers;
+    let new = merge.commit.clone();
+    let plan = plan.fact("merge", "commit").change(this, &GitStep::WriteMerge { merge })?;
+    moving(this, repo, plan, &branch, ours, new)
+}
+
+fn moving(
+    this: &GitRepository,
+    repo: &gix::Repository,
+    plan: Plan,
+    branch: &BranchName,
+    old: &CommitId,
+    new: CommitId,
+) -> Result<Plan, Error> {
+    let is_here = repo.has_object(object_id(&new)?);
+    let version = if is_here { version_of(repo, object_id(&new)?)? } else { new.version() };
+    let plan = plan.version(version).fact("sha_after", &new);
+    place(this, plan, branch, old.clone(), new)
+}
+
+/// The branch that is meant, if nothing stands in the way of moving it.
+pub(crate) fn target(
+    repo: &gix::Repository,
+    asked: Option<BranchName>,
+) -> Result<BranchName, Error> {
+    let mut reasons: Vec<_> = of_the_repository(repo)?.into_iter().map(Refusal::from).collect();
+    let head = repo.head().doing(|| "HEAD cannot be read".into())?;
+    let current = head.referent_name().and_then(BranchName::from_full);
+    if let (None, true, Some(id)) = (&asked, head.is_detached(), head.id()) {
+        reasons.push(Blocker::DetachedHead { commit: commit_id(id.detach()) }.into());
+    }
+    let branch = asked.or(current);
+    if let Some(branch) = &branch {
+        reasons.extend(in_the_way(repo, branch));
+    }
+    match branch {
+        Some(branch) if reasons.is_empty() => Ok(branch),
+        _ => Err(Error::refused("no branch can be moved here", reasons)),
+    }
+}
