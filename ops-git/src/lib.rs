@@ -39,6 +39,7 @@
 
 mod blocker;
 mod branch;
+mod checkout;
 #[cfg(feature = "test-util")]
 pub mod contract;
 mod error;
@@ -55,8 +56,10 @@ mod repository;
 mod step;
 mod version_control;
 mod versions;
+mod worktree;
 
 pub use blocker::{Blocker, Inspection};
+pub use checkout::CheckoutOptions;
 pub use error::{Error, ErrorKind};
 pub use id::BranchName;
 pub use memory::{MemoryRepository, MemoryStep};
@@ -66,3 +69,4 @@ pub use repository::GitRepository;
 pub use step::GitStep;
 pub use version_control::VersionControl;
 pub use versions::VersionInfo;
+pub use worktree::{HeadPosition, Obstacle};

@@ -128,7 +128,7 @@ fn aim(repo: &gix::Repository, asked: Option<&BranchName>) -> Result<Aim, Error>
 }
 
 /// A branch that a work tree has checked out must not move without it.
-fn checked_out(repo: &gix::Repository, branch: &BranchName) -> Vec<Blocker> {
+pub(crate) fn checked_out(repo: &gix::Repository, branch: &BranchName) -> Vec<Blocker> {
     let on_it = |repo: &gix::Repository| {
         repo.head_name()
             .ok()

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, missing_docs, reason = "nobody else sees a test")]
 
+mod checkout;
 mod contract;
 mod crash;
 mod export;

@@ -1,16 +1,19 @@
 //! The program that the crash test kills: pulls and exports in one operation, or recovers.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ops_core::{Context, Environment};
-use ops_git::{GitRepository, GitStep, PullOptions};
+use ops_git::{CheckoutOptions, GitRepository, GitStep, PullOptions};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let (dir, what) = (PathBuf::from(arguments.next().unwrap()), arguments.next().unwrap());
     let cx = Context::builder(dir.join("state")).environment(Environment::Development).build();
+    if let Some(what) = what.strip_prefix("worktree-") {
+        return on_work_tree(&dir, what, &cx).await;
+    }
     let mirror = GitRepository::open(dir.join("mirror.git")).unwrap();
     if what == "recover" {
         let recovery = mirror.recover(&cx).await.unwrap();
@@ -29,4 +32,22 @@ async fn main() {
         plan = plan.change(&mirror, &step).unwrap();
     }
     mirror.execute(plan, &cx).await.unwrap();
+}
+
+/// Checks `new` out in a work tree, with a failing end or without, or recovers.
+async fn on_work_tree(dir: &Path, what: &str, cx: &Context) {
+    let repository = GitRepository::open(dir.join("work")).unwrap();
+    if what == "recover" {
+        let recovery = repository.recover(cx).await.unwrap();
+        assert!(recovery.running.is_empty());
+        return;
+    }
+    let options = CheckoutOptions::default().overwrite_ignored();
+    let mut plan = repository.plan_checkout("new", options).await.unwrap();
+    if what == "fail" {
+        let commit = "0".repeat(40).parse().unwrap();
+        let branch = "no-such-branch".parse().unwrap();
+        plan = plan.change(&repository, &GitStep::VerifyBranch { branch, commit }).unwrap();
+    }
+    repository.execute(plan, cx).await.unwrap();
 }

@@ -1,0 +1,5 @@
+//! Checkout in place: as git does it, and back to the byte.
+
+mod arena;
+mod generated;
+mod table;
