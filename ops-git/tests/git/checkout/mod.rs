@@ -1,5 +1,6 @@
 //! Checkout in place: as git does it, and back to the byte.
 
 mod arena;
+mod crash;
 mod generated;
 mod table;
