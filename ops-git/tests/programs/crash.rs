@@ -10,7 +10,12 @@ use ops_git::{CheckoutOptions, GitRepository, GitStep, PullOptions};
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let (dir, what) = (PathBuf::from(arguments.next().unwrap()), arguments.next().unwrap());
-    let cx = Context::builder(dir.join("state")).environment(Environment::Development).build();
+    // The journals lie elsewhere where the repository's disk is to be full.
+    let (what, state) = match what.split_once("-state:") {
+        Some((what, state)) => (what.to_owned(), PathBuf::from(state)),
+        None => (what, dir.clone()),
+    };
+    let cx = Context::builder(state.join("state")).environment(Environment::Development).build();
     if let Some(what) = what.strip_prefix("worktree-") {
         return on_work_tree(&dir, what, &cx).await;
     }

@@ -75,6 +75,14 @@ impl Arena {
         to
     }
 
+    /// A copy of a repository of the arena.
+    pub fn copy_of(&self, from: &Path, name: &str) -> PathBuf {
+        let to = self.path(name);
+        let mut copy = std::process::Command::new("cp");
+        assert!(copy.arg("-a").arg(from).arg(&to).status().unwrap().success());
+        to
+    }
+
     pub fn cx(&self) -> Context {
         Context::builder(self.path("state")).environment(Environment::Development).build()
     }

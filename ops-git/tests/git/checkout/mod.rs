@@ -2,5 +2,6 @@
 
 mod arena;
 mod crash;
+mod faults;
 mod generated;
 mod table;
