@@ -7,6 +7,7 @@ use ops_core::{CommitId, Refusal};
 
 use crate::id::BranchName;
 use crate::path_bytes::PathBytes;
+use crate::worktree::Obstacle;
 
 /// One thing that stands in the way of an operation on a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +90,24 @@ pub enum Blocker {
         /// Whose owner is not us.
         path: PathBuf,
     },
+    /// Paths that cannot become what another commit has there.
+    Paths {
+        /// Why.
+        obstacle: Obstacle,
+        /// Every one of them.
+        paths: Vec<PathBytes>,
+    },
+    /// Only a part of the tree is checked out.
+    Sparse,
+    /// The index lies in two files.
+    SplitIndex,
+    /// A checkout was interrupted, and is neither finished nor put back.
+    Interrupted {
+        /// The operation.
+        operation: String,
+        /// What it left.
+        folder: PathBuf,
+    },
 }
 
 impl Blocker {
@@ -110,6 +129,10 @@ impl Blocker {
             Self::Rewritten { .. } => "rewritten",
             Self::Shallow => "shallow",
             Self::UntrustedOwner { .. } => "untrusted_owner",
+            Self::Paths { .. } => "paths",
+            Self::Sparse => "sparse",
+            Self::SplitIndex => "split_index",
+            Self::Interrupted { .. } => "interrupted",
         }
     }
 }
@@ -180,6 +203,27 @@ impl From<Blocker> for Refusal {
             Blocker::UntrustedOwner { path } => Self::new(
                 format!("`{}` belongs to another user", path.display()),
                 "run as its owner, or give it to the user that runs this",
+            ),
+            Blocker::Paths { obstacle, paths } => {
+                let names: Vec<_> =
+                    paths.iter().take(Blocker::LISTED).map(|path| format!("`{path}`")).collect();
+                let more = match paths.len() - names.len() {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                Self::new(format!("{obstacle}: {}{more}", names.join(", ")), obstacle.remedy())
+            }
+            Blocker::Sparse => Self::new(
+                "only a part of the tree is checked out",
+                "check the whole of it out with `git sparse-checkout disable`",
+            ),
+            Blocker::SplitIndex => Self::new(
+                "the index is split into two files",
+                "join them with `git update-index --no-split-index`",
+            ),
+            Blocker::Interrupted { operation, folder } => Self::new(
+                format!("checkout {operation} was interrupted, see `{}`", folder.display()),
+                "call `recover` with the state directory of the program that began it",
             ),
         }
     }

@@ -44,6 +44,7 @@
 
 mod blocker;
 mod branch;
+mod checkout;
 #[cfg(feature = "test-util")]
 pub mod contract;
 mod error;
@@ -64,8 +65,10 @@ mod step;
 mod tag;
 mod version_control;
 mod versions;
+mod worktree;
 
 pub use blocker::{Blocker, Inspection};
+pub use checkout::CheckoutOptions;
 pub use error::{Error, ErrorKind};
 pub use id::BranchName;
 pub use identity::Identity;
@@ -81,3 +84,4 @@ pub use step::GitStep;
 pub use tag::{TagName, TagOptions, Tagging};
 pub use version_control::VersionControl;
 pub use versions::VersionInfo;
+pub use worktree::{HeadPosition, Obstacle};

@@ -28,6 +28,12 @@ pub(crate) fn open_options() -> gix::open::Options {
     gix::open::Options::isolated()
 }
 
+/// Opens a git directory as it is named.
+pub(crate) fn open_git_dir(git_dir: &Path) -> Result<gix::Repository, Error> {
+    gix::open_opts(git_dir, open_options().open_path_as_is(true))
+        .doing(|| format!("repository `{}` cannot be opened", git_dir.display()))
+}
+
 impl GitRepository {
     /// Opens the repository at this path: a bare one, a `.git` folder, or the root of a work tree.
     ///
@@ -62,8 +68,7 @@ impl GitRepository {
     /// Opened afresh each time: configuration and refs may have changed, and gix's own handle is
     /// not to be shared between threads.
     pub(crate) fn handle(&self) -> Result<gix::Repository, Error> {
-        gix::open_opts(&self.git_dir, open_options().open_path_as_is(true))
-            .doing(|| format!("repository `{}` cannot be opened", self.git_dir.display()))
+        open_git_dir(&self.git_dir)
     }
 
     /// Runs blocking work on the repository, off the async threads. Dropping the future lets the

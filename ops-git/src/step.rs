@@ -4,13 +4,15 @@ use ops_core::{CommitId, Effect, Refusal, Step, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 
 use crate::branch;
+use crate::error::Error;
 use crate::export;
 use crate::id::BranchName;
 use crate::merge::{self, MergeCommit};
 use crate::objects;
 use crate::path_bytes::PathBytes;
-use crate::repository::GitRepository;
+use crate::repository::{GitRepository, open_git_dir};
 use crate::tag::{self, TagName, Tagging};
+use crate::worktree::{self, HeadPosition, Switch};
 
 /// One reversible step on a [`GitRepository`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +69,100 @@ pub enum GitStep {
         /// The folder, absolute; it must not exist.
         folder: PathBytes,
     },
+    /// Looks whether a work tree can become another commit's.
+    InspectWorktree {
+        /// The git directory of the work tree.
+        at: PathBytes,
+        /// The commit that it is at; `None` if its branch has none yet.
+        old: Option<CommitId>,
+        /// The commit that it goes to.
+        new: CommitId,
+        /// Where `HEAD` is.
+        head_from: HeadPosition,
+        /// Where `HEAD` goes; where it is, to move the branch that it is on.
+        head_to: HeadPosition,
+        /// Whether ignored files may be replaced.
+        overwrite_ignored: bool,
+    },
+    /// Makes a work tree, its index and `HEAD` another commit's.
+    SwitchWorktree {
+        /// The git directory of the work tree.
+        at: PathBytes,
+        /// The commit that it is at; `None` if its branch has none yet.
+        old: Option<CommitId>,
+        /// The commit that it goes to.
+        new: CommitId,
+        /// Where `HEAD` is.
+        head_from: HeadPosition,
+        /// Where `HEAD` goes; where it is, to move the branch that it is on.
+        head_to: HeadPosition,
+        /// Whether ignored files may be replaced.
+        overwrite_ignored: bool,
+    },
+    /// Checks what a switch of a work tree has left.
+    VerifyWorktree {
+        /// The git directory of the work tree.
+        at: PathBytes,
+        /// The commit that it was at.
+        old: Option<CommitId>,
+        /// The commit that it should be at.
+        new: CommitId,
+        /// Where `HEAD` was.
+        head_from: HeadPosition,
+        /// Where `HEAD` should be.
+        head_to: HeadPosition,
+    },
+    /// Lets go of what a switch of a work tree kept for the way back.
+    ReleaseWorktree {
+        /// The git directory of the work tree.
+        at: PathBytes,
+        /// The commit that it was at.
+        old: Option<CommitId>,
+        /// The commit that it is at.
+        new: CommitId,
+        /// Where `HEAD` was.
+        head_from: HeadPosition,
+        /// Where `HEAD` is.
+        head_to: HeadPosition,
+    },
+}
+
+impl GitStep {
+    /// The work tree that a step is about, and its switch.
+    fn switch(&self) -> Option<(&PathBytes, Switch)> {
+        let (Self::InspectWorktree { at, old, new, head_from, head_to, .. }
+        | Self::SwitchWorktree { at, old, new, head_from, head_to, .. }
+        | Self::VerifyWorktree { at, old, new, head_from, head_to }
+        | Self::ReleaseWorktree { at, old, new, head_from, head_to }) = self
+        else {
+            return None;
+        };
+        let overwrite_ignored = matches!(
+            self,
+            Self::InspectWorktree { overwrite_ignored: true, .. }
+                | Self::SwitchWorktree { overwrite_ignored: true, .. }
+        );
+        let switch = Switch {
+            old: old.clone(),
+            new: new.clone(),
+            head_from: head_from.clone(),
+            head_to: head_to.clone(),
+            overwrite_ignored,
+        };
+        Some((at, switch))
+    }
+
+    /// Runs blocking work on the work tree that a step is about.
+    async fn on_worktree<T: Send + 'static>(
+        &self,
+        cx: &StepContext,
+        work: fn(&gix::Repository, &Switch, &StepContext) -> Result<T, Error>,
+    ) -> Result<T, StepError> {
+        let (at, switch) =
+            self.switch().ok_or_else(|| StepError::permanent("the step is about no work tree"))?;
+        let (at, inner) = (at.to_path(), cx.clone());
+        cx.blocking(move |_| work(&open_git_dir(&at)?, &switch, &inner)).await
+    }
 }
 
 impl Step for GitStep {
@@ -83,6 +179,10 @@ impl Step for GitStep {
             Self::ReleaseTag { .. } => "release_tag",
             Self::ReleaseTip { .. } => "release_tip",
             Self::Export { .. } => "export",
+            Self::InspectWorktree { .. } => "inspect_worktree",
+            Self::SwitchWorktree { .. } => "switch_worktree",
+            Self::VerifyWorktree { .. } => "verify_worktree",
+            Self::ReleaseWorktree { .. } => "release_worktree",
         }
     }
 
@@ -121,6 +221,22 @@ impl Step for GitStep {
                 "export {} into the new folder `{folder}`",
                 commit.version()
             )),
+            Self::InspectWorktree { new, .. } => Effect::reads(format!(
+                "look whether the work tree can become {}, without losing anything",
+                new.version()
+            )),
+            Self::SwitchWorktree { old, new, head_to, .. } => Effect::changes(format!(
+                "switch the work tree from {} to {}, HEAD on {head_to}",
+                old.as_ref().map_or_else(|| "nothing".to_owned(), |old| old.version().to_string()),
+                new.version()
+            )),
+            Self::VerifyWorktree { new, .. } => {
+                Effect::reads(format!("verify that the work tree is at {}", new.version()))
+            }
+            Self::ReleaseWorktree { old, .. } => Effect::changes(format!(
+                "let go of the old files of {}",
+                old.as_ref().map_or_else(|| "nothing".to_owned(), |old| old.version().to_string())
+            )),
         }
     }
 
@@ -139,11 +255,10 @@ impl Step for GitStep {
                 let tag = tag.clone();
                 Ok(env.blocking(move |repo| tag::check(repo, &tag)).await?)
             }
-            Self::PointHead { .. }
-            | Self::VerifyBranch { .. }
-            | Self::WriteMerge { .. }
-            | Self::ReleaseTag { .. }
-            | Self::ReleaseTip { .. } => Ok(Vec::new()),
+            Self::InspectWorktree { .. } => {
+                self.on_worktree(cx, |repo, switch, _| worktree::check(repo, switch)).await
+            }
+            _ => Ok(Vec::new()),
         }
     }
 
@@ -183,6 +298,24 @@ impl Step for GitStep {
             Self::Export { commit, folder } => {
                 export::run(env, commit, &folder.to_path(), cx).await
             }
+            Self::InspectWorktree { old, .. } => {
+                let look = self.on_worktree(cx, |repo, switch, _| {
+                    let reasons = worktree::check(repo, switch)?;
+                    if reasons.is_empty() {
+                        return Ok(());
+                    }
+                    Err(Error::refused("the work tree cannot be switched", reasons))
+                });
+                cx.observe("sha verified before", async { look.await.map(|()| old) }).await?;
+                Ok(())
+            }
+            Self::SwitchWorktree { .. } => self.on_worktree(cx, worktree::run).await,
+            Self::VerifyWorktree { new, .. } => {
+                let look = self.on_worktree(cx, worktree::verify);
+                cx.observe("sha verified after", async { look.await.map(|()| new) }).await?;
+                Ok(())
+            }
+            Self::ReleaseWorktree { .. } => self.on_worktree(cx, worktree::release).await,
         }
     }
 
@@ -208,7 +341,19 @@ impl Step for GitStep {
                 let (env, in_step) = (env.clone(), cx.clone());
                 cx.blocking(move |_| tag::undo(&env.handle()?, &tag, &in_step)).await
             }
-            Self::VerifyBranch { .. } | Self::ReleaseTip { .. } | Self::ReleaseTag { .. } => Ok(()),
+            Self::SwitchWorktree { .. } => {
+                let saved = self.on_worktree(cx, worktree::undo).await?;
+                if !saved.is_empty() {
+                    cx.observe("saved files", async { Ok(saved) }).await?;
+                }
+                Ok(())
+            }
+            Self::VerifyBranch { .. }
+            | Self::ReleaseTip { .. }
+            | Self::ReleaseTag { .. }
+            | Self::InspectWorktree { .. }
+            | Self::VerifyWorktree { .. }
+            | Self::ReleaseWorktree { .. } => Ok(()),
         }
     }
 }

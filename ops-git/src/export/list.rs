@@ -15,7 +15,7 @@ const HOPS: usize = 40;
 
 /// One thing to write.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Its path, relative, with slashes.
     pub path: BString,
     /// Its blob.

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use ops_core::{CommitId, Context, Plan, Report, StepContext, StepError};
 
+pub(crate) use list::Entry;
 pub(crate) use place::{check, foreign, in_place, undo};
+pub(crate) use write::Rules;
 
 use crate::blocker::Blocker;
 use crate::error::{Error, ErrorKind};

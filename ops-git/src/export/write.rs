@@ -24,13 +24,13 @@ use crate::path_bytes::on_disk;
 struct Obeyed {
     ignored: bool,
     ident: bool,
-    filter: bool,
+    filter: Option<String>,
     utf16: Option<Utf16>,
 }
 
 /// What decides which paths are written and what they become: attributes and filters of the tree
 /// itself, never of a work tree that happens to be around.
-struct Rules<'repo> {
+pub(crate) struct Rules<'repo> {
     repo: &'repo gix::Repository,
     pipeline: gix::filter::Pipeline<'repo>,
     attributes: gix::AttributeStack<'repo>,
@@ -41,7 +41,17 @@ impl<'repo> Rules<'repo> {
     fn new(repo: &'repo gix::Repository, tree: gix::ObjectId) -> Result<Self, Error> {
         let doing = || format!("the attributes of tree {tree} cannot be read");
         let index = repo.index_from_tree(&tree).doing(doing)?;
-        let stack = || repo.attributes_only(&index, Source::IdMapping).doing(doing);
+        Self::with_index(repo, &index, Source::IdMapping)
+    }
+
+    /// The rules that the attribute files of an index make.
+    pub(crate) fn with_index(
+        repo: &'repo gix::Repository,
+        index: &gix::index::State,
+        source: Source,
+    ) -> Result<Self, Error> {
+        let doing = || "the attributes of the index cannot be read".to_owned();
+        let stack = || repo.attributes_only(index, source).doing(doing);
         let pipeline = gix::filter::Pipeline::new(repo, stack()?.detach()).doing(doing)?;
         let attributes = stack()?;
         let outcome = attributes.selected_attribute_matches([
@@ -69,7 +79,9 @@ impl<'repo> Rules<'repo> {
             match (found.assignment.name.as_str(), found.assignment.state) {
                 ("export-ignore", StateRef::Set) => obeyed.ignored = true,
                 ("ident", StateRef::Set) => obeyed.ident = true,
-                ("filter", StateRef::Value(_)) => obeyed.filter = true,
+                ("filter", StateRef::Value(name)) => {
+                    obeyed.filter = Some(name.as_bstr().to_string());
+                }
                 ("working-tree-encoding", StateRef::Value(name)) => {
                     obeyed.utf16 = Utf16::of(name.as_bstr());
                 }
@@ -79,8 +91,18 @@ impl<'repo> Rules<'repo> {
         Ok(obeyed)
     }
 
+    /// The filter that the attributes give to a path.
+    pub(crate) fn filter(&mut self, path: &BStr) -> Result<Option<String>, Error> {
+        Ok(self.of(path, false)?.filter)
+    }
+
+    /// Whether a path is in an encoding that we write ourselves.
+    pub(crate) fn is_utf16(&mut self, path: &BStr) -> Result<bool, Error> {
+        Ok(self.of(path, false)?.utf16.is_some())
+    }
+
     /// Hands the content of a file, filtered, to `take`.
-    fn content<T>(
+    pub(crate) fn content<T>(
         &mut self,
         entry: &Entry,
         take: impl FnOnce(&mut dyn Read) -> Result<T, Error>,
@@ -89,16 +111,26 @@ impl<'repo> Rules<'repo> {
             .repo
             .find_blob(entry.id)
             .doing(|| format!("the content of `{}` cannot be read", entry.path))?;
+        self.filtered(entry, &blob.data, take)
+    }
+
+    /// Hands the content of a file, which was read already, filtered to `take`.
+    pub(crate) fn filtered<T>(
+        &mut self,
+        entry: &Entry,
+        blob: &[u8],
+        take: impl FnOnce(&mut dyn Read) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let obeyed = self.of(entry.path.as_ref(), false)?;
-        if obeyed.filter && obeyed.utf16.is_some() {
+        if obeyed.filter.is_some() && obeyed.utf16.is_some() {
             return Err(Error::new(
                 ErrorKind::Hostile,
                 format!("`{}` has both a filter and an encoding of UTF-16", entry.path),
             )
             .remedy("take one of the two attributes away"));
         }
-        let expanded = if obeyed.ident { ident::expand(&blob.data, &entry.id) } else { None };
-        let stored = expanded.as_deref().unwrap_or(&blob.data);
+        let expanded = if obeyed.ident { ident::expand(blob, &entry.id) } else { None };
+        let stored = expanded.as_deref().unwrap_or(blob);
         let options = Options { unknown_encoding: UnknownEncoding::Fail, ..Default::default() };
         let outcome = self
             .pipeline

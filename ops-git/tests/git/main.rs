@@ -4,6 +4,7 @@
 
 #[path = "../programs/by_git.rs"]
 mod by_git;
+mod checkout;
 mod contract;
 mod crash;
 mod export;

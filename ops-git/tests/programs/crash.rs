@@ -2,16 +2,24 @@
 //! operation, or tags and merges in one, or recovers.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ops_core::{Context, Environment};
-use ops_git::{GitRepository, GitStep, MergeOptions, PullOptions, TagOptions};
+use ops_git::{CheckoutOptions, GitRepository, GitStep, MergeOptions, PullOptions, TagOptions};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let (dir, what) = (PathBuf::from(arguments.next().unwrap()), arguments.next().unwrap());
-    let cx = Context::builder(dir.join("state")).environment(Environment::Development).build();
+    // The journals lie elsewhere where the repository's disk is to be full.
+    let (what, state) = match what.split_once("-state:") {
+        Some((what, state)) => (what.to_owned(), PathBuf::from(state)),
+        None => (what, dir.clone()),
+    };
+    let cx = Context::builder(state.join("state")).environment(Environment::Development).build();
+    if let Some(what) = what.strip_prefix("worktree-") {
+        return on_work_tree(&dir, what, &cx).await;
+    }
     let mirror = GitRepository::open(dir.join("mirror.git")).unwrap();
     if what == "recover" {
         let recovery = mirror.recover(&cx).await.unwrap();
@@ -46,4 +54,20 @@ fn failing(commit: &str) -> GitStep {
         branch: "no-such-branch".parse().unwrap(),
         commit: commit.parse().unwrap(),
     }
+}
+
+/// Checks `new` out in a work tree, with a failing end or without, or recovers.
+async fn on_work_tree(dir: &Path, what: &str, cx: &Context) {
+    let repository = GitRepository::open(dir.join("work")).unwrap();
+    if what == "recover" {
+        let recovery = repository.recover(cx).await.unwrap();
+        assert!(recovery.running.is_empty());
+        return;
+    }
+    let options = CheckoutOptions::default().overwrite_ignored();
+    let mut plan = repository.plan_checkout("new", options).await.unwrap();
+    if what == "fail" {
+        plan = plan.change(&repository, &failing(&"0".repeat(40))).unwrap();
+    }
+    repository.execute(plan, cx).await.unwrap();
 }

@@ -1,0 +1,209 @@
+//! Checking a version out into the work tree, in place.
+
+use ops_core::{CommitId, Context, Plan, Refusal, Report};
+
+use crate::blocker::Blocker;
+use crate::error::{Error, ErrorKind, GitResult as _};
+use crate::id::{BranchName, commit_id};
+use crate::inspect::of_the_repository;
+use crate::path_bytes::PathBytes;
+use crate::pull::checked_out;
+use crate::refs;
+use crate::repository::GitRepository;
+use crate::step::GitStep;
+use crate::versions::{resolve, version_of};
+use crate::worktree::{self, HeadPosition, Switch};
+
+/// How to check out.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct CheckoutOptions {
+    /// Leaves `HEAD` on no branch even if the version is a branch's name. Default: no.
+    pub detach: bool,
+    /// Lets ignored files that are in the way be replaced, as git does. Their bytes are saved below
+    /// `.git/ops/lost`. Default: no, they are in the way like any other file.
+    pub overwrite_ignored: bool,
+}
+
+impl CheckoutOptions {
+    /// Leaves `HEAD` on no branch.
+    pub fn detach(mut self) -> Self {
+        self.detach = true;
+        self
+    }
+
+    /// Lets ignored files that are in the way be replaced.
+    pub fn overwrite_ignored(mut self) -> Self {
+        self.overwrite_ignored = true;
+        self
+    }
+}
+
+impl GitRepository {
+    /// Plans to check a version out in place: a branch, and `HEAD` is on it afterwards; anything
+    /// else that names a commit, and `HEAD` is detached, as git does. Reads only.
+    ///
+    /// Work tree and index become the version's, under git's rules for two trees: changes in paths
+    /// that do not differ between the two commits are kept, everything that would be lost is a
+    /// refusal. Submodules' own work trees are left alone. If nothing is to be done the plan is
+    /// empty.
+    ///
+    /// Facts of the plan: `sha_before`, `sha_after`, `head_before`, `head_after`, `files_new`,
+    /// `files_changed`, `files_removed`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] with every [`Blocker`] at once; those of
+    /// [`resolve`](Self::resolve); [`ErrorKind::InvalidInput`] if there is no work tree.
+    pub async fn plan_checkout(
+        &self,
+        version: &str,
+        options: CheckoutOptions,
+    ) -> Result<Plan, Error> {
+        let (this, version) = (self.clone(), version.to_owned());
+        self.blocking(move |repo| plan(&this, repo, &version, &options)).await
+    }
+
+    /// Everything that stands in the way of checking a version out, typed. Reads only.
+    ///
+    /// # Errors
+    /// Those of [`resolve`](Self::resolve), and if the repository cannot be read.
+    pub async fn inspect_checkout(
+        &self,
+        version: &str,
+        options: CheckoutOptions,
+    ) -> Result<Vec<Blocker>, Error> {
+        let version = version.to_owned();
+        self.blocking(move |repo| {
+            let (switch, mut blockers) = aim(repo, &version, &options)?;
+            blockers.extend(worktree::foresee(repo, &switch)?.blockers);
+            Ok(blockers)
+        })
+        .await
+    }
+
+    /// Checks a version out in place: [`plan_checkout`](Self::plan_checkout), approved and run.
+    ///
+    /// If it does not end in its new state, `HEAD`, the index and every file are what they were,
+    /// byte by byte. Bytes of neither side are saved below `.git/ops/lost/<operation>`.
+    ///
+    /// # Errors
+    /// Those of [`plan_checkout`](Self::plan_checkout) and [`execute`](Self::execute).
+    pub async fn safe_checkout(&self, cx: &Context, version: &str) -> Result<Report, Error> {
+        self.execute(self.plan_checkout(version, CheckoutOptions::default()).await?, cx).await
+    }
+}
+
+fn plan(
+    this: &GitRepository,
+    repo: &gix::Repository,
+    version: &str,
+    options: &CheckoutOptions,
+) -> Result<Plan, Error> {
+    let (switch, mut blockers) = aim(repo, version, options)?;
+    let foreseen = worktree::foresee(repo, &switch)?;
+    blockers.extend(foreseen.blockers);
+    if !blockers.is_empty() {
+        let reasons = blockers.into_iter().map(Refusal::from).collect();
+        return Err(Error::refused(format!("`{version}` cannot be checked out"), reasons));
+    }
+    let new = crate::id::object_id(&switch.new)?;
+    let mut plan = Plan::new("checkout")
+        .version(version_of(repo, new)?)
+        .fact("sha_after", &switch.new)
+        .fact("head_before", &switch.head_from)
+        .fact("head_after", &switch.head_to)
+        .fact("files_new", foreseen.files_new)
+        .fact("files_changed", foreseen.files_changed)
+        .fact("files_removed", foreseen.files_removed);
+    if let Some(old) = &switch.old {
+        plan = plan.fact("sha_before", old);
+    }
+    let same = switch.head_from == switch.head_to && switch.old.as_ref() == Some(&switch.new);
+    // Without an index nothing was ever checked out.
+    if same && repo.index_path().exists() {
+        return Ok(plan.fact("result", "already there"));
+    }
+    let at = PathBytes::from(repo.git_dir());
+    let Switch { old, new, head_from, head_to, overwrite_ignored } = switch;
+    let verify = GitStep::VerifyWorktree {
+        at: at.clone(),
+        old: old.clone(),
+        new: new.clone(),
+        head_from: head_from.clone(),
+        head_to: head_to.clone(),
+    };
+    let release = GitStep::ReleaseWorktree {
+        at: at.clone(),
+        old: old.clone(),
+        new: new.clone(),
+        head_from: head_from.clone(),
+        head_to: head_to.clone(),
+    };
+    let inspect = GitStep::InspectWorktree {
+        at: at.clone(),
+        old: old.clone(),
+        new: new.clone(),
+        head_from: head_from.clone(),
+        head_to: head_to.clone(),
+        overwrite_ignored,
+    };
+    let switch = GitStep::SwitchWorktree { at, old, new, head_from, head_to, overwrite_ignored };
+    Ok(plan
+        .change(this, &inspect)?
+        .change(this, &switch)?
+        .change(this, &verify)?
+        .finisher(this, &release)?)
+}
+
+/// From where to where, and what of the repository itself is against it.
+fn aim(
+    repo: &gix::Repository,
+    version: &str,
+    options: &CheckoutOptions,
+) -> Result<(Switch, Vec<Blocker>), Error> {
+    if repo.workdir().is_none() {
+        return Err(Error::new(ErrorKind::InvalidInput, "the repository has no work tree")
+            .remedy("export from a bare repository instead"));
+    }
+    let (head_from, old) = worktree::head_now(repo)?;
+    let (new, branch) = target(repo, version)?;
+    let branch = branch.filter(|_| !options.detach);
+    let mut blockers = of_the_repository(repo)?;
+    // History is not needed here, and locks of ours that are left over are taken away.
+    let stale = worktree::is_stale(repo.git_dir());
+    blockers.retain(|blocker| match blocker {
+        Blocker::Shallow => false,
+        Blocker::Locked { path, .. } => !(stale && path.ends_with("index.lock")),
+        _ => true,
+    });
+    let interrupted = worktree::interrupted(repo.git_dir()).into_iter();
+    blockers
+        .extend(interrupted.map(|(operation, folder)| Blocker::Interrupted { operation, folder }));
+    let head_to = match branch {
+        Some(branch) => {
+            let here = repo.workdir().map(std::path::Path::to_owned);
+            blockers.extend(checked_out(repo, &branch).into_iter().filter(|blocker| {
+                !matches!(blocker, Blocker::CheckedOut { worktree, .. } if Some(worktree) == here.as_ref())
+            }));
+            HeadPosition::Branch { branch }
+        }
+        None => HeadPosition::Commit { commit: new.clone() },
+    };
+    let overwrite_ignored = options.overwrite_ignored;
+    Ok((Switch { old, new, head_from, head_to, overwrite_ignored }, blockers))
+}
+
+/// The commit that a version means, and the branch that it is the name of. A branch goes before a
+/// tag of the same name, as it does for git.
+fn target(repo: &gix::Repository, version: &str) -> Result<(CommitId, Option<BranchName>), Error> {
+    if version != "HEAD"
+        && let Ok(branch) = version.parse::<BranchName>()
+        && let Some(tip) = refs::tip(repo, &branch.full())?
+    {
+        let commit = repo
+            .find_commit(tip)
+            .doing(|| format!("the tip {tip} of branch `{branch}` cannot be read"))?;
+        return Ok((commit_id(commit.id), Some(branch)));
+    }
+    Ok((commit_id(resolve(repo, version)?), None))
+}

@@ -1,0 +1,172 @@
+//! The work tree as it is: `lstat`, filters and ignore rules.
+
+use std::io::Cursor;
+
+use gix::bstr::{BStr, BString};
+use gix::filter::plumbing::pipeline::convert::ToGitOutcome;
+use gix::index::State;
+use gix::index::entry::{Mode, Stat};
+use gix::worktree::stack::state::{attributes, ignore};
+
+use super::planner::View;
+use super::root::{Root, Seen, Shape};
+use crate::error::{Error, ErrorKind, GitResult as _};
+use crate::export::{Entry, Rules};
+use crate::path_bytes::on_disk;
+
+/// The work tree of a repository, seen through an index.
+pub(super) struct Look<'repo> {
+    repo: &'repo gix::Repository,
+    root: &'repo Root,
+    index: &'repo State,
+    pipeline: gix::filter::Pipeline<'repo>,
+    rules: Rules<'repo>,
+    excludes: gix::AttributeStack<'repo>,
+    stat: gix::index::entry::stat::Options,
+    files: gix::fs::Capabilities,
+    /// Of the repository, into which things are moved.
+    device: (u32, u32),
+}
+
+impl<'repo> Look<'repo> {
+    pub fn new(
+        repo: &'repo gix::Repository,
+        root: &'repo Root,
+        index: &'repo State,
+    ) -> Result<Self, Error> {
+        let doing = || "attributes and ignore rules cannot be read".to_owned();
+        let from = attributes::Source::WorktreeThenIdMapping;
+        let stack = repo.attributes_only(index, from).doing(doing)?.detach();
+        let git_dir = Root::open(repo.git_dir())?;
+        Ok(Self {
+            repo,
+            root,
+            index,
+            pipeline: gix::filter::Pipeline::new(repo, stack).doing(doing)?,
+            rules: Rules::with_index(repo, index, from)?,
+            excludes: repo.excludes(index, None, ignore::Source::default()).doing(doing)?,
+            stat: repo.stat_options().doing(doing)?,
+            files: repo.filesystem_options().doing(doing)?,
+            device: git_dir.look(".".into())?.map(|seen| seen.device).unwrap_or_default(),
+        })
+    }
+
+    /// Whether git would find, without reading it, that a path is as the index has it; `None` if
+    /// only its content can tell.
+    pub fn fresh(&self, path: &BStr, entry: &gix::index::Entry) -> Option<bool> {
+        let found = gix::index::fs::Metadata::from_path_no_follow(&self.root.at(path)).ok()?;
+        let symlink = self.files.symlink;
+        let executable = self.files.executable_bit;
+        if entry.mode.change_to_match_fs(&found, symlink, executable).is_some()
+            || (!found.is_file() && !found.is_symlink())
+        {
+            return Some(false);
+        }
+        let now = Stat::from_fs(&found).ok()?;
+        let same = now.matches(&entry.stat, self.stat);
+        (same && !entry.stat.is_racy(self.index.timestamp(), self.stat)).then_some(true)
+    }
+
+    /// Whether the stat of a path is the one that the index holds, racy or not.
+    pub fn same_stat(&self, path: &BStr, entry: &gix::index::Entry) -> bool {
+        gix::index::fs::Metadata::from_path_no_follow(&self.root.at(path))
+            .ok()
+            .and_then(|found| Stat::from_fs(&found).ok())
+            .is_some_and(|now| now.matches(&entry.stat, self.stat))
+    }
+
+    pub fn is_racy(&self, entry: &gix::index::Entry) -> bool {
+        entry.stat.is_racy(self.index.timestamp(), self.stat)
+    }
+
+    /// Whether bytes that lay at a path are what the index has there.
+    pub fn same_content(
+        &mut self,
+        path: &BStr,
+        shape: Shape,
+        bytes: &[u8],
+        entry: &gix::index::Entry,
+    ) -> Result<bool, Error> {
+        if shape == Shape::Link || entry.mode == Mode::SYMLINK {
+            return Ok(blob_id(self.repo, bytes)? == entry.id);
+        }
+        let outcome = self
+            .pipeline
+            .convert_to_git(Cursor::new(bytes), on_disk(path), self.index)
+            .doing(|| format!("the filters of `{path}` failed"))?;
+        let io = |source| Error::io("filter", on_disk(path), source);
+        let mut stored = Vec::new();
+        match outcome {
+            ToGitOutcome::Unchanged(mut same) => std::io::Read::read_to_end(&mut same, &mut stored),
+            ToGitOutcome::Process(mut read) => std::io::Read::read_to_end(&mut read, &mut stored),
+            ToGitOutcome::Buffer(buffer) => {
+                stored.extend_from_slice(buffer);
+                Ok(0)
+            }
+        }
+        .map_err(io)?;
+        if blob_id(self.repo, &stored)? == entry.id {
+            return Ok(true);
+        }
+        // gix reads and writes UTF-16 in another way than git, so ask what would be written.
+        if !self.rules.is_utf16(path)? {
+            return Ok(false);
+        }
+        let kind = gix::objs::tree::EntryKind::Blob;
+        let wanted = Entry { path: path.to_owned(), id: entry.id, kind };
+        self.rules.content(&wanted, |content| {
+            let mut expected = Vec::new();
+            content.read_to_end(&mut expected).map_err(io)?;
+            Ok(expected == bytes)
+        })
+    }
+}
+
+/// The id of a blob with these bytes.
+pub(super) fn blob_id(repo: &gix::Repository, bytes: &[u8]) -> Result<gix::ObjectId, Error> {
+    gix::objs::compute_hash(repo.object_hash(), gix::objs::Kind::Blob, bytes).map_err(|source| {
+        Error::new(ErrorKind::Git, "the content has no id: it is an attack on SHA-1")
+            .caused_by(source)
+    })
+}
+
+fn chain(error: &Error) -> String {
+    ops_core::error::chain(error).join(": ")
+}
+
+impl View for Look<'_> {
+    fn look(&mut self, path: &BStr) -> Result<Option<Seen>, Error> {
+        self.root.look(path)
+    }
+
+    fn list(&mut self, folder: &BStr) -> Result<Vec<BString>, Error> {
+        self.root.list(folder)
+    }
+
+    fn unchanged(&mut self, path: &BStr, entry: &gix::index::Entry) -> Result<bool, String> {
+        if let Some(answer) = self.fresh(path, entry) {
+            return Ok(answer);
+        }
+        let seen = self.root.look(path).map_err(|error| chain(&error))?;
+        let Some(seen) = seen else { return Ok(false) };
+        if !matches!(seen.shape, Shape::File { .. } | Shape::Link) {
+            return Ok(false);
+        }
+        self.root
+            .read(path, seen.shape)
+            .and_then(|bytes| self.same_content(path, seen.shape, &bytes, entry))
+            .map_err(|error| chain(&error))
+    }
+
+    fn ignored(&mut self, path: &BStr, is_folder: bool) -> Result<bool, String> {
+        let mode = if is_folder { Mode::DIR } else { Mode::FILE };
+        self.excludes
+            .at_entry(path, Some(mode))
+            .map(|platform| platform.is_excluded())
+            .map_err(|error| ops_core::error::chain(&error).join(": "))
+    }
+
+    fn movable(&mut self, seen: &Seen) -> bool {
+        seen.device == self.device
+    }
+}

@@ -1,0 +1,156 @@
+//! Everything that is known before anything moves: transitions, the next index, every obstacle.
+
+use std::collections::BTreeMap;
+
+use gix::bstr::ByteSlice as _;
+use gix::index::State;
+use gix::index::entry::Flags;
+use gix::worktree::stack::state::attributes::Source;
+
+use super::index_file::{self, Index};
+use super::look::Look;
+use super::obstacle::Obstacle;
+use super::place::Switch;
+use super::planner::{self, Policy, Transitions};
+use super::root::Root;
+use super::two_way::{Cell, Kind};
+use super::{head, tree_diff};
+use crate::blocker::Blocker;
+use crate::error::{Error, ErrorKind, GitResult as _};
+use crate::export::Rules;
+use crate::id::object_id;
+use crate::path_bytes::PathBytes;
+
+/// A switch that was looked at.
+pub(super) struct Prepared {
+    pub transitions: Transitions,
+    pub index: Index,
+    /// The next index; what is new in it has no stat yet.
+    pub next: State,
+    pub blockers: Vec<Blocker>,
+}
+
+pub(super) fn workdir(repo: &gix::Repository) -> Result<Root, Error> {
+    let folder = repo.workdir().ok_or_else(|| {
+        Error::new(ErrorKind::InvalidInput, "the repository has no work tree")
+            .remedy("export from a bare repository instead")
+    })?;
+    let folder = folder.canonicalize().map_err(|source| Error::io("find", folder, source))?;
+    Root::open(&folder)
+}
+
+fn tree_of(repo: &gix::Repository, id: gix::ObjectId) -> Result<gix::ObjectId, Error> {
+    repo.find_commit(id)
+        .and_then(|commit| commit.tree_id().map(gix::Id::detach))
+        .doing(|| format!("commit {id} cannot be read"))
+}
+
+/// Looks at everything that a switch would touch. Reads only.
+pub(super) fn prepare(
+    repo: &gix::Repository,
+    root: &Root,
+    switch: &Switch,
+) -> Result<Prepared, Error> {
+    let old = switch.old.as_ref().map(object_id).transpose()?;
+    let old = old.map(|id| tree_of(repo, id)).transpose()?;
+    let new = tree_of(repo, object_id(&switch.new)?)?;
+    let index = index_file::read(repo)?;
+    let mut blockers = Vec::new();
+    if index.split {
+        blockers.push(Blocker::SplitIndex);
+    }
+    let skipped = |entry: &gix::index::Entry| entry.flags.contains(Flags::SKIP_WORKTREE);
+    if index.state.is_sparse() || index.state.entries().iter().any(skipped) {
+        blockers.push(Blocker::Sparse);
+    }
+    if !blockers.is_empty() {
+        let next = index.state.clone();
+        return Ok(Prepared { transitions: Transitions::default(), index, next, blockers });
+    }
+    // Without an index, as after a clone that checked nothing out, every path is new.
+    let mut changes = tree_diff::between(repo, old, Some(new), !index.existed)?;
+    if !index.existed {
+        for change in changes.values_mut().filter(|change| change.new.is_some()) {
+            change.old = None;
+        }
+    }
+    let ignore_case =
+        repo.filesystem_options().doing(|| "the configuration cannot be read".into())?.ignore_case;
+    let policy = Policy { overwrite_ignored: switch.overwrite_ignored, ignore_case };
+    let mut look = Look::new(repo, root, &index.state)?;
+    let (transitions, mut obstacles) = planner::plan(&changes, &index.state, policy, &mut look)?;
+    drop(look);
+    let next = index_file::changed(&index.state, &transitions.index);
+    for (path, filter) in filters_missing(repo, &next, &transitions)? {
+        obstacles.insert((Obstacle::FilterMissing { filter }, path));
+    }
+    let mut grouped: BTreeMap<Obstacle, Vec<PathBytes>> = BTreeMap::new();
+    for (obstacle, path) in obstacles {
+        grouped.entry(obstacle).or_default().push(PathBytes::new(path));
+    }
+    let named = grouped.into_iter().map(|(obstacle, paths)| Blocker::Paths { obstacle, paths });
+    blockers.extend(named);
+    Ok(Prepared { transitions, index, next, blockers })
+}
+
+/// New files whose filter must not be left out, and has no command.
+fn filters_missing(
+    repo: &gix::Repository,
+    next: &State,
+    transitions: &Transitions,
+) -> Result<Vec<(gix::bstr::BString, String)>, Error> {
+    let config = repo.config_snapshot();
+    if config.plumbing().sections_by_name("filter").is_none() {
+        return Ok(Vec::new());
+    }
+    let mut rules = rules(repo, next)?;
+    let mut found = Vec::new();
+    for (path, cell) in new_files(transitions) {
+        if cell.kind == Kind::Link {
+            continue;
+        }
+        let Some(filter) = rules.filter(path)? else { continue };
+        let set = |what: &str| config.string(format!("filter.{filter}.{what}").as_str());
+        let required = config.boolean(format!("filter.{filter}.required").as_str());
+        let runs = |what: &str| set(what).is_some_and(|command| !command.is_empty());
+        if required == Some(true) && !runs("smudge") && !runs("process") {
+            found.push((path.to_owned(), filter));
+        }
+    }
+    Ok(found)
+}
+
+/// The attributes that decide what new files become, as git has it on checkout.
+pub(super) fn rules<'repo>(
+    repo: &'repo gix::Repository,
+    next: &State,
+) -> Result<Rules<'repo>, Error> {
+    Rules::with_index(repo, next, Source::IdMappingThenWorktree)
+}
+
+pub(super) fn new_files(
+    transitions: &Transitions,
+) -> impl Iterator<Item = (&gix::bstr::BStr, Cell)> {
+    transitions.files.iter().filter_map(|file| file.new.map(|cell| (file.path.as_bstr(), cell)))
+}
+
+/// `HEAD` must be where the plan saw it.
+pub(super) fn expect_head(repo: &gix::Repository, switch: &Switch) -> Result<(), Error> {
+    let (position, commit) = head::now(repo)?;
+    if position == switch.head_from && commit == switch.old {
+        return Ok(());
+    }
+    let at = |commit: &Option<ops_core::CommitId>| {
+        commit.as_ref().map_or_else(|| "no commit".to_owned(), ToString::to_string)
+    };
+    Err(Error::new(
+        ErrorKind::Moved,
+        format!(
+            "HEAD is on {position} at {}, the plan expects {} at {}",
+            at(&commit),
+            switch.head_from,
+            at(&switch.old)
+        ),
+    )
+    .remedy("somebody moved it since: plan afresh"))
+}

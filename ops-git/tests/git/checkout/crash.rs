@@ -1,0 +1,122 @@
+//! Killed at every place of a checkout, also in its recovery: old or new to the byte, never between.
+
+use std::path::Path;
+use std::process::Command;
+
+use ops_core::crash::{CrashTest, State, Summary};
+
+use super::arena::{Arena, contents, ours, tidy, whole};
+use crate::fixture::{command, git};
+
+const OLD: &str =
+    "keep=1 update=1 gone=1 d/gone=1 d/keep=1 e/only=1 mode=1 link@=keep file=1 f/x=1 s%=1";
+const NEW: &str =
+    "keep=1 update=2 new=2 n/m/new=2 d/keep=1 mode*=1 link@=new file/x=2 f=2 t%=2 i=9";
+const SCRIPT: &str = "echo local >> keep; echo mine > untracked; mkdir u; echo mine > u/v; chmod 750 e; \
+     echo staged > added; git add added; echo i > .git/info/exclude; echo precious > i";
+
+fn program(what: &'static str) -> impl Fn(&Path) -> Command {
+    move |dir| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_git-crash-program"));
+        command.arg(dir).arg(what);
+        command
+    }
+}
+
+fn test(arena: &Arena, what: &'static str) -> CrashTest {
+    let start = arena.copy("template");
+    let before = whole(&start);
+    let done = arena.copy("done");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let options = ops_git::CheckoutOptions::default().overwrite_ignored();
+    runtime.block_on(ours(arena, &done, "new", options));
+    let after = (contents(&done), git(&done, &["ls-files", "--stage"]));
+    CrashTest::new()
+        .setup(move |dir| {
+            let work = dir.join("work");
+            let done = Command::new("cp").arg("-a").arg(&start).arg(&work).status();
+            done.map_err(|e| e.to_string())?.success().then_some(()).ok_or("cp failed".to_owned())
+        })
+        .operation(program(what))
+        .recovery(program("worktree-recover"))
+        .check(move |dir| {
+            let work = dir.join("work");
+            tidy(&work);
+            let fsck = command(&work, &["fsck", "--connectivity-only"]).output().unwrap();
+            if !fsck.status.success() {
+                return Err(String::from_utf8_lossy(&fsck.stderr).into_owned());
+            }
+            match git(&work, &["symbolic-ref", "--short", "HEAD"]).as_str() {
+                "old" if whole(&work).same_bytes(&before) => Ok(State::Old),
+                "new" if (contents(&work), git(&work, &["ls-files", "--stage"])) == after => {
+                    let mut lost = Vec::new();
+                    find(&work.join(".git/ops/lost"), &mut lost);
+                    match lost.as_slice() {
+                        [only] if std::fs::read(only).unwrap() == b"precious\n" => Ok(State::New),
+                        other => Err(format!("the ignored file is not saved: {other:?}")),
+                    }
+                }
+                at => Err(format!("HEAD on {at}: {:#?}", contents(&work))),
+            }
+        })
+        .recovery_every(17)
+}
+
+fn find(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in folder.read_dir().into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { find(&path, found) } else { found.push(path) }
+    }
+}
+
+fn assert_covers(summary: &Summary, places: &[&str]) {
+    for place in places {
+        assert!(
+            summary.places.keys().any(|name| name.contains(place)),
+            "never killed at `{place}`: {summary:?}"
+        );
+    }
+}
+
+const FORTH: [&str; 14] = [
+    "git-checkout-locked",
+    "git-checkout-half-staged",
+    "git-checkout-staged",
+    "git-checkout-noted",
+    "git-checkout-file-taken",
+    "git-checkout-folders-removed",
+    "git-checkout-folders-made",
+    "git-checkout-file-exchanged",
+    "git-checkout-file-put",
+    "git-checkout-moved",
+    "git-checkout-index-written",
+    "git-checkout-index",
+    "git-head-locked",
+    "git-head-moved",
+];
+
+#[test]
+fn killed_at_every_place_while_it_checks_out() {
+    let arena = Arena::new(OLD, NEW, SCRIPT);
+    let summary = test(&arena, "worktree-checkout").run().unwrap_or_else(|e| panic!("{e}"));
+    println!("{summary}");
+    assert_covers(&summary, &FORTH);
+    assert_covers(&summary, &["git-checkout-swept", "git-checkout-back-file"]);
+    assert!(summary.old > 0 && summary.new > 0, "{summary}");
+}
+
+#[test]
+fn killed_at_every_place_while_a_checkout_goes_back() {
+    let arena = Arena::new(OLD, NEW, SCRIPT);
+    let summary = test(&arena, "worktree-fail")
+        .operation_may_fail()
+        .every(2)
+        .run()
+        .unwrap_or_else(|e| panic!("{e}"));
+    println!("{summary}");
+    assert_covers(
+        &summary,
+        &["git-checkout-back-file", "git-checkout-back-index", "git-checkout-manifest-removed"],
+    );
+    assert_eq!(summary.new, 0, "what fails never commits: {summary}");
+}

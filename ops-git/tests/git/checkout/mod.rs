@@ -1,0 +1,7 @@
+//! Checkout in place: as git does it, and back to the byte.
+
+mod arena;
+mod crash;
+mod faults;
+mod generated;
+mod table;
