@@ -1,4 +1,5 @@
-//! Git for operations: pull and export as plans of reversible steps, without a git program.
+//! Git for operations: pull, checkout, merge and export as plans of reversible steps, without a git
+//! program.
 //!
 //! ```
 //! use ops_core::{Context, Environment};
