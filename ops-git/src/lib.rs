@@ -1,4 +1,5 @@
-//! Git for operations: pull and export as plans of reversible steps, without a git program.
+//! Git for operations: pull, checkout and export as plans of reversible steps, without a git
+//! program.
 //!
 //! ```
 //! use ops_core::{Context, Environment};
@@ -31,11 +32,19 @@
 //! |---|---|
 //! | `test-util` | `contract`, the suite for implementations of [`VersionControl`] |
 //!
+//! [`GitRepository::safe_checkout`] makes a work tree another version's in place, by renames, and
+//! goes back to the very bytes if it is interrupted; what belongs to neither version is saved below
+//! `.git/ops/lost`.
+//!
 //! # Limits
 //!
-//! Submodules are refused by name, and so are shallow repositories. `export-subst` is not applied.
-//! Remotes over ssh are not supported yet, nor is pulling into a work tree that has the branch
-//! checked out. Unix only.
+//! A checkout in place needs the work tree and its `.git` on one file system that can exchange names
+//! atomically (ext4, xfs, btrfs, tmpfs); sparse and split indexes are refused, submodules' own work
+//! trees are left alone.
+//!
+//! An export refuses submodules by name; a pull refuses shallow repositories. `export-subst` is not
+//! applied. Remotes over ssh are not supported yet, nor is pulling into a work tree that has the
+//! branch checked out. Unix only.
 
 mod blocker;
 mod branch;
