@@ -32,16 +32,24 @@
 //! with its paths and versions, and nothing is written and nothing moves. Its answer is git's own,
 //! or a refusal: where what git would do is too close to call, that is a [`Caution`].
 //!
+//! [`GitRepository::safe_checkout`] makes a work tree another version's in place, by renames, and
+//! goes back to the very bytes if it is interrupted; what belongs to neither version is saved below
+//! `.git/ops/lost`.
+//!
 //! | feature | what it brings |
 //! |---|---|
 //! | `test-util` | `contract`, the suite for implementations of [`VersionControl`] |
 //!
 //! # Limits
 //!
-//! Submodules are refused by name, and so are shallow repositories. `export-subst` is not applied.
-//! Remotes over ssh are not supported yet, nor is pulling or merging into a work tree that has the
-//! branch checked out. Merges are neither signed nor given notes or hooks; a merge with more than two
-//! parents is none. Unix only.
+//! A checkout in place needs the work tree and its `.git` on one file system that can exchange names
+//! atomically (ext4, xfs, btrfs, tmpfs); sparse and split indexes are refused, submodules' own work
+//! trees are left alone.
+//!
+//! An export refuses submodules by name; a pull refuses shallow repositories. `export-subst` is not
+//! applied. Remotes over ssh are not supported yet, nor is pulling or merging into a work tree that
+//! has the branch checked out. Merges are neither signed nor given notes or hooks; a merge with more
+//! than two parents is none. Unix only.
 
 mod blocker;
 mod branch;

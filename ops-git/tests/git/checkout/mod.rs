@@ -2,6 +2,7 @@
 
 mod arena;
 mod crash;
+mod elsewhere;
 mod faults;
 mod generated;
 mod table;
