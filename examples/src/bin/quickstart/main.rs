@@ -155,9 +155,11 @@ fn folder(
     keep: bool,
 ) -> Result<(PathBuf, Option<tempfile::TempDir>), Failure> {
     if let Some(dir) = dir {
-        std::fs::create_dir_all(&dir)?;
-        if std::fs::read_dir(&dir)?.next().is_some() {
-            return Err(Failure::usage(format!("`{}` is not empty", dir.display())));
+        let name = dir.display();
+        let unusable = |e| Failure::usage(format!("`{name}` cannot be played in: {e}"));
+        std::fs::create_dir_all(&dir).map_err(unusable)?;
+        if std::fs::read_dir(&dir).map_err(unusable)?.next().is_some() {
+            return Err(Failure::usage(format!("`{name}` is not empty; name a new folder")));
         }
         return Ok((dir.canonicalize()?, None));
     }
