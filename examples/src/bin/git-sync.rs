@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use ops_examples::Failure;
 use ops_examples::program::{Answer, CommonArgs, Program, run};
-use ops_git::{BranchName, GitRepository, PullOptions};
+use ops_git::{BranchName, CheckoutOptions, GitRepository, PullOptions};
 use serde_json::json;
 
 /// Pulls a mirror safely, and writes versions of it into folders.
@@ -47,6 +47,18 @@ enum Verb {
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
     },
+    /// Make the work tree another version's, in place.
+    Checkout {
+        /// A branch, and HEAD is on it afterwards; a tag, a commit or the beginning of one, and
+        /// HEAD is detached.
+        version: String,
+        /// Detach HEAD from a branch, too.
+        #[arg(long)]
+        detach: bool,
+        /// Replace ignored files that are in the way; they are saved below .git/ops/lost.
+        #[arg(long)]
+        overwrite_ignored: bool,
+    },
     /// The newest versions, newest first.
     Versions {
         /// How many at most.
@@ -67,6 +79,13 @@ async fn main() -> ExitCode {
             Verb::Pull { branch } => pull(program, &repository, branch).await,
             Verb::Export { version, to } => {
                 let plan = repository.plan_export(&version, &to).await?;
+                program.carry_out(plan, &&repository).await
+            }
+            Verb::Checkout { version, detach, overwrite_ignored } => {
+                let mut options = CheckoutOptions::default();
+                options.detach = detach;
+                options.overwrite_ignored = overwrite_ignored;
+                let plan = repository.plan_checkout(&version, options).await?;
                 program.carry_out(plan, &&repository).await
             }
             Verb::Versions { limit } => versions(&repository, limit).await,
