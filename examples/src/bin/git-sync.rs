@@ -11,11 +11,12 @@ use clap::{Parser, Subcommand};
 use ops_examples::Failure;
 use ops_examples::program::{Answer, CommonArgs, Program, run};
 use ops_git::{
-    BranchName, FastForward, GitRepository, Identity, MergeOptions, PullOptions, TagOptions,
+    BranchName, CheckoutOptions, FastForward, GitRepository, Identity, MergeOptions, PullOptions,
+    TagOptions,
 };
 use serde_json::json;
 
-/// Pulls a mirror safely, and writes versions of it into folders.
+/// Pulls, checks out, merges and tags so that nothing is lost, and writes versions into folders.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
@@ -86,6 +87,18 @@ enum Verb {
         #[arg(long)]
         branch: Option<BranchName>,
     },
+    /// Make the work tree another version's, in place.
+    Checkout {
+        /// A branch, and HEAD is on it afterwards; a tag, a commit or the beginning of one, and
+        /// HEAD is detached.
+        version: String,
+        /// Detach HEAD from a branch, too.
+        #[arg(long)]
+        detach: bool,
+        /// Replace ignored files that are in the way; they are saved below .git/ops/lost.
+        #[arg(long)]
+        overwrite_ignored: bool,
+    },
     /// The newest versions, newest first.
     Versions {
         /// How many at most.
@@ -154,6 +167,13 @@ async fn main() -> ExitCode {
             }
             Verb::Rollback { version, branch } => {
                 let plan = repository.plan_rollback(&program.cx, &version, branch).await?;
+                program.carry_out(plan, &&repository).await
+            }
+            Verb::Checkout { version, detach, overwrite_ignored } => {
+                let mut options = CheckoutOptions::default();
+                options.detach = detach;
+                options.overwrite_ignored = overwrite_ignored;
+                let plan = repository.plan_checkout(&version, options).await?;
                 program.carry_out(plan, &&repository).await
             }
             Verb::Versions { limit } => versions(&repository, limit).await,

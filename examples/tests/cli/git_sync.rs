@@ -145,3 +145,46 @@ fn a_version_is_tagged_rolled_back_and_merged_again() {
     assert!(reasons[0]["reason"].as_str().unwrap().contains("`c` is added"), "{}", refused.out);
     assert_eq!(these.git_sync("status", &[]).expect(0).json["commit"], *new);
 }
+
+#[test]
+fn a_work_tree_is_checked_out_and_nothing_in_it_is_lost() {
+    let these = Repositories::new();
+    let first = these.push(None, "first");
+    let second = these.push(Some(&first), "second");
+    let (work, state) = (these.path("work"), these.path("state"));
+    let cloned = std::process::Command::new("git")
+        .args(["clone", "-q"])
+        .args([these.upstream.path(), work.as_path()])
+        .status();
+    assert!(cloned.unwrap().success());
+    let git_sync = |words: &str| {
+        let places =
+            ["--repo".as_ref(), work.as_os_str(), "--state-dir".as_ref(), state.as_os_str()];
+        run(env!("CARGO_BIN_EXE_git-sync"), &format!("{words} --json"), &places)
+    };
+    let read = || std::fs::read_to_string(work.join("file.txt")).unwrap();
+
+    let planned = git_sync(&format!("checkout {first} --dry-run")).expect(0);
+    assert_eq!(planned.json["plan"]["facts"]["sha_before"], second.as_str(), "{}", planned.out);
+    assert_eq!(planned.json["plan"]["facts"]["files_changed"], "1");
+    assert_eq!(read(), "second", "a dry run wrote");
+    git_sync(&format!("checkout {first}")).expect(3);
+
+    let digest = planned.json["digest"].as_str().unwrap();
+    let done = git_sync(&format!("checkout {first} --approve {digest}")).expect(0);
+    assert_eq!(done.json["report"]["outcome"], "completed");
+    assert_eq!(done.json["report"]["facts"]["sha_after"], first.as_str());
+    assert_eq!(read(), "first");
+    assert_eq!(git_sync("status").expect(0).json["branch"], serde_json::Value::Null);
+
+    std::fs::write(work.join("file.txt"), "local").unwrap();
+    let refused = git_sync("checkout main --yes").expect(3);
+    assert!(refused.out.contains("local changes would be lost: `file.txt`"), "{}", refused.out);
+    assert_eq!(read(), "local");
+    std::fs::write(work.join("file.txt"), "first").unwrap();
+    git_sync("checkout main --yes").expect(0);
+    assert_eq!(read(), "second");
+    assert_eq!(git_sync("status").expect(0).json["branch"], "main");
+    assert_eq!(git_sync("checkout main --yes").expect(0).json["changed"], false);
+    git_sync("checkout no-such-version --yes").expect(3);
+}
