@@ -64,7 +64,7 @@ pub(crate) fn write(path: &Path, measurements: &[Measurement]) -> Result<(), Fai
     std::fs::write(path, text).map_err(|e| format!("cannot write {}: {e}", path.display()).into())
 }
 
-/// Reads what [`write`] wrote, or another program in the same form.
+/// Reads what [`write()`] wrote, or another program in the same form.
 pub(crate) fn read(path: &Path) -> Result<Vec<Measurement>, Failure> {
     let text = std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     let fail = |why: &dyn fmt::Display| format!("{} holds no results: {why}", path.display());
