@@ -1,8 +1,8 @@
 //! Everything that is known before anything moves: transitions, the next index, every obstacle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use gix::bstr::ByteSlice as _;
+use gix::bstr::{BStr, ByteSlice as _};
 use gix::index::State;
 use gix::index::entry::Flags;
 use gix::worktree::stack::state::attributes::Source;
@@ -12,7 +12,7 @@ use super::look::Look;
 use super::obstacle::Obstacle;
 use super::place::Switch;
 use super::planner::{self, Policy, Transitions};
-use super::root::Root;
+use super::root::{Root, above};
 use super::two_way::{Cell, Kind};
 use super::{head, tree_diff};
 use crate::blocker::Blocker;
@@ -103,13 +103,13 @@ fn filters_missing(
     if config.plumbing().sections_by_name("filter").is_none() {
         return Ok(Vec::new());
     }
-    let mut rules = rules(repo, next)?;
+    let mut rules = NewRules::new(repo, next, transitions)?;
     let mut found = Vec::new();
     for (path, cell) in new_files(transitions) {
         if cell.kind == Kind::Link {
             continue;
         }
-        let Some(filter) = rules.filter(path)? else { continue };
+        let Some(filter) = rules.at(path).filter(path)? else { continue };
         let set = |what: &str| config.string(format!("filter.{filter}.{what}").as_str());
         let required = config.boolean(format!("filter.{filter}.required").as_str());
         let runs = |what: &str| set(what).is_some_and(|command| !command.is_empty());
@@ -120,17 +120,38 @@ fn filters_missing(
     Ok(found)
 }
 
-/// The attributes that decide what new files become, as git has it on checkout.
-pub(super) fn rules<'repo>(
-    repo: &'repo gix::Repository,
-    next: &State,
-) -> Result<Rules<'repo>, Error> {
-    Rules::with_index(repo, next, Source::IdMappingThenWorktree)
+/// The attributes that decide what new files become, as git has it on checkout: the index has the
+/// first word, then attribute files that lie about untracked.
+pub(super) struct NewRules<'repo, 'a> {
+    around: Rules<'repo>,
+    index_only: Rules<'repo>,
+    /// Files and links that are in place now, and will not be.
+    going: HashSet<&'a BStr>,
 }
 
-pub(super) fn new_files(
-    transitions: &Transitions,
-) -> impl Iterator<Item = (&gix::bstr::BStr, Cell)> {
+impl<'repo, 'a> NewRules<'repo, 'a> {
+    pub(super) fn new(
+        repo: &'repo gix::Repository,
+        next: &State,
+        transitions: &'a Transitions,
+    ) -> Result<Self, Error> {
+        let gone = transitions.files.iter().filter(|file| file.old.is_some());
+        Ok(Self {
+            around: Rules::with_index(repo, next, Source::IdMappingThenWorktree)?,
+            index_only: Rules::with_index(repo, next, Source::IdMapping)?,
+            going: gone.map(|file| file.path.as_bstr()).collect(),
+        })
+    }
+
+    /// Those of a path. In a folder that takes the place of a link nothing lies about, and what the
+    /// link leads to is not to be asked.
+    pub(super) fn at(&mut self, path: &BStr) -> &mut Rules<'repo> {
+        let replaced = above(path).any(|folder| self.going.contains(folder));
+        if replaced { &mut self.index_only } else { &mut self.around }
+    }
+}
+
+pub(super) fn new_files(transitions: &Transitions) -> impl Iterator<Item = (&BStr, Cell)> {
     transitions.files.iter().filter_map(|file| file.new.map(|cell| (file.path.as_bstr(), cell)))
 }
 

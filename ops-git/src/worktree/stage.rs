@@ -11,7 +11,7 @@ use ops_core::progress::Update;
 
 use super::look::blob_id;
 use super::place::{Manifest, Moved, NewFile, OldFile, Place, new_name};
-use super::prepare::{Prepared, rules};
+use super::prepare::{NewRules, Prepared};
 use super::root::Root;
 use super::two_way::{Cell, Kind};
 use crate::error::{Error, ErrorKind, GitResult as _};
@@ -37,7 +37,7 @@ pub(super) fn stage(
     manifest.folders_away =
         transitions.folders_away.iter().map(|(path, mode)| (bytes(path), *mode)).collect();
     manifest.folders_new = transitions.folders_new.iter().map(bytes).collect();
-    let mut rules = rules(repo, &prepared.next)?;
+    let mut rules = NewRules::new(repo, &prepared.next, transitions)?;
     let total = transitions.files.len();
     let many = total > MANY;
     for (number, file) in transitions.files.iter().enumerate() {
@@ -45,9 +45,14 @@ pub(super) fn stage(
             return Err(Error::new(ErrorKind::Cancelled, "the checkout was asked to end"));
         }
         let new = match file.new {
-            Some(cell) => {
-                Some(one(repo, place, slots, &mut rules, (number, &file.path, cell), many)?)
-            }
+            Some(cell) => Some(one(
+                repo,
+                place,
+                slots,
+                rules.at(file.path.as_ref()),
+                (number, &file.path, cell),
+                many,
+            )?),
             None => None,
         };
         let old = file.old.map(|old| OldFile {

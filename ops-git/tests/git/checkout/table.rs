@@ -113,6 +113,7 @@ async fn one_kind_becomes_another() {
             Row("link to folder", "a@=t t=1", "a/b=1 t=1", "", Yes),
             Row("folder to link", "a/b=1 t=1", "a@=t t=1", "", Yes),
             Row("folder to link to a folder", "a/b=1 t/b=9", "a@=t t/b=9", "", Yes),
+            Row("link to itself becomes a folder", "a@=a d@=a t=1", "d/e/a=1 t=1", "", Yes),
             Row("link to a folder becomes one", "a@=t t/b=9", "a/b=1 t/b=9", "", Yes),
             Row("deep", "a/b/c/d=1 a/x=1", "a/b=2 a/x/y/z=3", "", Yes),
             Row("folder to file, dirty", "a/b=1", "a=1", "echo x > a/b", No("local changes")),
