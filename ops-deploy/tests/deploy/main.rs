@@ -9,6 +9,7 @@ mod detached;
 mod emergency;
 mod guards;
 mod pipeline;
+mod provider;
 mod proxy;
 mod proxy_dies;
 #[path = "../programs/site.rs"]
