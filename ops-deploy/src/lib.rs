@@ -42,7 +42,7 @@
 //! # Features
 //! | feature | what it brings |
 //! |---|---|
-//! | `docker` | [`DockerHost`]: releases as images, services as containers |
+//! | `docker` | [`DockerHost`]: releases as images, services as containers; [`Swarm`]: services of a cluster |
 //! | `test-util` | fault points and the crash harness of ops-core, for tests |
 //!
 //! # What is proven where
@@ -64,7 +64,7 @@ mod target;
 mod traffic;
 
 #[cfg(feature = "docker")]
-pub use docker::{ContainerSpec, DockerHost};
+pub use docker::{ContainerSpec, DockerHost, Swarm, SwarmService};
 pub use error::{Error, ErrorKind};
 pub use gate::Gate;
 pub use history::{Entry, History, Verb};

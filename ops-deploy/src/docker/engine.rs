@@ -77,7 +77,7 @@ impl Engine {
 
     /// The library's own timeout covers the head of an answer only, and is the same for a stop that
     /// may take minutes. Boxed, for its futures are huge.
-    fn bounded<'a, T: 'a>(
+    pub(super) fn bounded<'a, T: 'a>(
         &'a self,
         what: impl Into<String>,
         deadline: Duration,
@@ -110,6 +110,11 @@ impl Engine {
             .with("engine", &self.host)
             .class_of(class)
             .caused_by(error)
+    }
+
+    /// How long one call may take.
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     pub(crate) async fn now(&self) -> Result<Timestamp, Error> {
@@ -272,7 +277,7 @@ impl Engine {
     }
 }
 
-fn status(error: &bollard::errors::Error) -> Option<u16> {
+pub(super) fn status(error: &bollard::errors::Error) -> Option<u16> {
     match error {
         bollard::errors::Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
         _ => None,
@@ -280,7 +285,7 @@ fn status(error: &bollard::errors::Error) -> Option<u16> {
 }
 
 /// What is not there is no error.
-async fn absent<T>(
+pub(super) async fn absent<T>(
     call: impl Future<Output = Result<T, bollard::errors::Error>>,
 ) -> Result<Option<T>, bollard::errors::Error> {
     match call.await {

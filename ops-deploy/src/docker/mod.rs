@@ -26,6 +26,7 @@ mod spec;
 mod start;
 mod status;
 mod step;
+mod swarm;
 mod switch;
 
 pub use builder::DockerHostBuilder;
@@ -35,3 +36,4 @@ pub use releases::Release;
 pub use spec::{ContainerSpec, Network};
 pub use status::Status;
 pub use step::DockerStep;
+pub use swarm::{Swarm, SwarmBuilder, SwarmService, SwarmStatus, SwarmStep, Task};

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use ops_core::version::VersionPolicy;
 use ops_core::{CommitId, Version};
 
 use super::containers::Container;
+use super::engine::Engine;
 use super::host::{DockerHost, names};
 use crate::error::{Error, ErrorKind};
 use crate::history::History;
@@ -69,71 +71,82 @@ struct Image {
 impl DockerHost {
     /// All versions of which there is any image, the oldest first.
     pub(super) async fn releases(&self, pins: &Pins) -> Result<Vec<Release>, Error> {
-        let mut found: BTreeMap<String, BTreeMap<Version, Image>> = BTreeMap::new();
-        for service in &self.0.services {
-            let of_service = found.entry(service.name.clone()).or_default();
-            for image in self.0.engine.images(&service.repository).await? {
-                for tag in &image.repo_tags {
-                    let Some((repository, tag)) = tag.rsplit_once(':') else { continue };
-                    let version = self.0.policy.parse(tag).ok().filter(|_| tag != "latest");
-                    let Some(version) = version.filter(|_| repository == service.repository) else {
-                        continue;
-                    };
-                    let revision = image.labels.get(REVISION).cloned();
-                    let image = Image { id: image.id.clone(), created: image.created, revision };
-                    of_service.insert(version, image);
-                }
-            }
-        }
-        let versions: BTreeSet<Version> =
-            found.values().flat_map(|images| images.keys().cloned()).collect();
-        let mut releases: Vec<_> =
-            versions.into_iter().map(|version| self.judge(version, &found, pins)).collect();
-        releases.sort_by(|a, b| (a.created, &a.version).cmp(&(b.created, &b.version)));
-        Ok(releases)
+        let services = self.0.services.iter();
+        let repositories: Vec<_> =
+            services.map(|it| (it.name.as_str(), it.repository.as_str())).collect();
+        releases(&self.0.engine, &repositories, self.0.policy, pins).await
     }
+}
 
-    fn judge(
-        &self,
-        version: Version,
-        found: &BTreeMap<String, BTreeMap<Version, Image>>,
-        pins: &Pins,
-    ) -> Release {
-        let (mut images, mut lacking) = (BTreeMap::new(), Vec::new());
-        let (mut revisions, mut created) = (BTreeSet::new(), 0);
-        for service in &self.0.services {
-            let (name, tag) = (&service.name, service.tag(&version));
-            let Some(image) = found.get(name).and_then(|images| images.get(&version)) else {
-                lacking.push(format!("service `{name}` has no image `{tag}`"));
-                continue;
-            };
-            if let Some(pinned) = pins.get(&version, name).filter(|pinned| **pinned != image.id) {
-                lacking.push(format!(
-                    "the tag `{tag}` has moved from {}, which was deployed, to {}",
-                    short(pinned),
-                    short(&image.id)
-                ));
+/// All versions of which any of these services has an image in its repository, the oldest first.
+pub(super) async fn releases(
+    engine: &Engine,
+    services: &[(&str, &str)],
+    policy: VersionPolicy,
+    pins: &Pins,
+) -> Result<Vec<Release>, Error> {
+    let mut found: BTreeMap<&str, BTreeMap<Version, Image>> = BTreeMap::new();
+    for &(service, repository) in services {
+        let of_service = found.entry(service).or_default();
+        for image in engine.images(repository).await? {
+            for tag in &image.repo_tags {
+                let Some((name, tag)) = tag.rsplit_once(':') else { continue };
+                let version = policy.parse(tag).ok().filter(|_| tag != "latest");
+                let Some(version) = version.filter(|_| name == repository) else { continue };
+                let revision = image.labels.get(REVISION).cloned();
+                let image = Image { id: image.id.clone(), created: image.created, revision };
+                of_service.insert(version, image);
             }
-            revisions.extend(image.revision.clone());
-            created = created.max(image.created);
-            images.insert(name.clone(), image.id.clone());
         }
-        let strange = |revision: &&String| {
-            version.is_sha() && revision.parse::<CommitId>().is_ok_and(|id| id.version() != version)
+    }
+    let versions: BTreeSet<Version> =
+        found.values().flat_map(|images| images.keys().cloned()).collect();
+    let mut releases: Vec<_> =
+        versions.into_iter().map(|version| judge(version, services, &found, pins)).collect();
+    releases.sort_by(|a, b| (a.created, &a.version).cmp(&(b.created, &b.version)));
+    Ok(releases)
+}
+
+fn judge(
+    version: Version,
+    services: &[(&str, &str)],
+    found: &BTreeMap<&str, BTreeMap<Version, Image>>,
+    pins: &Pins,
+) -> Release {
+    let (mut images, mut lacking) = (BTreeMap::new(), Vec::new());
+    let (mut revisions, mut created) = (BTreeSet::new(), 0);
+    for &(name, repository) in services {
+        let tag = format!("{repository}:{version}");
+        let Some(image) = found.get(name).and_then(|images| images.get(&version)) else {
+            lacking.push(format!("service `{name}` has no image `{tag}`"));
+            continue;
         };
-        if let Some(other) = revisions.iter().find(strange) {
-            lacking.push(format!("an image of it was made from commit `{other}`"));
-        } else if revisions.len() > 1 {
-            let all: Vec<_> = revisions.iter().map(|id| format!("`{id}`")).collect();
-            lacking.push(format!("its images were made from the commits {}", all.join(" and ")));
+        if let Some(pinned) = pins.get(&version, name).filter(|pinned| **pinned != image.id) {
+            lacking.push(format!(
+                "the tag `{tag}` has moved from {}, which was deployed, to {}",
+                short(pinned),
+                short(&image.id)
+            ));
         }
-        Release {
-            revision: revisions.into_iter().find_map(|text| text.parse().ok()),
-            created: Timestamp::from_second(created).unwrap_or_default(),
-            version,
-            images,
-            lacking,
-        }
+        revisions.extend(image.revision.clone());
+        created = created.max(image.created);
+        images.insert(name.to_owned(), image.id.clone());
+    }
+    let strange = |revision: &&String| {
+        version.is_sha() && revision.parse::<CommitId>().is_ok_and(|id| id.version() != version)
+    };
+    if let Some(other) = revisions.iter().find(strange) {
+        lacking.push(format!("an image of it was made from commit `{other}`"));
+    } else if revisions.len() > 1 {
+        let all: Vec<_> = revisions.iter().map(|id| format!("`{id}`")).collect();
+        lacking.push(format!("its images were made from the commits {}", all.join(" and ")));
+    }
+    Release {
+        revision: revisions.into_iter().find_map(|text| text.parse().ok()),
+        created: Timestamp::from_second(created).unwrap_or_default(),
+        version,
+        images,
+        lacking,
     }
 }
 

@@ -15,3 +15,4 @@ mod releases;
 mod rollback;
 mod stage;
 mod surroundings;
+mod swarm;

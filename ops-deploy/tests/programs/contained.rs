@@ -3,7 +3,8 @@
 //!
 //! Its image says in its environment which version it is (`BUILD_VERSION`) and how it behaves
 //! (`MODE`): `healthy` (also without it), `silent` (its health is 503), `wrong` (it says that it is
-//! another version), `crash` (it ends after its start), `worker` (it listens nowhere).
+//! another version), `crash` (it ends after its start), `worker` (it listens nowhere), `patient` (it
+//! waits until its port is free).
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -24,7 +25,13 @@ fn main() {
         _ => {}
     }
     let port: u16 = std::env::args().nth(1).expect("a port").parse().expect("a port");
-    let listener = TcpListener::bind(("0.0.0.0", port)).expect("cannot listen");
+    let listener = loop {
+        match TcpListener::bind(("0.0.0.0", port)) {
+            Ok(listener) => break listener,
+            Err(_) if mode == "patient" => std::thread::sleep(Duration::from_millis(20)),
+            Err(error) => panic!("cannot listen on {port}: {error}"),
+        }
+    };
     for stream in listener.incoming().flatten() {
         let (version, mode) = (version.clone(), mode.clone());
         std::thread::spawn(move || answer(stream, &version, &mode));
