@@ -59,6 +59,8 @@ pub mod provider;
 pub mod proxy;
 pub mod release;
 pub mod service;
+#[cfg(feature = "docker")]
+pub mod stages;
 mod switching;
 mod target;
 mod traffic;
@@ -72,5 +74,7 @@ pub use provider::Provider;
 pub use proxy::{ProxyClient, ProxyConfig, ReverseProxy};
 pub use release::{ReleaseDirectory, ReleaseHealth};
 pub use service::{Detached, Identity, ServiceManager, ServiceSpec};
+#[cfg(feature = "docker")]
+pub use stages::{Bake, Hook, Migration, When};
 pub use target::{Observed, Running, Target};
 pub use traffic::{MemorySwitch, Pointer, TrafficSwitch, Upstream};

@@ -23,11 +23,13 @@ mod plan;
 mod preflight;
 mod releases;
 mod spec;
+mod stages;
 mod start;
 mod status;
 mod step;
 mod swarm;
 mod switch;
+mod watch;
 
 pub use builder::DockerHostBuilder;
 pub use containers::{Container, ContainerState};

@@ -14,5 +14,6 @@ mod observe;
 mod releases;
 mod rollback;
 mod stage;
+mod stages;
 mod surroundings;
 mod swarm;
