@@ -42,7 +42,7 @@
 //! # Features
 //! | feature | what it brings |
 //! |---|---|
-//! | `docker` | [`DockerHost`]: releases as images, services as containers; [`Swarm`]: services of a cluster |
+//! | `docker` | [`DockerHost`]: releases as images, services as containers, on one host or several; [`Swarm`]: services of a cluster |
 //! | `test-util` | fault points and the crash harness of ops-core, for tests |
 //!
 //! # What is proven where
@@ -66,7 +66,7 @@ mod target;
 mod traffic;
 
 #[cfg(feature = "docker")]
-pub use docker::{ContainerSpec, DockerHost, Swarm, SwarmService};
+pub use docker::{ContainerSpec, DockerHost, DockerHosts, Swarm, SwarmService};
 pub use error::{Error, ErrorKind};
 pub use gate::Gate;
 pub use history::{Entry, History, Verb};

@@ -8,6 +8,7 @@ mod deploy;
 #[path = "../programs/dock.rs"]
 mod dock;
 mod dry_run;
+mod hosts;
 mod images;
 mod lock;
 mod observe;
