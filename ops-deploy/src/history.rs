@@ -217,6 +217,19 @@ mod tests {
         history.write(&path).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), golden);
 
+        // What containers add to it.
+        let images = golden.replace(
+            "\"at\": \"2026-11-21T06:00:00Z\"\n",
+            "\"at\": \"2026-11-21T06:00:00Z\",\n      \"images\": {\n        \"web\": \"sha256:1\"\n      \
+             },\n      \"closes_way_back\": \"schema\"\n",
+        );
+        std::fs::write(&path, &images).unwrap();
+        let history = History::read(&path).unwrap().unwrap();
+        assert_eq!(history.entries()[1].images["web"], "sha256:1");
+        assert_eq!(history.entries()[1].closes_way_back.as_deref(), Some("schema"));
+        history.write(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), images);
+
         std::fs::write(&path, r#"{"schema": 2, "other": []}"#).unwrap();
         assert_eq!(History::read(&path).unwrap_err().kind(), ErrorKind::Foreign);
         std::fs::write(&path, "{").unwrap();

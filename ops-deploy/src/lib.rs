@@ -42,7 +42,7 @@
 //! # Features
 //! | feature | what it brings |
 //! |---|---|
-//! | `docker` | [`DockerHost`]: releases as images, services as containers, on one host or several; [`Swarm`]: services of a cluster |
+//! | `docker` | `DockerHost`: releases as images, services as containers, on one host or several; `Swarm`: services of a cluster |
 //! | `test-util` | fault points and the crash harness of ops-core, for tests |
 //!
 //! # What is proven where

@@ -192,6 +192,12 @@ impl DockerHostBuilder {
                 );
             }
         }
+        if settings.lease <= settings.deadline {
+            refuse(
+                "the lock could be taken over while its operation runs".into(),
+                "make its lease longer than the deadline, by the time that going back takes",
+            );
+        }
         if settings.bake.as_ref().is_some_and(|bake| bake.lasts >= settings.deadline) {
             refuse(
                 "the watch lasts longer than the whole operation may".into(),

@@ -130,7 +130,8 @@ async fn whoever_lost_the_lock_stops_and_goes_back() {
 fn what_is_set_up_badly_is_refused_all_at_once() {
     let error = DockerHost::builder("Shop", "docker.sock", Path::new("/does/not/exist"))
         .gate(Gate::default().consecutive(0))
+        .lock_lease(Duration::from_secs(1))
         .build()
         .unwrap_err();
-    assert_eq!(error.reasons().len(), 5, "{error:?}");
+    assert_eq!(error.reasons().len(), 6, "{error:?}");
 }

@@ -168,6 +168,12 @@ impl SwarmBuilder {
         if settings.gate.consecutive == 0 {
             refuse("a gate of no answers lets everything pass".into(), "ask for at least one");
         }
+        if settings.lease <= settings.deadline {
+            refuse(
+                "the lock could be taken over while its operation runs".into(),
+                "make its lease longer than the deadline, by the time that going back takes",
+            );
+        }
         for (n, service) in settings.services.iter().enumerate() {
             let name = &service.name;
             if name.is_empty() || settings.services[..n].iter().any(|other| other.name == *name) {

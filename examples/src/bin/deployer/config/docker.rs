@@ -150,7 +150,11 @@ impl DockerConfig {
             }
             if let Some(seconds) = self.bake_seconds {
                 let lasts = Duration::from_secs(seconds);
-                host = host.bake(Bake::lasting(lasts)).deadline(lasts + Duration::from_mins(5));
+                let deadline = lasts.saturating_mul(2) + Duration::from_mins(5);
+                host = host
+                    .bake(Bake::lasting(lasts))
+                    .deadline(deadline)
+                    .lock_lease(deadline + Duration::from_mins(15));
             }
             if let Some(build) = &self.build {
                 host = host.build_images(Hook::new("build", build.command.clone()));
