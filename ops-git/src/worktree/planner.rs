@@ -155,7 +155,7 @@ pub(super) fn plan(
     planner.kept_in_the_way();
     planner.cases();
     planner.emptied()?;
-    Ok(planner.end())
+    planner.end()
 }
 
 impl<V: View> Planner<'_, V> {
@@ -542,7 +542,7 @@ impl<V: View> Planner<'_, V> {
             .collect();
         for path in gone {
             for folder in above(path.as_bstr()) {
-                if self.away.contains_key(folder) || self.holds_something(folder) {
+                if self.away.contains_key(folder) || self.holds_something(folder)? {
                     continue;
                 }
                 if let Some(seen) = self.view.look(folder)?
@@ -555,38 +555,47 @@ impl<V: View> Planner<'_, V> {
         Ok(())
     }
 
-    /// Whether the new index has something below a folder.
-    fn holds_something(&self, folder: &BStr) -> bool {
+    /// Whether something will lie in a folder in the end. What the user has taken away himself does
+    /// not come back, though the index keeps it.
+    fn holds_something(&mut self, folder: &BStr) -> Result<bool, Error> {
         let below = slashed(folder);
         // A submodule is a folder of its own.
         if self.plan.index.get(folder).is_some_and(Option::is_some)
             && !self.files.contains_key(folder)
         {
-            return true;
+            return Ok(true);
         }
-        let comes = self
-            .plan
-            .index
-            .range(below.clone()..)
-            .take_while(|(path, _)| path.starts_with(&below))
-            .any(|(path, cell)| cell.is_some() || self.populated.contains(path));
-        comes
-            || self
-                .index
-                .prefixed_entries(below.as_bstr())
-                .into_iter()
-                .flatten()
-                .any(|entry| !self.plan.index.contains_key(entry.path(self.index)))
+        for (path, cell) in self.plan.index.range(below.clone()..) {
+            if !path.starts_with(&below) {
+                break;
+            }
+            let stays = match self.files.get(path) {
+                Some(file) => file.new.is_some(),
+                None => cell.is_some_and(|cell| cell.kind == Kind::Submodule),
+            };
+            if stays || self.populated.contains(path) {
+                return Ok(true);
+            }
+        }
+        let index = self.index;
+        for entry in index.prefixed_entries(below.as_bstr()).into_iter().flatten() {
+            let path = entry.path(index);
+            if !self.files.contains_key(path) && self.view.look(path)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
-    fn end(mut self) -> (Transitions, BTreeSet<(Obstacle, BString)>) {
-        let away = std::mem::take(&mut self.away);
-        self.away =
-            away.into_iter().filter(|(path, _)| !self.holds_something(path.as_bstr())).collect();
+    fn end(mut self) -> Result<(Transitions, BTreeSet<(Obstacle, BString)>), Error> {
+        for (path, mode) in std::mem::take(&mut self.away).into_iter().rev() {
+            if !self.holds_something(path.as_bstr())? {
+                self.plan.folders_away.push((path, mode));
+            }
+        }
         self.plan.files = self.files.into_values().collect();
-        self.plan.folders_away = self.away.into_iter().rev().collect();
         self.plan.folders_new = self.needed.into_iter().collect();
-        (self.plan, self.obstacles)
+        Ok((self.plan, self.obstacles))
     }
 }
 
