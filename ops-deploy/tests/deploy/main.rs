@@ -7,6 +7,7 @@ mod composition;
 mod crash;
 mod detached;
 mod emergency;
+mod faults;
 mod guards;
 mod pipeline;
 mod proxy;

@@ -114,6 +114,7 @@ async fn one_kind_becomes_another() {
             Row("folder to link", "a/b=1 t=1", "a@=t t=1", "", Yes),
             Row("folder to link to a folder", "a/b=1 t/b=9", "a@=t t/b=9", "", Yes),
             Row("link to itself becomes a folder", "a@=a d@=a t=1", "d/e/a=1 t=1", "", Yes),
+            Row("link to itself, another file", "a@=a d@=a e/a=2 k=1", "d/b=0 e/a=2 k=1", "", Yes),
             Row("link to a folder becomes one", "a@=t t/b=9", "a/b=1 t/b=9", "", Yes),
             Row("folder emptied by the user", "d/b=0 d/e/a=0 k=1", "d/b=0 k=1", "rm d/b", Yes),
             Row("folder removed by the user", "d/b=0 d/e/a=0 k=1", "d/b=0 k=1", "rm -r d", Yes),
