@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use ops_core::{AbortReason, Outcome};
+use ops_core::{AbortReason, Context, Environment, Outcome};
 use ops_deploy::{
     Error, ErrorKind, Gate, MemorySwitch, Pointer, ProxyClient, Target, TrafficSwitch, Upstream,
 };
@@ -74,7 +74,11 @@ async fn the_deadline_of_a_deployment_holds_in_its_switch() {
     let builder = || stage.builder().traffic(switch.clone());
     builder().build().unwrap().deploy(&stage.cx(), &v("v1")).await.unwrap();
     let site = builder().deadline(Duration::from_secs(2)).build().unwrap();
-    let error = site.deploy(&stage.cx(), &v("v2")).await.unwrap_err();
+    let cx = Context::builder(stage.path().join("state"))
+        .environment(Environment::Development)
+        .step_grace(Duration::from_millis(200))
+        .build();
+    let error = site.deploy(&cx, &v("v2")).await.unwrap_err();
     went_back_in_time(&error);
     assert!(switch.0.0.pointer().upstream.unwrap().instance.starts_with("v1-"));
     assert_eq!(site.look().await.unwrap().current().unwrap(), Some(&v("v1")));
