@@ -74,6 +74,15 @@ enum Clean {
     No,
 }
 
+/// What is in a folder besides what the index has.
+struct Inside {
+    /// Nothing tracked stays in it.
+    free: bool,
+    files: Vec<(BString, Seen)>,
+    /// The folder and all below it, with their modes.
+    folders: Vec<(BString, u32)>,
+}
+
 struct Planner<'a, V> {
     index: &'a State,
     view: &'a mut V,
@@ -262,9 +271,7 @@ impl<V: View> Planner<'_, V> {
         match self.view.ignored(path, seen.is_folder()) {
             Ok(true) => {}
             Ok(false) if seen.is_folder() => {
-                let mut inside = Vec::new();
-                self.untracked_inside(path, &mut inside)?;
-                if !inside.is_empty() {
+                if !self.untracked_inside(path)?.files.is_empty() {
                     self.refuse(path, Obstacle::Untracked);
                 }
             }
@@ -374,10 +381,10 @@ impl<V: View> Planner<'_, V> {
             // A folder that is there is where its work tree will be.
             return Ok(());
         }
-        let mut inside = Vec::new();
-        let free = self.untracked_inside(path, &mut inside)?;
-        let mut may = free;
-        for (child, seen) in inside {
+        let inside = self.untracked_inside(path)?;
+        self.away.extend(inside.folders);
+        let mut may = inside.free;
+        for (child, seen) in inside.files {
             match self.view.ignored(child.as_bstr(), false) {
                 Ok(true) if self.policy.overwrite_ignored => {
                     if self.movable(child.as_bstr(), &seen) {
@@ -434,18 +441,13 @@ impl<V: View> Planner<'_, V> {
         Ok(true)
     }
 
-    /// Everything in a folder that the index does not have, but for folders, which are to go if
-    /// they are empty. False if something tracked stays in it.
-    fn untracked_inside(
-        &mut self,
-        folder: &BStr,
-        found: &mut Vec<(BString, Seen)>,
-    ) -> Result<bool, Error> {
-        let mut free = true;
+    /// What is in a folder besides what the index has.
+    fn untracked_inside(&mut self, folder: &BStr) -> Result<Inside, Error> {
+        let mut inside = Inside { free: true, files: Vec::new(), folders: Vec::new() };
         let mut left = vec![folder.to_owned()];
         while let Some(folder) = left.pop() {
             if let Some(seen) = self.view.look(folder.as_bstr())? {
-                self.away.insert(folder.clone(), seen.mode);
+                inside.folders.push((folder.clone(), seen.mode));
             }
             for name in self.view.list(folder.as_bstr())? {
                 let mut path = folder.clone();
@@ -454,24 +456,24 @@ impl<V: View> Planner<'_, V> {
                 let Some(seen) = self.view.look(path.as_bstr())? else { continue };
                 if name.eq_ignore_ascii_case(b".git") {
                     self.refuse(folder.as_bstr(), Obstacle::Folder);
-                    free = false;
+                    inside.free = false;
                 } else if self
                     .index
                     .entry_by_path_and_stage(path.as_bstr(), Stage::Unconflicted)
                     .is_some()
                 {
-                    free &= self.leaving.contains(&path);
+                    inside.free &= self.leaving.contains(&path);
                 } else if seen.is_folder() {
                     left.push(path);
                 } else {
-                    found.push((path, seen));
+                    inside.files.push((path, seen));
                 }
             }
         }
-        if !free {
+        if !inside.free {
             self.refuse(folder, Obstacle::Folder);
         }
-        Ok(free)
+        Ok(inside)
     }
 
     /// Paths that the index keeps and the new tree does not know must fit among the new ones.

@@ -119,6 +119,7 @@ async fn one_kind_becomes_another() {
             Row("folder emptied by the user", "d/b=0 d/e/a=0 k=1", "d/b=0 k=1", "rm d/b", Yes),
             Row("folder removed by the user", "d/b=0 d/e/a=0 k=1", "d/b=0 k=1", "rm -r d", Yes),
             Row("folder with an untracked file", "d/a=0 k=1", "k=1", "echo x > d/u", Yes),
+            Row("empty folder of the user's", "a=0 k=1", "k=1", "git rm -qf a; mkdir a", Yes),
             Row("deep", "a/b/c/d=1 a/x=1", "a/b=2 a/x/y/z=3", "", Yes),
             Row("folder to file, dirty", "a/b=1", "a=1", "echo x > a/b", No("local changes")),
             Row("folder to file, untracked", "a/b=1", "a=1", "echo x > a/u", No("untracked")),
