@@ -15,4 +15,5 @@ mod proxy_dies;
 #[path = "../programs/site.rs"]
 mod site;
 mod stage;
+mod tunnel;
 mod wire;
