@@ -9,6 +9,7 @@ mod detached;
 mod emergency;
 mod faults;
 mod guards;
+mod http2;
 mod pipeline;
 mod proxy;
 mod proxy_dies;
