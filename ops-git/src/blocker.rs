@@ -176,7 +176,8 @@ impl From<Blocker> for Refusal {
                     "branch `{branch}` is checked out in `{}`, which would be left behind",
                     worktree.display()
                 ),
-                "pull into a bare mirror and export from it, or switch that work tree away",
+                "open the repository there and do it there, or switch that work tree away; if it is \
+                 gone, `git worktree prune` forgets it",
             ),
             Blocker::NoUpstream { branch } => Self::new(
                 format!("branch `{branch}` has no upstream"),

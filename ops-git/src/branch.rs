@@ -7,6 +7,8 @@
 use gix::refs::FullName;
 use ops_core::{CommitId, OperationId, Refusal, StepContext};
 
+use crate::blocker::Blocker;
+use crate::checked_out::{elsewhere, here};
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::id::{BranchName, object_id};
 use crate::refs::{self, Move, shown};
@@ -30,13 +32,24 @@ pub(crate) fn check(
 ) -> Result<Vec<Refusal>, Error> {
     let old = old.map(object_id).transpose()?;
     let now = refs::tip(repo, &branch.full())?;
-    if now == old {
-        return Ok(Vec::new());
+    let mut reasons: Vec<_> = taken(repo, branch).into_iter().map(Refusal::from).collect();
+    if now != old {
+        reasons.push(Refusal::new(
+            format!("branch `{branch}` is at {}, the plan expects {}", shown(now), shown(old)),
+            "somebody moved it since: plan afresh",
+        ));
     }
-    Ok(vec![Refusal::new(
-        format!("branch `{branch}` is at {}, the plan expects {}", shown(now), shown(old)),
-        "somebody moved it since: plan afresh",
-    )])
+    Ok(reasons)
+}
+
+/// The work trees that would be left behind if the branch moved.
+fn taken(repo: &gix::Repository, branch: &BranchName) -> Vec<Blocker> {
+    let mut found = elsewhere(repo, branch);
+    if let Some(worktree) = repo.workdir().filter(|_| here(repo, branch)) {
+        let worktree = worktree.to_owned();
+        found.push(Blocker::CheckedOut { branch: branch.clone(), worktree });
+    }
+    found
 }
 
 pub(crate) fn run(
@@ -58,6 +71,11 @@ pub(crate) fn run(
     repo.find_commit(new)
         .and_then(|commit| commit.tree())
         .doing(|| format!("commit {new} is not whole here, so branch `{branch}` stays"))?;
+    let taken = taken(repo, branch);
+    if !taken.is_empty() {
+        let reasons = taken.into_iter().map(Refusal::from).collect();
+        return Err(Error::refused(format!("branch `{branch}` stays where it is"), reasons));
+    }
 
     let keep = kept(branch, cx.operation());
     let message = format!("ops-git: operation {}", cx.operation());

@@ -83,6 +83,12 @@ pub enum GitStep {
         head_to: HeadPosition,
         /// Whether ignored files may be replaced.
         overwrite_ignored: bool,
+        /// Whether the index must hold nothing but what the old commit has.
+        #[serde(default, skip_serializing_if = "is_false")]
+        whole_index: bool,
+        /// The merge that makes the commit that it goes to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        merge: Option<Box<MergeCommit>>,
     },
     /// Makes a work tree, its index and `HEAD` another commit's.
     SwitchWorktree {
@@ -98,6 +104,9 @@ pub enum GitStep {
         head_to: HeadPosition,
         /// Whether ignored files may be replaced.
         overwrite_ignored: bool,
+        /// Whether the index must hold nothing but what the old commit has.
+        #[serde(default, skip_serializing_if = "is_false")]
+        whole_index: bool,
     },
     /// Checks what a switch of a work tree has left.
     VerifyWorktree {
@@ -137,17 +146,20 @@ impl GitStep {
         else {
             return None;
         };
-        let overwrite_ignored = matches!(
-            self,
-            Self::InspectWorktree { overwrite_ignored: true, .. }
-                | Self::SwitchWorktree { overwrite_ignored: true, .. }
-        );
+        let (overwrite_ignored, whole_index) = match self {
+            Self::InspectWorktree { overwrite_ignored, whole_index, .. }
+            | Self::SwitchWorktree { overwrite_ignored, whole_index, .. } => {
+                (*overwrite_ignored, *whole_index)
+            }
+            _ => (false, false),
+        };
         let switch = Switch {
             old: old.clone(),
             new: new.clone(),
             head_from: head_from.clone(),
             head_to: head_to.clone(),
             overwrite_ignored,
+            whole_index,
         };
         Some((at, switch))
     }
@@ -163,6 +175,38 @@ impl GitStep {
         let (at, inner) = (at.to_path(), cx.clone());
         cx.blocking(move |_| work(&open_git_dir(&at)?, &switch, &inner)).await
     }
+}
+
+/// Everything against a switch, with the commit of the merge in memory where one is to be made.
+async fn against(
+    step: &GitStep,
+    merge: Option<&MergeCommit>,
+    cx: &StepContext,
+) -> Result<Vec<Refusal>, StepError> {
+    let (at, switch) =
+        step.switch().ok_or_else(|| StepError::permanent("the step is about no work tree"))?;
+    let (at, merge) = (at.to_path(), merge.cloned());
+    cx.blocking(move |_| {
+        let repo = open_git_dir(&at)?;
+        match merge {
+            Some(merge) => worktree::check(&merge::in_memory(&repo, &merge)?, &switch),
+            None => worktree::check(&repo, &switch),
+        }
+    })
+    .await
+}
+
+/// Notes for the report which commit was found. An operation may verify several, so each has a key
+/// of its own.
+async fn verified(cx: &StepContext, when: &str, sha: Option<CommitId>) -> Result<(), StepError> {
+    let which = sha.as_ref().map_or_else(|| "none".to_owned(), |sha| sha.version().to_string());
+    cx.observe(&format!("sha verified {when}: {which}"), async { Ok(sha) }).await?;
+    Ok(())
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl Step for GitStep {
@@ -255,9 +299,7 @@ impl Step for GitStep {
                 let tag = tag.clone();
                 Ok(env.blocking(move |repo| tag::check(repo, &tag)).await?)
             }
-            Self::InspectWorktree { .. } => {
-                self.on_worktree(cx, |repo, switch, _| worktree::check(repo, switch)).await
-            }
+            Self::InspectWorktree { merge, .. } => against(self, merge.as_deref(), cx).await,
             _ => Ok(Vec::new()),
         }
     }
@@ -276,8 +318,9 @@ impl Step for GitStep {
                 cx.blocking(move |_| branch::point_head(&env.handle()?, &from, &to, id)).await
             }
             Self::VerifyBranch { branch, commit } => {
-                let env = env.clone();
-                cx.blocking(move |_| branch::verify(&env.handle()?, &branch, &commit)).await
+                let (env, at) = (env.clone(), commit.clone());
+                cx.blocking(move |_| branch::verify(&env.handle()?, &branch, &at)).await?;
+                verified(cx, "after", Some(commit)).await
             }
             Self::WriteMerge { merge } => {
                 let (env, id) = (env.clone(), cx.operation());
@@ -298,22 +341,17 @@ impl Step for GitStep {
             Self::Export { commit, folder } => {
                 export::run(env, commit, &folder.to_path(), cx).await
             }
-            Self::InspectWorktree { old, .. } => {
-                let look = self.on_worktree(cx, |repo, switch, _| {
-                    let reasons = worktree::check(repo, switch)?;
-                    if reasons.is_empty() {
-                        return Ok(());
-                    }
-                    Err(Error::refused("the work tree cannot be switched", reasons))
-                });
-                cx.observe("sha verified before", async { look.await.map(|()| old) }).await?;
-                Ok(())
+            Self::InspectWorktree { old, merge, .. } => {
+                let reasons = against(self, merge.as_deref(), cx).await?;
+                if !reasons.is_empty() {
+                    return Err(Error::refused("the work tree cannot be switched", reasons).into());
+                }
+                verified(cx, "before", old).await
             }
             Self::SwitchWorktree { .. } => self.on_worktree(cx, worktree::run).await,
             Self::VerifyWorktree { new, .. } => {
-                let look = self.on_worktree(cx, worktree::verify);
-                cx.observe("sha verified after", async { look.await.map(|()| new) }).await?;
-                Ok(())
+                self.on_worktree(cx, worktree::verify).await?;
+                verified(cx, "after", Some(new)).await
             }
             Self::ReleaseWorktree { .. } => self.on_worktree(cx, worktree::release).await,
         }

@@ -2,11 +2,11 @@
 //!
 //! A [`planner`] that only reads says what has to happen at each path, in the terms of git's table
 //! for two trees, and names everything against it at once. Then, under the lock of the index: what
-//! is to come is staged whole below `.git/ops/<operation>/` and made durable; a manifest is
+//! is to come is staged whole below `.git/ops-git/<operation>/` and made durable; a manifest is
 //! written; each path is exchanged in one instant with what is staged for it; the index and `HEAD`
 //! are moved by rename. Until the operation has committed, what was there lies in the same folder,
 //! so that going back needs renames only. What belongs to neither side is never overwritten and
-//! never removed: it is saved below `.git/ops/lost/<operation>/`.
+//! never removed: it is saved below `.git/ops-git/lost/<operation>/`.
 
 mod back;
 mod forth;

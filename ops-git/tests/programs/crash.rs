@@ -64,9 +64,23 @@ async fn on_work_tree(dir: &Path, what: &str, cx: &Context) {
         assert!(recovery.running.is_empty());
         return;
     }
-    let options = CheckoutOptions::default().overwrite_ignored();
-    let mut plan = repository.plan_checkout("new", options).await.unwrap();
-    if what == "fail" {
+    let (verb, fails) = match what.strip_suffix("-fail") {
+        Some(verb) => (verb, true),
+        None => (what, false),
+    };
+    let mut plan = match verb {
+        "checkout" => {
+            let options = CheckoutOptions::default().overwrite_ignored();
+            repository.plan_checkout("new", options).await.unwrap()
+        }
+        "merge" => {
+            let options = MergeOptions::default().overwrite_ignored();
+            repository.plan_merge(cx, "new", options).await.unwrap()
+        }
+        "pull" => repository.plan_pull(cx, PullOptions::default()).await.unwrap(),
+        other => panic!("no such verb: {other}"),
+    };
+    if fails {
         plan = plan.change(&repository, &failing(&"0".repeat(40))).unwrap();
     }
     repository.execute(plan, cx).await.unwrap();

@@ -2,7 +2,9 @@
 
 mod arena;
 mod crash;
+mod crash_in_place;
 mod elsewhere;
 mod faults;
 mod generated;
+mod in_place;
 mod table;
