@@ -7,8 +7,7 @@
 use gix::refs::FullName;
 use ops_core::{CommitId, OperationId, Refusal, StepContext};
 
-use crate::blocker::Blocker;
-use crate::checked_out::{elsewhere, here};
+use crate::checked_out::anywhere;
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::id::{BranchName, object_id};
 use crate::refs::{self, Move, shown};
@@ -32,7 +31,7 @@ pub(crate) fn check(
 ) -> Result<Vec<Refusal>, Error> {
     let old = old.map(object_id).transpose()?;
     let now = refs::tip(repo, &branch.full())?;
-    let mut reasons: Vec<_> = taken(repo, branch).into_iter().map(Refusal::from).collect();
+    let mut reasons: Vec<_> = anywhere(repo, branch).into_iter().map(Refusal::from).collect();
     if now != old {
         reasons.push(Refusal::new(
             format!("branch `{branch}` is at {}, the plan expects {}", shown(now), shown(old)),
@@ -40,16 +39,6 @@ pub(crate) fn check(
         ));
     }
     Ok(reasons)
-}
-
-/// The work trees that would be left behind if the branch moved.
-fn taken(repo: &gix::Repository, branch: &BranchName) -> Vec<Blocker> {
-    let mut found = elsewhere(repo, branch);
-    if let Some(worktree) = repo.workdir().filter(|_| here(repo, branch)) {
-        let worktree = worktree.to_owned();
-        found.push(Blocker::CheckedOut { branch: branch.clone(), worktree });
-    }
-    found
 }
 
 pub(crate) fn run(
@@ -71,7 +60,7 @@ pub(crate) fn run(
     repo.find_commit(new)
         .and_then(|commit| commit.tree())
         .doing(|| format!("commit {new} is not whole here, so branch `{branch}` stays"))?;
-    let taken = taken(repo, branch);
+    let taken = anywhere(repo, branch);
     if !taken.is_empty() {
         let reasons = taken.into_iter().map(Refusal::from).collect();
         return Err(Error::refused(format!("branch `{branch}` stays where it is"), reasons));

@@ -37,6 +37,16 @@ pub(crate) fn elsewhere(repo: &gix::Repository, branch: &BranchName) -> Vec<Bloc
     found
 }
 
+/// Every work tree of the repository that a branch belongs to.
+pub(crate) fn anywhere(repo: &gix::Repository, branch: &BranchName) -> Vec<Blocker> {
+    let mut found = elsewhere(repo, branch);
+    if let Some(worktree) = repo.workdir().filter(|_| here(repo, branch)) {
+        let worktree = worktree.to_owned();
+        found.push(Blocker::CheckedOut { branch: branch.clone(), worktree });
+    }
+    found
+}
+
 /// A rebase and a bisect detach `HEAD`, and come back to the branch.
 fn is_being_worked_on(git_dir: &Path, branch: &BranchName) -> bool {
     ["rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START"].iter().any(|file| {

@@ -210,7 +210,10 @@ fn aim(
 
 /// The commit that a version means, and the branch that it is the name of. A branch goes before a
 /// tag of the same name, as it does for git.
-fn target(repo: &gix::Repository, version: &str) -> Result<(CommitId, Option<BranchName>), Error> {
+pub(crate) fn target(
+    repo: &gix::Repository,
+    version: &str,
+) -> Result<(CommitId, Option<BranchName>), Error> {
     if version != "HEAD"
         && let Ok(branch) = version.parse::<BranchName>()
         && let Some(tip) = refs::tip(repo, &branch.full())?

@@ -62,6 +62,7 @@ mod fetch;
 mod id;
 mod identity;
 mod inspect;
+mod linked;
 mod memory;
 mod merge;
 mod mirror;
@@ -81,6 +82,7 @@ pub use checkout::CheckoutOptions;
 pub use error::{Error, ErrorKind};
 pub use id::BranchName;
 pub use identity::Identity;
+pub use linked::{LinkedWorktree, RemoveWorktreeOptions};
 pub use memory::{MemoryRepository, MemoryStep};
 pub use merge::{
     Caution, Conflict, ConflictKind, FastForward, MergeCommit, MergeOptions, MergePreview,

@@ -99,6 +99,8 @@ pub(super) fn old_name(number: usize) -> BString {
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub git_dir: PathBuf,
+    /// Where all work trees of a repository save what is lost: their own folder may go.
+    common_dir: PathBuf,
     pub folder: PathBuf,
     pub id: OperationId,
     key: String,
@@ -112,7 +114,8 @@ impl Place {
         let key = format!("{old}-{}", digits(&switch.new));
         let git_dir = repo.git_dir().to_owned();
         let folder = git_dir.join(FOLDER).join(id.to_string()).join(&key);
-        Self { git_dir, folder, id, key }
+        let common_dir = repo.common_dir().to_owned();
+        Self { git_dir, common_dir, folder, id, key }
     }
 
     pub fn exists(&self) -> bool {
@@ -210,7 +213,7 @@ impl Place {
     }
 
     pub fn lost(&self) -> PathBuf {
-        self.git_dir.join(FOLDER).join("lost").join(self.id.to_string())
+        self.common_dir.join(FOLDER).join("lost").join(self.id.to_string())
     }
 
     /// What was saved by this operation, at most a thousand paths.

@@ -39,10 +39,17 @@ pub(super) fn workdir(repo: &gix::Repository) -> Result<Root, Error> {
     Root::open(&folder)
 }
 
-fn tree_of(repo: &gix::Repository, id: gix::ObjectId) -> Result<gix::ObjectId, Error> {
+pub(super) fn tree_of(repo: &gix::Repository, id: gix::ObjectId) -> Result<gix::ObjectId, Error> {
     repo.find_commit(id)
         .and_then(|commit| commit.tree_id().map(gix::Id::detach))
         .doing(|| format!("commit {id} cannot be read"))
+}
+
+/// Whether the file system takes names for one that differ in case alone, as the configuration has
+/// it.
+pub(super) fn ignores_case(repo: &gix::Repository) -> Result<bool, Error> {
+    let options = repo.filesystem_options().doing(|| "the configuration cannot be read".into())?;
+    Ok(options.ignore_case)
 }
 
 /// Looks at everything that a switch would touch. Reads only.
@@ -74,8 +81,7 @@ pub(super) fn prepare(
             change.old = None;
         }
     }
-    let ignore_case =
-        repo.filesystem_options().doing(|| "the configuration cannot be read".into())?.ignore_case;
+    let ignore_case = ignores_case(repo)?;
     let policy = Policy { overwrite_ignored: switch.overwrite_ignored, ignore_case };
     let mut look = Look::new(repo, root, &index.state)?;
     let (transitions, mut obstacles) = planner::plan(&changes, &index.state, policy, &mut look)?;
@@ -99,7 +105,7 @@ pub(super) fn prepare(
 
 /// Every path of the index that is not as a tree has it, and every path of the tree that is not in
 /// the index.
-fn staged(
+pub(super) fn staged(
     repo: &gix::Repository,
     tree: Option<gix::ObjectId>,
     index: &State,

@@ -5,7 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use ops_core::{Context, Environment};
-use ops_git::{CheckoutOptions, GitRepository, GitStep, MergeOptions, PullOptions, TagOptions};
+use ops_git::{
+    CheckoutOptions, GitRepository, GitStep, MergeOptions, PullOptions, RemoveWorktreeOptions,
+    TagOptions,
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -76,6 +79,18 @@ async fn on_work_tree(dir: &Path, what: &str, cx: &Context) {
         "merge" => {
             let options = MergeOptions::default().overwrite_ignored();
             repository.plan_merge(cx, "new", options).await.unwrap()
+        }
+        "add" => {
+            let options = CheckoutOptions::default();
+            repository.plan_add_worktree(dir.join("new/linked"), "new", options).await.unwrap()
+        }
+        "remove" => {
+            let options = RemoveWorktreeOptions::default();
+            repository.plan_remove_worktree(dir.join("linked"), options).await.unwrap()
+        }
+        "keep" => {
+            let options = RemoveWorktreeOptions::default().keep_changes();
+            repository.plan_remove_worktree(dir.join("linked"), options).await.unwrap()
         }
         "pull" => repository.plan_pull(cx, PullOptions::default()).await.unwrap(),
         other => panic!("no such verb: {other}"),

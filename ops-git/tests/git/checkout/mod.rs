@@ -7,4 +7,5 @@ mod elsewhere;
 mod faults;
 mod generated;
 mod in_place;
+mod linked;
 mod table;
