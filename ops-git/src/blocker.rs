@@ -13,7 +13,7 @@ use crate::worktree::Obstacle;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Blocker {
-    /// Files of the work tree or the index differ from the commit, or are not tracked.
+    /// Files of the work tree or the index differ from the commit.
     Dirty {
         /// The first of them, at most [`Blocker::LISTED`].
         paths: Vec<PathBytes>,
@@ -108,6 +108,53 @@ pub enum Blocker {
         /// What it left.
         folder: PathBuf,
     },
+    /// There are files that git neither tracks nor ignores.
+    Untracked {
+        /// The first of them, at most [`Blocker::LISTED`]; a folder of such files counts as one.
+        paths: Vec<PathBytes>,
+        /// How many there are.
+        total: usize,
+    },
+    /// Conflicts of a merge that nobody resolved.
+    Unmerged {
+        /// The first of the paths, at most [`Blocker::LISTED`].
+        paths: Vec<PathBytes>,
+        /// How many there are.
+        total: usize,
+    },
+    /// Files that changed although the index says that nobody need look, so that git's own status
+    /// does not tell of them.
+    HiddenChanges {
+        /// The first of them, at most [`Blocker::LISTED`].
+        paths: Vec<PathBytes>,
+        /// How many there are.
+        total: usize,
+    },
+    /// Submodules that are at another commit than the index says, or have changes of their own.
+    Submodules {
+        /// The first of them, at most [`Blocker::LISTED`].
+        paths: Vec<PathBytes>,
+        /// How many there are.
+        total: usize,
+    },
+    /// Both sides have commits that the other has not, and none in common.
+    Unrelated {
+        /// The branch.
+        branch: BranchName,
+        /// Its tip here.
+        local: CommitId,
+        /// Its tip on the remote.
+        upstream: CommitId,
+    },
+    /// There is less room than is needed.
+    DiskFull {
+        /// Where.
+        folder: PathBuf,
+        /// How many bytes this user can still write there.
+        free: u64,
+        /// How many are needed.
+        needed: u64,
+    },
 }
 
 impl Blocker {
@@ -133,6 +180,12 @@ impl Blocker {
             Self::Sparse => "sparse",
             Self::SplitIndex => "split_index",
             Self::Interrupted { .. } => "interrupted",
+            Self::Untracked { .. } => "untracked",
+            Self::Unmerged { .. } => "unmerged",
+            Self::HiddenChanges { .. } => "hidden_changes",
+            Self::Submodules { .. } => "submodules",
+            Self::Unrelated { .. } => "unrelated",
+            Self::DiskFull { .. } => "disk_full",
         }
     }
 }
@@ -140,17 +193,10 @@ impl Blocker {
 impl From<Blocker> for Refusal {
     fn from(blocker: Blocker) -> Self {
         match blocker {
-            Blocker::Dirty { paths, total } => {
-                let names: Vec<_> = paths.iter().map(|path| format!("`{path}`")).collect();
-                let more = match total - paths.len() {
-                    0 => String::new(),
-                    more => format!(" and {more} more"),
-                };
-                Self::new(
-                    format!("uncommitted changes: {}{more}", names.join(", ")),
-                    "commit them, stash them, or take them away",
-                )
-            }
+            Blocker::Dirty { paths, total } => Self::new(
+                format!("uncommitted changes: {}", listed(&paths, total)),
+                "commit them, stash them, or take them away",
+            ),
             Blocker::StatusUnknown { reason } => Self::new(
                 format!("whether the work tree is clean cannot be told: {reason}"),
                 "repair what is named, then try again",
@@ -205,13 +251,7 @@ impl From<Blocker> for Refusal {
                 "run as its owner, or give it to the user that runs this",
             ),
             Blocker::Paths { obstacle, paths } => {
-                let names: Vec<_> =
-                    paths.iter().take(Blocker::LISTED).map(|path| format!("`{path}`")).collect();
-                let more = match paths.len() - names.len() {
-                    0 => String::new(),
-                    more => format!(" and {more} more"),
-                };
-                Self::new(format!("{obstacle}: {}{more}", names.join(", ")), obstacle.remedy())
+                Self::new(format!("{obstacle}: {}", listed(&paths, paths.len())), obstacle.remedy())
             }
             Blocker::Sparse => Self::new(
                 "only a part of the tree is checked out",
@@ -225,8 +265,47 @@ impl From<Blocker> for Refusal {
                 format!("checkout {operation} was interrupted, see `{}`", folder.display()),
                 "call `recover` with the state directory of the program that began it",
             ),
+            Blocker::Untracked { paths, total } => Self::new(
+                format!("files that git does not track: {}", listed(&paths, total)),
+                "add them, ignore them, take them away, or allow untracked files",
+            ),
+            Blocker::Unmerged { paths, total } => Self::new(
+                format!("conflicts that are not resolved: {}", listed(&paths, total)),
+                "resolve them and commit, or abort what began them",
+            ),
+            Blocker::HiddenChanges { paths, total } => Self::new(
+                format!("changes that the index hides: {}", listed(&paths, total)),
+                "show them with `git update-index --no-assume-unchanged --no-skip-worktree \
+                 --no-fsmonitor-valid`, then commit them or take them away",
+            ),
+            Blocker::Submodules { paths, total } => Self::new(
+                format!("submodules that are not as the index says: {}", listed(&paths, total)),
+                "commit them, put them back with `git submodule update`, or allow submodules",
+            ),
+            Blocker::Unrelated { branch, local, upstream } => Self::new(
+                format!(
+                    "branch `{branch}` and its upstream have no commit in common: here {local}, \
+                     upstream {upstream}"
+                ),
+                "find out which of the two is meant; then set another upstream, or mirror afresh",
+            ),
+            Blocker::DiskFull { folder, free, needed } => Self::new(
+                format!("`{}` has room for {free} bytes, {needed} are needed", folder.display()),
+                "make room there",
+            ),
         }
     }
+}
+
+/// The first paths, and how many more there are.
+fn listed(paths: &[PathBytes], total: usize) -> String {
+    let first = &paths[..paths.len().min(Blocker::LISTED)];
+    let names: Vec<_> = first.iter().map(|path| format!("`{path}`")).collect();
+    let more = match total - names.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", names.join(", "))
 }
 
 /// What an inspection found.

@@ -59,6 +59,7 @@ pub mod contract;
 mod error;
 mod export;
 mod fetch;
+mod history;
 mod id;
 mod identity;
 mod inspect;
@@ -67,9 +68,11 @@ mod merge;
 mod mirror;
 mod objects;
 mod path_bytes;
+mod probe;
 mod pull;
 mod refs;
 mod repository;
+mod room;
 mod step;
 mod tag;
 mod version_control;
@@ -81,12 +84,14 @@ pub use checkout::CheckoutOptions;
 pub use error::{Error, ErrorKind};
 pub use id::BranchName;
 pub use identity::Identity;
+pub use inspect::InspectOptions;
 pub use memory::{MemoryRepository, MemoryStep};
 pub use merge::{
     Caution, Conflict, ConflictKind, FastForward, MergeCommit, MergeOptions, MergePreview,
     MergeResult, Stage,
 };
 pub use path_bytes::PathBytes;
+pub use probe::RepositoryClean;
 pub use pull::PullOptions;
 pub use repository::GitRepository;
 pub use step::GitStep;

@@ -16,9 +16,11 @@ mod lock;
 mod look;
 mod names;
 mod obstacle;
+mod open_index;
 mod place;
 mod planner;
 mod prepare;
+mod room;
 mod root;
 mod stage;
 mod tree_diff;
@@ -32,6 +34,7 @@ pub(crate) use back::{release, undo};
 pub(crate) use forth::{check, run};
 pub(crate) use head::now as head_now;
 pub(crate) use lock::is_stale;
+pub(crate) use open_index::OpenIndex;
 pub(crate) use place::{Switch, interrupted};
 pub(crate) use verify::verify;
 
@@ -48,7 +51,8 @@ pub(crate) struct Foreseen {
 
 pub(crate) fn foresee(repo: &gix::Repository, switch: &Switch) -> Result<Foreseen, Error> {
     let root = prepare::workdir(repo)?;
-    let prepared = prepare::prepare(repo, &root, switch)?;
+    let mut prepared = prepare::prepare(repo, &root, switch)?;
+    prepared.blockers.extend(room::lacking(repo, &prepared)?);
     let (mut new, mut changed, mut removed) = (0, 0, 0);
     for file in &prepared.transitions.files {
         match (&file.old, &file.new) {
