@@ -113,22 +113,20 @@ impl Run {
     }
 
     fn all(&mut self, kills: usize) -> Result<(), String> {
-        for verb in [Verb::Checkout, Verb::Fail, Verb::Merge].into_iter().cycle() {
-            self.once(verb, None)?;
+        // Most kills hit work on files; merges are quick and come in between.
+        let verbs = [Verb::Checkout, Verb::Fail, Verb::Checkout, Verb::Fail, Verb::Merge];
+        for (turn, verb) in verbs.into_iter().cycle().enumerate() {
+            // Now and then one is left in peace, so that it is known how long that takes.
+            if turn < verbs.len() || turn % 17 == 0 {
+                self.once(verb, None)?;
+            }
+            let span = self.typical(verb).mul_f64(1.1);
+            self.once(verb, Some(span))?;
+            if turn % 100 == 99 {
+                self.arena.sound()?;
+            }
             if self.figures.kills >= kills {
                 break;
-            }
-            // Most kills hit work on files; merges are quick and come in between.
-            let rounds = if verb == Verb::Merge { 1 } else { 3 };
-            for _ in 0..rounds {
-                let span = self.typical(verb).mul_f64(1.1);
-                self.once(verb, Some(span))?;
-                if self.figures.kills >= kills {
-                    return self.arena.sound();
-                }
-            }
-            if self.figures.kills.is_multiple_of(100) {
-                self.arena.sound()?;
             }
         }
         self.arena.sound()
