@@ -2,6 +2,7 @@
 
 mod locks;
 mod options;
+mod staged;
 mod upstream;
 mod work_tree;
 

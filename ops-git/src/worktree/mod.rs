@@ -9,6 +9,7 @@
 //! never removed: it is saved below `.git/ops-git/lost/<operation>/`.
 
 mod back;
+mod browse;
 mod forth;
 mod head;
 mod index_file;
