@@ -57,14 +57,21 @@ pub use drill::DrillStep;
 pub use error::{Error, ErrorKind};
 pub use fault_store::{Fault, FaultStore};
 pub use manifest::{
-    BackupId, ChunkRecord, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord, UnitRecord,
+    BackupId, ChunkRecord, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord, TableRecord,
+    UnitRecord,
 };
 pub use open::open_store;
 pub use patience::Patience;
 pub use probe::{BackupAge, LastProvenRestore};
 pub use prune::PruneStep;
 pub use restore::{Place, RestoreOptions, RestoreStep};
-pub use source::{ByteStream, Directory, Dump, Source, SourceSpec, Sqlite, Unit};
+pub use source::{
+    ByteStream, Directory, Dump, Learned, PostgresUrl, Session, Source, SourceSpec, Sqlite, Unit,
+};
+#[cfg(feature = "postgres")]
+pub use source::{
+    DatabaseOptions, DatabasePlace, DatabaseStep, Postgres, PostgresDump, PostgresGlobals, SqlProbe,
+};
 pub use step::VaultStep;
 pub use vault::{Vault, VaultBuilder};
 pub use verify::{Depth, Verification};
