@@ -1,4 +1,5 @@
-//! Backups of SQLite databases and directories into any object store, and restores that go back.
+//! Backups of PostgreSQL and SQLite databases and of directories into any object store, and restores
+//! that go back.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -27,7 +28,17 @@
 //! deletes after its commit. A drill restores into scratch and keeps an attestation of what it
 //! found; [`BackupAge`] and [`LastProvenRestore`] are the probes that ask for both.
 //!
+//! A PostgreSQL database ([`SourceSpec::postgres`]) is dumped by several connections in one
+//! snapshot, and restored into a new database beside the old, whose names are then swapped.
+//!
 //! Not there yet: encryption, deduplication between backups.
+//!
+//! # Features
+//!
+//! | feature | default | what it brings |
+//! |---|---|---|
+//! | `postgres` | no | PostgreSQL databases as sources and as targets; needs PostgreSQL's client programs |
+//! | `test-util` | no | fault points, for crash tests |
 
 mod attest;
 mod backup;

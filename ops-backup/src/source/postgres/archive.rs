@@ -116,6 +116,7 @@ impl Source for PostgresDump {
                 "--no-password",
                 "--format=custom",
                 "--compress=0",
+                "--no-sync",
                 "--lock-wait-timeout=30s",
             ]);
             Ok(program::stream(command, &format!("{backup}-dump")).into())
@@ -174,7 +175,7 @@ impl Source for PostgresGlobals {
             .await?;
             let _ = connection.close().await;
             let command = self.programs.command("pg_dumpall", &self.url);
-            let command = command.args(["--no-password", "--globals-only"]);
+            let command = command.args(["--no-password", "--globals-only", "--no-sync"]);
             let command = if superuser { command } else { command.arg("--no-role-passwords") };
             Ok(program::stream(command, &format!("{backup}-globals")).into())
         }

@@ -109,12 +109,10 @@ pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<Listed>,
 }
 
 /// `LOCK TABLE` for all of these. Of no tables there is none.
-pub(super) fn lock(tables: &[Listed], nowait: bool) -> Option<String> {
+pub(super) fn lock(tables: &[Listed]) -> Option<String> {
     let names: Vec<_> =
         tables.iter().map(|listed| format!("ONLY {}", listed.table.sql())).collect();
-    let end = if nowait { " NOWAIT" } else { "" };
-    (!names.is_empty())
-        .then(|| format!("LOCK TABLE {} IN ACCESS SHARE MODE{end}", names.join(", ")))
+    (!names.is_empty()).then(|| format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", ")))
 }
 
 /// The sequences, schema and name.
@@ -196,7 +194,7 @@ mod tests {
         );
         check(&table, Some((8, None)), format!("COPY ({from} WHERE ctid >= '(8,0)') TO STDOUT"));
         assert_eq!(table.copy_in(), r#"COPY "odd ""s"""."select" ("a", "B ""b""") FROM STDIN"#);
-        assert_eq!(table.key(), r#""odd ""s"""."select"#);
+        assert_eq!(table.key(), r#""odd ""s""".select"#);
         table.condition = "WHERE a > 1".into();
         check(&table, None, format!("COPY ({from} WHERE a > 1) TO STDOUT"));
         table.columns.clear();

@@ -109,8 +109,8 @@ pub(super) async fn properties(
     let rows = sqlx::query(
         "SELECT coalesce(r.rolname::text, ''), u.setting
         FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
-            LEFT JOIN pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) AS u(setting)
-        WHERE d.datname = $1 ORDER BY 1, 2",
+            LEFT JOIN pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) WITH ORDINALITY AS u(setting, at)
+        WHERE d.datname = $1 ORDER BY 1, u.at",
     )
     .bind(name)
     .fetch_all(connection)

@@ -1,18 +1,22 @@
 //! One moment of a database, held in several connections.
 //!
-//! The coordinator's first statement is the `LOCK`: it takes no snapshot, so nothing can be
-//! truncated or rewritten between the snapshot and the lock. The workers lock everything too, with
-//! `NOWAIT` and before the first row is read: a `DROP` that queued behind the coordinator would make
-//! a plain lock wait for ever, since nobody sees a wait that goes through the client; and once they
-//! have it, nothing can fail for a lock any more, whatever becomes of the coordinator.
+//! The first statement of each connection is the `LOCK`: it takes no snapshot, so nothing can be
+//! truncated or rewritten between the locks and the snapshot. They ask for it all at once, for one
+//! that comes later than a `DROP` which queued behind the others would wait for ever: nobody sees a
+//! wait that goes through the client. Once they have it, nothing can fail for a lock any more.
+//!
+//! `pg_dump` takes its locks when it has started, which is late. So it is asked before ours, in a
+//! snapshot of its own, and the schema of both snapshots is compared. A database in which objects
+//! come and go may never be the same twice, so every other attempt asks it under our locks.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::{FutureExt as _, StreamExt as _, stream};
+use futures::future::{BoxFuture, try_join_all};
+use futures::stream::{self, FuturesUnordered};
+use futures::{FutureExt as _, StreamExt as _};
 use ops_core::Class;
 use serde::{Deserialize, Serialize};
 use sqlx::Connection as _;
@@ -26,6 +30,7 @@ use super::facts::{Facts, facts, scalar};
 use super::program;
 use super::quote::literal;
 use super::rows::Rows;
+use super::signature::signature;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::BackupId;
 use crate::source::{Dump, Learned, Session, Unit};
@@ -41,6 +46,11 @@ pub(super) const PRE_DATA: &str = "pre-data.sql";
 pub(super) const POST_DATA: &str = "post-data.sql";
 pub(super) const SEQUENCES: &str = "sequences.sql";
 pub(super) const LARGE_OBJECTS: &str = "large objects";
+
+/// How long after the first connection the others may get their locks.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// What a restore must know before it begins: the unit `catalog.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,8 +111,9 @@ impl Moment {
     pub async fn hold(source: &Postgres, backup: BackupId) -> Result<Self, Error> {
         let begun = Instant::now();
         let mut pause = Duration::from_millis(50);
+        let mut early = true;
         loop {
-            match Self::attempt(source, backup).await {
+            match Self::attempt(source, backup, early).await {
                 Ok(moment) => return Ok(moment),
                 Err(Missed::Failed(error)) => return Err(error),
                 Err(Missed::Again(error)) if begun.elapsed() + pause > source.lock_timeout => {
@@ -112,54 +123,48 @@ impl Moment {
                         .class_of(Class::Temporary)
                         .caused_by(error));
                 }
-                Err(Missed::Again(_)) => {
+                Err(Missed::Again(error)) => {
+                    tracing::debug!(target: "ops", "the backup starts over: {error}");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(1));
+                    early = !early;
                 }
             }
         }
     }
 
-    async fn attempt(source: &Postgres, backup: BackupId) -> Result<Self, Missed> {
-        let mut coordinator = connect(&source.url).await?;
-        let before = catalog::tables(&mut coordinator).await?;
-        let wait = source.lock_timeout.as_millis().max(1);
-        run(&mut coordinator, &format!("SET lock_timeout = {wait}")).await?;
-        run(&mut coordinator, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        lock(&mut coordinator, &before, false).await?;
+    async fn attempt(source: &Postgres, backup: BackupId, early: bool) -> Result<Self, Missed> {
+        let said = if early { Some(scout(source, backup).await?) } else { None };
+        let all = (0..=source.connections).map(|_| async {
+            let mut connection = connect(&source.url).await?;
+            let wait = source.lock_timeout.as_millis().max(1);
+            run(&mut connection, &format!("SET lock_timeout = {wait}")).await?;
+            run(&mut connection, BEGIN).await?;
+            Ok::<_, Error>(connection)
+        });
+        let (mut lister, mut workers) = tokio::try_join!(connect(&source.url), try_join_all(all))?;
+        let before = catalog::tables(&mut lister).await?;
+        let _ = lister.close().await;
+        lock_all(&mut workers, &before).await?;
         ops_core::fault::point("locked the tables");
+        let mut coordinator = workers.remove(0);
         let snapshot: String = scalar(&mut coordinator, "SELECT pg_export_snapshot()").await?;
         if catalog::tables(&mut coordinator).await? != before {
-            let message = "tables came or went before they were locked";
-            return Err(Missed::Again(Error::new(ErrorKind::Changed, message)));
+            return Err(changed("tables came or went before they were locked"));
         }
-        let mut workers = Vec::new();
-        for _ in 0..source.connections {
-            let mut worker = connect(&source.url).await?;
-            run(&mut worker, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-            run(&mut worker, &format!("SET TRANSACTION SNAPSHOT {}", literal(&snapshot))).await?;
-            lock(&mut worker, &before, true).await?;
-            workers.push(worker);
-        }
-        let facts = facts(&mut coordinator).await?;
-        let schema = |section| schema(source, &snapshot, section, backup);
-        let (before_data, after_data) = tokio::try_join!(schema("pre-data"), schema("post-data"))
-            .map_err(|error| {
-            // It waits for locks no longer than it was told, and trips over what was dropped.
-            let told = ops_core::error::chain(&error).join(": ");
-            let moved = [
-                "lock timeout",
-                "does not exist",
-                "could not open",
-                "cache lookup",
-                "statement timeout",
-            ];
-            if moved.iter().any(|sign| told.contains(sign)) {
-                Missed::Again(error)
-            } else {
-                Missed::Failed(error)
+        let take = format!("SET TRANSACTION SNAPSHOT {}", literal(&snapshot));
+        try_join_all(workers.iter_mut().map(|worker| run(worker, &take))).await?;
+        let (before_data, after_data) = match said {
+            Some(Said { signature: said, before_data, after_data }) => {
+                if signature(&mut coordinator).await? != said {
+                    return Err(changed("the schema was altered while it was read"));
+                }
+                (before_data, after_data)
             }
-        })?;
+            // Whoever makes it wait for a lock waits for us: longer is of no use.
+            None => schema(source, &snapshot, backup, Duration::from_millis(250)).await?,
+        };
+        let facts = facts(&mut coordinator).await?;
         let sequences = catalog::sequence_values(&mut coordinator).await?;
         let large_objects: bool =
             scalar(&mut coordinator, "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)").await?;
@@ -273,26 +278,82 @@ impl Moment {
     }
 }
 
-async fn lock(
-    connection: &mut PgConnection,
-    tables: &[Listed],
-    nowait: bool,
-) -> Result<(), Missed> {
-    let Some(sql) = catalog::lock(tables, nowait) else { return Ok(()) };
-    let done = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(connection).await;
-    done.map(|_| ()).map_err(|e| moving("lock the tables", e))
+/// Locks the tables in each connection. Once one has them, the others have them at once or not at
+/// all.
+async fn lock_all(connections: &mut [PgConnection], tables: &[Listed]) -> Result<(), Missed> {
+    let Some(sql) = catalog::lock(tables) else { return Ok(()) };
+    let mut locking: FuturesUnordered<_> = connections
+        .iter_mut()
+        .map(|connection| sqlx::raw_sql(sqlx::AssertSqlSafe(sql.clone())).execute(connection))
+        .collect();
+    let moved = |e| moving("lock the tables", e);
+    locking.next().await.transpose().map_err(moved)?;
+    let rest = async {
+        while let Some(locked) = locking.next().await {
+            locked.map_err(moved)?;
+        }
+        Ok(())
+    };
+    let late = |_| changed("somebody queued for an exclusive lock between ours");
+    tokio::time::timeout(AT_ONCE, rest).await.map_err(late)?
 }
 
+fn changed(why: &str) -> Missed {
+    Missed::Again(Error::new(ErrorKind::Changed, why))
+}
+
+/// What `pg_dump` said before the tables were locked, and of which schema.
+struct Said {
+    signature: String,
+    before_data: Bytes,
+    after_data: Bytes,
+}
+
+async fn scout(source: &Postgres, backup: BackupId) -> Result<Said, Missed> {
+    let mut scout = connect(&source.url).await?;
+    run(&mut scout, BEGIN).await?;
+    let snapshot: String = scalar(&mut scout, "SELECT pg_export_snapshot()").await?;
+    let signature = signature(&mut scout).await?;
+    let (before_data, after_data) = schema(source, &snapshot, backup, source.lock_timeout).await?;
+    let _ = scout.close().await;
+    Ok(Said { signature, before_data, after_data })
+}
+
+/// The schema before and after the rows.
 async fn schema(
+    source: &Postgres,
+    snapshot: &str,
+    backup: BackupId,
+    wait: Duration,
+) -> Result<(Bytes, Bytes), Missed> {
+    let section = |section| section_of(source, snapshot, section, backup, wait);
+    tokio::try_join!(section("pre-data"), section("post-data")).map_err(|error| {
+        // It waits for locks as long as it was told, and trips over what was dropped.
+        let told = ops_core::error::chain(&error).join(": ");
+        let moved = [
+            "lock timeout",
+            "does not exist",
+            "could not open",
+            "cache lookup",
+            "statement timeout",
+        ];
+        let moved = moved.iter().any(|sign| told.contains(sign));
+        if moved { Missed::Again(error) } else { Missed::Failed(error) }
+    })
+}
+
+async fn section_of(
     source: &Postgres,
     snapshot: &str,
     section: &str,
     backup: BackupId,
+    wait: Duration,
 ) -> Result<Bytes, Error> {
     let command = source
         .programs
         .command("pg_dump", &source.url)
-        .args(["--no-password", "--format=plain", "--encoding=UTF8", "--lock-wait-timeout=5s"])
+        .args(["--no-password", "--format=plain", "--encoding=UTF8", "--no-sync"])
+        .arg(format!("--lock-wait-timeout={}", wait.as_millis()))
         .arg(format!("--snapshot={snapshot}"))
         .arg(format!("--section={section}"))
         .deadline(Duration::from_mins(15));
