@@ -59,29 +59,34 @@ pub mod contract;
 mod error;
 mod export;
 mod fetch;
+mod history;
 mod id;
 mod identity;
 mod inspect;
 mod linked;
+mod lock_file;
 mod memory;
 mod merge;
 mod mirror;
 mod objects;
 mod path_bytes;
+mod probe;
 mod pull;
 mod refs;
 mod repository;
+mod room;
 mod step;
 mod tag;
 mod version_control;
 mod versions;
 mod worktree;
 
-pub use blocker::{Blocker, Inspection};
+pub use blocker::{Blocker, Inspection, SubmoduleState};
 pub use checkout::CheckoutOptions;
 pub use error::{Error, ErrorKind};
 pub use id::BranchName;
 pub use identity::Identity;
+pub use inspect::InspectOptions;
 pub use linked::{LinkedWorktree, RemoveWorktreeOptions};
 pub use memory::{MemoryRepository, MemoryStep};
 pub use merge::{
@@ -89,10 +94,11 @@ pub use merge::{
     MergeResult, Stage,
 };
 pub use path_bytes::PathBytes;
+pub use probe::RepositoryClean;
 pub use pull::{PullOptions, PullPolicy};
 pub use repository::GitRepository;
 pub use step::GitStep;
 pub use tag::{TagName, TagOptions, Tagging};
 pub use version_control::VersionControl;
 pub use versions::VersionInfo;
-pub use worktree::{HeadPosition, Obstacle};
+pub use worktree::{HeadPosition, Obstacle, SubmodulePolicy};

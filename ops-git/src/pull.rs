@@ -8,9 +8,10 @@ use crate::blocker::Blocker;
 use crate::checked_out::elsewhere;
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::fetch::{Fetched, fetch};
+use crate::history::apart;
 use crate::id::{BranchName, commit_id};
 use crate::identity::seconds;
-use crate::inspect::{Upstream, apart, of_the_repository};
+use crate::inspect::{Upstream, of_the_repository};
 use crate::merge::{Landing, MergeOptions, Merging, merging, place};
 use crate::refs;
 use crate::repository::GitRepository;
@@ -251,8 +252,9 @@ fn plan(
         // Else HEAD would stay on a branch that the remote never had.
         plan = plan.change(this, &GitStep::PointHead { from, to: branch.clone() })?;
     }
-    let overwrite_ignored = options.merge.overwrite_ignored;
-    place(this, repo, plan, Landing { branch, old, new, merge: None, overwrite_ignored })
+    let MergeOptions { overwrite_ignored, submodules, .. } = options.merge;
+    let landing = Landing { branch, old, new, merge: None, overwrite_ignored, submodules };
+    place(this, repo, plan, landing)
 }
 
 fn diverged(

@@ -10,7 +10,6 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -18,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ProxyConfig;
 use super::admin::Admin;
-use super::forward::Forwarder;
+use super::forward::{Asker, Forwarder};
 use super::paced::Paced;
 use super::pointer_file::PointerFile;
 use super::routes::Routes;
@@ -79,7 +78,7 @@ impl ReverseProxy {
     }
 
     /// Answers requests until the token is cancelled; then lets those under way end, for at most
-    /// [`ProxyConfig::shutdown_grace`]. Dropping the future cuts them off.
+    /// [`ProxyConfig::shutdown_grace`]. Dropping the future stops accepting.
     pub async fn serve(self, shutdown: CancellationToken) {
         tracing::info!(target: "ops", address = %self.address, epoch = self.routes.pointer().epoch, "proxy serves");
         let admin = tokio::spawn(self.admin.serve(shutdown.clone()));
@@ -88,7 +87,6 @@ impl ReverseProxy {
         http.timer(TokioTimer::new()).header_read_timeout(self.config.client_timeout);
         let room =
             Arc::new(Semaphore::new(self.config.max_connections.min(Semaphore::MAX_PERMITS)));
-        let graceful = GracefulShutdown::new();
 
         loop {
             let accepted = async {
@@ -108,24 +106,38 @@ impl ReverseProxy {
                 }
             };
             let _ = stream.set_nodelay(true);
-            let forwarder = Arc::clone(&forwarder);
+            let Ok(seat) = seat else { break };
+            let asker = Asker { address: client.ip(), seat: Arc::new(seat) };
+            let serving = Arc::clone(&forwarder);
             let service = service_fn(move |request| {
-                let forwarder = Arc::clone(&forwarder);
-                async move { Ok::<_, Infallible>(forwarder.forward(request, client.ip()).await) }
+                let (forwarder, asker) = (Arc::clone(&serving), asker.clone());
+                async move { Ok::<_, Infallible>(forwarder.forward(request, asker).await) }
             });
             let stream = TokioIo::new(Paced::new(stream, self.config.client_timeout));
-            let connection = graceful.watch(http.serve_connection(stream, service));
-            tokio::spawn(async move {
-                if let Err(error) = connection.await {
+            let connection = http.serve_connection(stream, service).with_upgrades();
+            let (shutdown, cut) = (shutdown.clone(), forwarder.cut.clone());
+            forwarder.tasks.spawn(async move {
+                let mut connection = std::pin::pin!(connection);
+                let served = async {
+                    tokio::select! {
+                        served = &mut connection => return served,
+                        () = shutdown.cancelled() => {}
+                    }
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                };
+                if let Some(Err(error)) = cut.run_until_cancelled(served).await {
                     tracing::debug!(target: "ops", %client, %error, "connection ended");
                 }
-                drop(seat);
             });
         }
 
         drop(self.public);
-        if tokio::time::timeout(self.config.shutdown_grace, graceful.shutdown()).await.is_err() {
+        forwarder.tasks.close();
+        if tokio::time::timeout(self.config.shutdown_grace, forwarder.tasks.wait()).await.is_err() {
             tracing::warn!(target: "ops", "requests were cut off by the end of the proxy");
+            forwarder.cut.cancel();
+            forwarder.tasks.wait().await;
         }
         let _ = admin.await;
     }

@@ -7,6 +7,7 @@ mod composition;
 mod crash;
 mod detached;
 mod emergency;
+mod faults;
 mod guards;
 mod pipeline;
 mod proxy;
@@ -14,4 +15,5 @@ mod proxy_dies;
 #[path = "../programs/site.rs"]
 mod site;
 mod stage;
+mod tunnel;
 mod wire;

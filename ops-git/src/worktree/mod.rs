@@ -16,11 +16,14 @@ mod lock;
 mod look;
 mod names;
 mod obstacle;
+mod open_index;
 mod place;
 mod planner;
 mod prepare;
+mod room;
 mod root;
 mod stage;
+mod submodules;
 mod tree_diff;
 mod two_way;
 mod unclean;
@@ -28,12 +31,15 @@ mod verify;
 
 pub use head::HeadPosition;
 pub use obstacle::Obstacle;
+pub use submodules::SubmodulePolicy;
 
 pub(crate) use back::{release, undo};
 pub(crate) use forth::{check, run};
 pub(crate) use head::now as head_now;
 pub(crate) use lock::is_stale;
+pub(crate) use open_index::OpenIndex;
 pub(crate) use place::{FOLDER, Switch, interrupted};
+pub(crate) use submodules::{Inner, inner};
 pub(crate) use unclean::{Present, only_here, unclean};
 pub(crate) use verify::verify;
 
@@ -48,6 +54,7 @@ use crate::id::object_id;
 use crate::path_bytes::PathBytes;
 
 /// What a switch would do, in numbers, and everything against it. Reads only.
+#[derive(Debug)]
 pub(crate) struct Foreseen {
     pub files_new: usize,
     pub files_changed: usize,
@@ -57,7 +64,8 @@ pub(crate) struct Foreseen {
 
 pub(crate) fn foresee(repo: &gix::Repository, switch: &Switch) -> Result<Foreseen, Error> {
     let root = prepare::workdir(repo)?;
-    let prepared = prepare::prepare(repo, &root, switch)?;
+    let mut prepared = prepare::prepare(repo, &root, switch)?;
+    prepared.blockers.extend(room::lacking(repo, &prepared)?);
     let (mut new, mut changed, mut removed) = (0, 0, 0);
     for file in &prepared.transitions.files {
         match (&file.old, &file.new) {

@@ -15,6 +15,7 @@ mod merge_crash;
 mod merge_random;
 mod merge_rows;
 mod merge_steps;
+mod probe;
 mod pull;
 mod server;
 mod steps;
