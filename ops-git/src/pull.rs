@@ -252,8 +252,9 @@ fn plan(
         // Else HEAD would stay on a branch that the remote never had.
         plan = plan.change(this, &GitStep::PointHead { from, to: branch.clone() })?;
     }
-    let overwrite_ignored = options.merge.overwrite_ignored;
-    place(this, repo, plan, Landing { branch, old, new, merge: None, overwrite_ignored })
+    let MergeOptions { overwrite_ignored, submodules, .. } = options.merge;
+    let landing = Landing { branch, old, new, merge: None, overwrite_ignored, submodules };
+    place(this, repo, plan, landing)
 }
 
 fn diverged(
