@@ -35,7 +35,7 @@
 //!
 //! [`GitRepository::safe_checkout`] makes a work tree another version's in place, by renames, and
 //! goes back to the very bytes if it is interrupted; what belongs to neither version is saved below
-//! `.git/ops/lost`.
+//! `.git/ops-git/lost`.
 //!
 //! | feature | what it brings |
 //! |---|---|
@@ -47,14 +47,14 @@
 //! atomically (ext4, xfs, btrfs, tmpfs); sparse and split indexes are refused, submodules' own work
 //! trees are left alone.
 //!
-//! An export refuses submodules by name. `export-subst` is not applied. Over ssh the `ssh` program
-//! is needed. Pulling or merging into a work tree that has the branch checked out is not supported
-//! yet. Merges are neither signed nor given notes or hooks; a merge with more
+//! An export refuses submodules by name. `export-subst` is not applied. Over ssh the `ssh` program is
+//! needed. Merges are neither signed nor given notes or hooks; a merge with more
 //! than two parents is none. Unix only.
 
 mod ahead_behind;
 mod blocker;
 mod branch;
+mod checked_out;
 mod checkout;
 #[cfg(feature = "test-util")]
 pub mod contract;
@@ -67,6 +67,7 @@ mod history;
 mod id;
 mod identity;
 mod inspect;
+mod linked;
 mod memory;
 mod merge;
 mod mirror;
@@ -93,6 +94,7 @@ pub use fetch::History;
 pub use id::BranchName;
 pub use identity::Identity;
 pub use inspect::InspectOptions;
+pub use linked::{LinkedWorktree, RemoveWorktreeOptions};
 pub use memory::{MemoryRepository, MemoryStep};
 pub use merge::{
     Caution, Conflict, ConflictKind, FastForward, MergeCommit, MergeOptions, MergePreview,
@@ -100,7 +102,7 @@ pub use merge::{
 };
 pub use path_bytes::PathBytes;
 pub use probe::{BehindUpstream, RepositoryClean};
-pub use pull::{PullOptions, Rewritten};
+pub use pull::{PullOptions, PullPolicy, Rewritten};
 pub use pulled::Pulled;
 pub use repository::GitRepository;
 pub use step::GitStep;

@@ -1,4 +1,4 @@
-//! Pulling: fetch, then fast-forward.
+//! Pulling: fetch, then fast-forward, or merge where that was asked for.
 
 use std::time::Duration;
 
@@ -6,16 +6,19 @@ use ops_core::{Context, Plan, Refusal, Report};
 
 use crate::ahead_behind::{Apart, ahead_behind};
 use crate::blocker::Blocker;
+use crate::checked_out::elsewhere;
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::fast_forward::{Known, no_fast_forward};
 use crate::fetch::{Fetched, History, Task, boundary, fetch, tidy};
 use crate::id::{BranchName, commit_id};
+use crate::identity::seconds;
 use crate::inspect::{Upstream, of_the_repository};
+use crate::merge::{Landing, MergeOptions, Merging, merging, place};
 use crate::recovery_ref;
 use crate::refs;
 use crate::repository::GitRepository;
 use crate::step::GitStep;
-use crate::versions::version_of;
+use crate::versions::{named, version_of};
 
 /// How to pull.
 #[derive(Debug, Clone)]
@@ -29,6 +32,12 @@ pub struct PullOptions {
     pub history: History,
     /// What to do when the remote's history was rewritten. Default: refuse.
     pub rewritten: Rewritten,
+    /// What happens if both sides have commits of their own. Default: it is refused.
+    pub policy: PullPolicy,
+    /// How a merge is made, if the policy asks for one: its message, committer and merge programs.
+    /// Its branch and whether it may fast-forward are not asked. Of a fast-forward, too, it says
+    /// whether ignored files may be replaced.
+    pub merge: MergeOptions,
 }
 
 /// What a pull does when the remote's branch was force-pushed: when it no longer contains what was
@@ -45,6 +54,18 @@ pub enum Rewritten {
     Follow,
 }
 
+/// What a pull does if both sides have commits of their own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PullPolicy {
+    /// Nothing: it is refused with both commits.
+    #[default]
+    FastForwardOnly,
+    /// Merges what upstream has into the branch. A conflict is refused before anything moves, and
+    /// an upstream that was rewritten always.
+    Merge,
+}
+
 impl Default for PullOptions {
     fn default() -> Self {
         Self {
@@ -52,6 +73,8 @@ impl Default for PullOptions {
             deadline: Duration::from_mins(5),
             history: History::default(),
             rewritten: Rewritten::default(),
+            policy: PullPolicy::default(),
+            merge: MergeOptions::default(),
         }
     }
 }
@@ -80,6 +103,13 @@ impl PullOptions {
         self.deadline = deadline;
         self
     }
+
+    /// Merges, like this, if both sides have commits of their own.
+    pub fn merge(mut self, options: MergeOptions) -> Self {
+        self.policy = PullPolicy::Merge;
+        self.merge = options;
+        self
+    }
 }
 
 /// What is known before the fetch.
@@ -96,7 +126,12 @@ struct Aim {
 }
 
 impl GitRepository {
-    /// Fetches, and plans the fast-forward of a branch to what its upstream has now.
+    /// Fetches, and plans the fast-forward of a branch to what its upstream has now, or by
+    /// [`PullPolicy::Merge`] a merge of that.
+    ///
+    /// If the repository's work tree is on the branch, it moves along, under the rules of
+    /// [`plan_checkout`](Self::plan_checkout). A branch that another work tree is on is refused
+    /// with its path.
     ///
     /// This is the one planning that changes something: objects, remote-tracking refs and new tags
     /// come over, durably, because the plan cannot be made without them. They stay even if
@@ -104,7 +139,8 @@ impl GitRepository {
     ///
     /// What the plan means is read by [`Pulled::in_plan`](crate::Pulled::in_plan). Facts: `branch`,
     /// `sha_before`, `sha_after`, `commits`, `upstream`; `rewritten` and `recovery_ref` where a
-    /// rewritten history is followed, `tags_moved_upstream`, and `history` if it is cut off.
+    /// rewritten history is followed, `tags_moved_upstream`, and `history` if it is cut off; with a
+    /// work tree also `work_tree`, `files_new`, `files_changed`, `files_removed`.
     ///
     /// Remotes are paths, `file`, `http`, `https` and `ssh` URLs. Tags come along as with git: those
     /// on what is fetched, and a tag that is here is never moved. Over http `http.extraHeader`,
@@ -121,7 +157,8 @@ impl GitRepository {
     /// # Errors
     /// [`ErrorKind::Refused`] with every [`Blocker`] at once, [`ErrorKind::Diverged`] with both
     /// commits, [`ErrorKind::HistoryUnavailable`] where history that is cut off hides the answer,
-    /// [`ErrorKind::NotFound`] if the remote has no such branch, and those of the fetch:
+    /// [`ErrorKind::Conflict`] with every conflict of a merge, [`ErrorKind::NotFound`] if the remote
+    /// has no such branch, and those of the fetch:
     /// [`ErrorKind::Remote`], [`ErrorKind::TimedOut`], [`ErrorKind::Cancelled`],
     /// [`ErrorKind::Unauthenticated`].
     pub async fn plan_pull(&self, cx: &Context, options: PullOptions) -> Result<Plan, Error> {
@@ -130,7 +167,8 @@ impl GitRepository {
         let task = Task::Fetch(options.history);
         let fetched = fetch(self, &aim.remote, task, options.deadline, cx).await?;
         let this = self.clone();
-        self.blocking(move |repo| plan(&this, repo, aim, &fetched, options.rewritten)).await
+        let now = seconds(cx.clock().now());
+        self.blocking(move |repo| plan(&this, repo, aim, &fetched, options, now)).await
     }
 
     /// Fetches, and fast-forwards the branch that `HEAD` is on: [`plan_pull`](Self::plan_pull),
@@ -158,7 +196,7 @@ fn aim(repo: &gix::Repository, asked: Option<&BranchName>) -> Result<Aim, Error>
     let mut aim =
         Aim { remote: "origin".into(), branches: None, unborn: None, known: None, tracking: None };
     if let Some(branch) = &branch {
-        blockers.extend(checked_out(repo, branch));
+        blockers.extend(elsewhere(repo, branch));
         match Upstream::of(repo, branch) {
             Some(upstream) => {
                 aim.known = match gix::refs::FullName::try_from(upstream.tracking.as_str()) {
@@ -182,45 +220,13 @@ fn aim(repo: &gix::Repository, asked: Option<&BranchName>) -> Result<Aim, Error>
     Ok(aim)
 }
 
-/// A branch that a work tree has checked out must not move without it.
-pub(crate) fn checked_out(repo: &gix::Repository, branch: &BranchName) -> Vec<Blocker> {
-    let on_it = |repo: &gix::Repository| {
-        repo.head_name()
-            .ok()
-            .flatten()
-            .and_then(|name| BranchName::from_full(name.as_ref()))
-            .as_ref()
-            == Some(branch)
-    };
-    let mut found = Vec::new();
-    let mut look = |repo: &gix::Repository| {
-        if let Some(worktree) = repo.workdir().filter(|_| on_it(repo)) {
-            let worktree = worktree.to_owned();
-            found.push(Blocker::CheckedOut { branch: branch.clone(), worktree });
-        }
-    };
-    look(repo);
-    if let Ok(main) = repo.main_repo()
-        && main.git_dir() != repo.git_dir()
-    {
-        look(&main);
-    }
-    for proxy in repo.worktrees().into_iter().flatten() {
-        if let Ok(linked) = proxy.into_repo_with_possibly_inaccessible_worktree()
-            && linked.git_dir() != repo.git_dir()
-        {
-            look(&linked);
-        }
-    }
-    found
-}
-
 fn plan(
     this: &GitRepository,
     repo: &gix::Repository,
     mut aim: Aim,
     fetched: &Fetched,
-    policy: Rewritten,
+    options: PullOptions,
+    now: i64,
 ) -> Result<Plan, Error> {
     let remote = &aim.remote.clone();
     let (branch, there) = if let Some(branches) = aim.branches.take() {
@@ -260,16 +266,30 @@ fn plan(
         }
         _ => None,
     };
-    let follows = match why {
-        Some(Blocker::Rewritten { .. }) if policy == Rewritten::Follow => true,
-        Some(blocker) => {
+    let follows = match (why, old) {
+        (None, _) => false,
+        (Some(Blocker::Rewritten { .. }), _) if options.rewritten == Rewritten::Follow => true,
+        (Some(Blocker::Diverged { .. }), Some(old)) if options.policy == PullPolicy::Merge => {
+            let upstream = format!("{remote}/{there}");
+            let plan = Plan::new("pull")
+                .fact("branch", &branch)
+                .fact("upstream", &upstream)
+                .fact("sha_before", old)
+                .fact("commits", behind)
+                .fact("commits_not_upstream", ahead);
+            let message = named(repo, &format!("refs/remotes/{upstream}"))?.merge_message(&branch);
+            let options = options.merge;
+            let (ours, theirs, revision) = (old, new, upstream.as_str());
+            let merge = Merging { branch, ours, theirs, revision, message, options, now };
+            return merging(this, repo, plan, merge);
+        }
+        (Some(blocker), _) => {
             let kind = match blocker {
                 Blocker::HistoryCut { .. } => ErrorKind::HistoryUnavailable,
                 _ => ErrorKind::Diverged,
             };
             return Err(Error::new(kind, "this is no fast-forward").refusals([blocker.into()]));
         }
-        None => false,
     };
     let after = if ahead > 0 && !follows { old.unwrap_or(new) } else { new };
     let mut plan = Plan::new("pull")
@@ -306,10 +326,8 @@ fn plan(
     if let (true, Some(commit)) = (follows, old.clone()) {
         plan = plan.change(this, &GitStep::KeepTip { branch: branch.clone(), commit })?;
     }
-    Ok(plan
-        .change(this, &GitStep::MoveBranch { branch: branch.clone(), old, new: new.clone() })?
-        .change(this, &GitStep::VerifyBranch { branch: branch.clone(), commit: new })?
-        .finisher(this, &GitStep::ReleaseTip { branch })?)
+    let overwrite_ignored = options.merge.overwrite_ignored;
+    place(this, repo, plan, Landing { branch, old, new, merge: None, overwrite_ignored })
 }
 
 /// The branch that is asked for or that `HEAD` is on, and where it is pulled from.

@@ -95,10 +95,13 @@ impl Inner {
         body: &Bytes,
     ) -> io::Result<Response> {
         let mut asked = false;
+        // The client would send a user in it unasked.
+        let mut bare = url.clone();
+        let _ = bare.set_username("");
         loop {
             let request = self
                 .client
-                .request(method.clone(), url.clone())
+                .request(method.clone(), bare.clone())
                 .headers(headers.clone())
                 .headers(self.headers.clone());
             let request = self.answers.put_on(request);

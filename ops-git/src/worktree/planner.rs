@@ -74,6 +74,15 @@ enum Clean {
     No,
 }
 
+/// What is in a folder besides what the index has.
+struct Inside {
+    /// Nothing tracked stays in it.
+    free: bool,
+    files: Vec<(BString, Seen)>,
+    /// The folder and all below it, with their modes.
+    folders: Vec<(BString, u32)>,
+}
+
 struct Planner<'a, V> {
     index: &'a State,
     view: &'a mut V,
@@ -155,7 +164,7 @@ pub(super) fn plan(
     planner.kept_in_the_way();
     planner.cases();
     planner.emptied()?;
-    Ok(planner.end())
+    planner.end()
 }
 
 impl<V: View> Planner<'_, V> {
@@ -262,9 +271,7 @@ impl<V: View> Planner<'_, V> {
         match self.view.ignored(path, seen.is_folder()) {
             Ok(true) => {}
             Ok(false) if seen.is_folder() => {
-                let mut inside = Vec::new();
-                self.untracked_inside(path, &mut inside)?;
-                if !inside.is_empty() {
+                if !self.untracked_inside(path)?.files.is_empty() {
                     self.refuse(path, Obstacle::Untracked);
                 }
             }
@@ -374,10 +381,10 @@ impl<V: View> Planner<'_, V> {
             // A folder that is there is where its work tree will be.
             return Ok(());
         }
-        let mut inside = Vec::new();
-        let free = self.untracked_inside(path, &mut inside)?;
-        let mut may = free;
-        for (child, seen) in inside {
+        let inside = self.untracked_inside(path)?;
+        self.away.extend(inside.folders);
+        let mut may = inside.free;
+        for (child, seen) in inside.files {
             match self.view.ignored(child.as_bstr(), false) {
                 Ok(true) if self.policy.overwrite_ignored => {
                     if self.movable(child.as_bstr(), &seen) {
@@ -434,18 +441,13 @@ impl<V: View> Planner<'_, V> {
         Ok(true)
     }
 
-    /// Everything in a folder that the index does not have, but for folders, which are to go if
-    /// they are empty. False if something tracked stays in it.
-    fn untracked_inside(
-        &mut self,
-        folder: &BStr,
-        found: &mut Vec<(BString, Seen)>,
-    ) -> Result<bool, Error> {
-        let mut free = true;
+    /// What is in a folder besides what the index has.
+    fn untracked_inside(&mut self, folder: &BStr) -> Result<Inside, Error> {
+        let mut inside = Inside { free: true, files: Vec::new(), folders: Vec::new() };
         let mut left = vec![folder.to_owned()];
         while let Some(folder) = left.pop() {
             if let Some(seen) = self.view.look(folder.as_bstr())? {
-                self.away.insert(folder.clone(), seen.mode);
+                inside.folders.push((folder.clone(), seen.mode));
             }
             for name in self.view.list(folder.as_bstr())? {
                 let mut path = folder.clone();
@@ -454,24 +456,24 @@ impl<V: View> Planner<'_, V> {
                 let Some(seen) = self.view.look(path.as_bstr())? else { continue };
                 if name.eq_ignore_ascii_case(b".git") {
                     self.refuse(folder.as_bstr(), Obstacle::Folder);
-                    free = false;
+                    inside.free = false;
                 } else if self
                     .index
                     .entry_by_path_and_stage(path.as_bstr(), Stage::Unconflicted)
                     .is_some()
                 {
-                    free &= self.leaving.contains(&path);
+                    inside.free &= self.leaving.contains(&path);
                 } else if seen.is_folder() {
                     left.push(path);
                 } else {
-                    found.push((path, seen));
+                    inside.files.push((path, seen));
                 }
             }
         }
-        if !free {
+        if !inside.free {
             self.refuse(folder, Obstacle::Folder);
         }
-        Ok(free)
+        Ok(inside)
     }
 
     /// Paths that the index keeps and the new tree does not know must fit among the new ones.
@@ -542,7 +544,7 @@ impl<V: View> Planner<'_, V> {
             .collect();
         for path in gone {
             for folder in above(path.as_bstr()) {
-                if self.away.contains_key(folder) || self.holds_something(folder) {
+                if self.away.contains_key(folder) || self.holds_something(folder)? {
                     continue;
                 }
                 if let Some(seen) = self.view.look(folder)?
@@ -555,38 +557,47 @@ impl<V: View> Planner<'_, V> {
         Ok(())
     }
 
-    /// Whether the new index has something below a folder.
-    fn holds_something(&self, folder: &BStr) -> bool {
+    /// Whether something will lie in a folder in the end. What the user has taken away himself does
+    /// not come back, though the index keeps it.
+    fn holds_something(&mut self, folder: &BStr) -> Result<bool, Error> {
         let below = slashed(folder);
         // A submodule is a folder of its own.
         if self.plan.index.get(folder).is_some_and(Option::is_some)
             && !self.files.contains_key(folder)
         {
-            return true;
+            return Ok(true);
         }
-        let comes = self
-            .plan
-            .index
-            .range(below.clone()..)
-            .take_while(|(path, _)| path.starts_with(&below))
-            .any(|(path, cell)| cell.is_some() || self.populated.contains(path));
-        comes
-            || self
-                .index
-                .prefixed_entries(below.as_bstr())
-                .into_iter()
-                .flatten()
-                .any(|entry| !self.plan.index.contains_key(entry.path(self.index)))
+        for (path, cell) in self.plan.index.range(below.clone()..) {
+            if !path.starts_with(&below) {
+                break;
+            }
+            let stays = match self.files.get(path) {
+                Some(file) => file.new.is_some(),
+                None => cell.is_some_and(|cell| cell.kind == Kind::Submodule),
+            };
+            if stays || self.populated.contains(path) {
+                return Ok(true);
+            }
+        }
+        let index = self.index;
+        for entry in index.prefixed_entries(below.as_bstr()).into_iter().flatten() {
+            let path = entry.path(index);
+            if !self.files.contains_key(path) && self.view.look(path)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
-    fn end(mut self) -> (Transitions, BTreeSet<(Obstacle, BString)>) {
-        let away = std::mem::take(&mut self.away);
-        self.away =
-            away.into_iter().filter(|(path, _)| !self.holds_something(path.as_bstr())).collect();
+    fn end(mut self) -> Result<(Transitions, BTreeSet<(Obstacle, BString)>), Error> {
+        for (path, mode) in std::mem::take(&mut self.away).into_iter().rev() {
+            if !self.holds_something(path.as_bstr())? {
+                self.plan.folders_away.push((path, mode));
+            }
+        }
         self.plan.files = self.files.into_values().collect();
-        self.plan.folders_away = self.away.into_iter().rev().collect();
         self.plan.folders_new = self.needed.into_iter().collect();
-        (self.plan, self.obstacles)
+        Ok((self.plan, self.obstacles))
     }
 }
 

@@ -88,9 +88,14 @@ async fn what_a_server_answers_is_told() {
 async fn a_certificate_is_trusted_only_if_it_is_configured() {
     let world = World::new();
     let (certificate, key) = (world.dir.path().join("cert.pem"), world.dir.path().join("key.pem"));
+    let config = world.dir.path().join("openssl.conf");
+    let text = "[req]\ndistinguished_name=name\nx509_extensions=more\nprompt=no\n[name]\nCN=here\n\
+                [more]\nsubjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n";
+    std::fs::write(&config, text).unwrap();
     let made = std::process::Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
-        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "9"])
+        .args(["-days", "9", "-config"])
+        .arg(&config)
         .arg("-keyout")
         .arg(&key)
         .arg("-out")
