@@ -326,8 +326,9 @@ fn plan(
     if let (true, Some(commit)) = (follows, old.clone()) {
         plan = plan.change(this, &GitStep::KeepTip { branch: branch.clone(), commit })?;
     }
-    let overwrite_ignored = options.merge.overwrite_ignored;
-    place(this, repo, plan, Landing { branch, old, new, merge: None, overwrite_ignored })
+    let MergeOptions { overwrite_ignored, submodules, .. } = options.merge;
+    let landing = Landing { branch, old, new, merge: None, overwrite_ignored, submodules };
+    place(this, repo, plan, landing)
 }
 
 /// The branch that is asked for or that `HEAD` is on, and where it is pulled from.

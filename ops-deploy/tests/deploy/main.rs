@@ -11,6 +11,7 @@ mod faults;
 mod guards;
 mod http2;
 mod pipeline;
+mod provider;
 mod proxy;
 mod proxy_dies;
 #[path = "../programs/site.rs"]

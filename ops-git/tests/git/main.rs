@@ -12,6 +12,7 @@ mod fetch;
 mod fixture;
 mod history;
 mod inspect;
+mod kill;
 mod merge_crash;
 mod merge_random;
 mod merge_rows;

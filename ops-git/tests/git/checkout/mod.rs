@@ -1,6 +1,6 @@
 //! Checkout in place: as git does it, and back to the byte.
 
-mod arena;
+pub mod arena;
 mod crash;
 mod crash_in_place;
 mod elsewhere;
@@ -8,4 +8,6 @@ mod faults;
 mod generated;
 mod in_place;
 mod linked;
+mod others;
+mod submodules;
 mod table;
