@@ -115,3 +115,48 @@ async fn a_later_failure_takes_the_branch_back_and_the_kept_tip_away() {
     assert_eq!(world.mirrored("refs/heads/main"), old);
     world.mirror_is_sound();
 }
+
+#[tokio::test]
+async fn a_work_tree_on_the_branch_follows_too() {
+    let world = World::new();
+    let base = world.head();
+    let old = world.commit("a.txt", "two\n");
+    world.push();
+    let site = world.dir.path().join("site");
+    let (from, to) = (world.origin().display().to_string(), site.display().to_string());
+    git(world.dir.path(), &["clone", "-q", &from, &to]);
+    git(&world.work(), &["reset", "-q", "--hard", &base]);
+    let new = world.commit("b.txt", "another\n");
+    world.push();
+    let repository = GitRepository::open(&site).unwrap();
+    let cx = world.cx();
+    assert_eq!(repository.safe_pull(&cx).await.unwrap_err().kind(), ErrorKind::Diverged);
+    let plan = repository.plan_pull(&cx, follow()).await.unwrap();
+    let report = repository.execute(plan, &cx).await.unwrap();
+    assert_eq!(git(&site, &["rev-parse", "HEAD"]), new);
+    assert_eq!(git(&site, &["status", "--porcelain"]), "");
+    assert_eq!(std::fs::read_to_string(site.join("a.txt")).unwrap(), "one\n");
+    let kept = format!("refs/ops-git/recovery/main/{}", report.id);
+    assert_eq!(git(&site, &["rev-parse", &kept]), old);
+}
+
+#[tokio::test]
+async fn a_repository_in_memory_follows_as_well() {
+    use ops_git::{MemoryRepository, VersionControl as _};
+    let dir = tempfile::tempdir().unwrap();
+    let cx = ops_core::Context::builder(dir.path())
+        .environment(ops_core::Environment::Development)
+        .build();
+    let app = MemoryRepository::new("app");
+    let first = app.commit("First", [("a", "1")]);
+    let second = app.commit("Second", [("a", "2")]);
+    app.safe_pull(&cx).await.unwrap();
+    app.force_upstream(&first).unwrap();
+    assert_eq!(app.safe_pull(&cx).await.unwrap_err().kind(), ErrorKind::Diverged);
+    let plan = app.plan_pull(&cx, follow()).await.unwrap();
+    let pulled = Pulled::in_plan(&plan).unwrap();
+    assert!(pulled.rewritten);
+    assert_eq!((pulled.before, &pulled.after), (Some(second), &first));
+    app.execute(plan, &cx).await.unwrap();
+    assert_eq!(app.resolve("main").await.unwrap(), first);
+}
