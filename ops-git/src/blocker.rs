@@ -97,6 +97,20 @@ pub enum Blocker {
         /// Every one of them.
         paths: Vec<PathBytes>,
     },
+    /// A linked work tree is locked, so that nobody takes it away.
+    WorktreeLocked {
+        /// The work tree.
+        worktree: PathBuf,
+        /// Why, as whoever locked it says.
+        reason: String,
+    },
+    /// `HEAD` of a work tree is detached at a commit that no branch and no tag leads to.
+    OnlyHere {
+        /// The work tree.
+        worktree: PathBuf,
+        /// The commit.
+        commit: CommitId,
+    },
     /// Only a part of the tree is checked out.
     Sparse,
     /// The index lies in two files.
@@ -177,6 +191,8 @@ impl Blocker {
             Self::Shallow => "shallow",
             Self::UntrustedOwner { .. } => "untrusted_owner",
             Self::Paths { .. } => "paths",
+            Self::WorktreeLocked { .. } => "worktree_locked",
+            Self::OnlyHere { .. } => "only_here",
             Self::Sparse => "sparse",
             Self::SplitIndex => "split_index",
             Self::Interrupted { .. } => "interrupted",
@@ -222,7 +238,8 @@ impl From<Blocker> for Refusal {
                     "branch `{branch}` is checked out in `{}`, which would be left behind",
                     worktree.display()
                 ),
-                "pull into a bare mirror and export from it, or switch that work tree away",
+                "open the repository there and do it there, or switch that work tree away; if it is \
+                 gone, `git worktree prune` forgets it",
             ),
             Blocker::NoUpstream { branch } => Self::new(
                 format!("branch `{branch}` has no upstream"),
@@ -253,6 +270,20 @@ impl From<Blocker> for Refusal {
             Blocker::Paths { obstacle, paths } => {
                 Self::new(format!("{obstacle}: {}", listed(&paths, paths.len())), obstacle.remedy())
             }
+            Blocker::WorktreeLocked { worktree, reason } => {
+                let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+                Self::new(
+                    format!("work tree `{}` is locked{why}", worktree.display()),
+                    "find out why; then let it go with `git worktree unlock`",
+                )
+            }
+            Blocker::OnlyHere { worktree, commit } => Self::new(
+                format!(
+                    "`{}` is at {commit}, which no branch and no tag leads to",
+                    worktree.display()
+                ),
+                format!("keep it with `git branch <name> {commit}`"),
+            ),
             Blocker::Sparse => Self::new(
                 "only a part of the tree is checked out",
                 "check the whole of it out with `git sparse-checkout disable`",

@@ -3,11 +3,12 @@
 use ops_core::{CommitId, Context, Plan, Refusal, Report};
 
 use crate::blocker::Blocker;
+use crate::checked_out::elsewhere;
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::id::{BranchName, commit_id};
 use crate::inspect::of_the_repository;
+use crate::merge::MergeCommit;
 use crate::path_bytes::PathBytes;
-use crate::pull::checked_out;
 use crate::refs;
 use crate::repository::GitRepository;
 use crate::step::GitStep;
@@ -21,7 +22,7 @@ pub struct CheckoutOptions {
     /// Leaves `HEAD` on no branch even if the version is a branch's name. Default: no.
     pub detach: bool,
     /// Lets ignored files that are in the way be replaced, as git does. Their bytes are saved below
-    /// `.git/ops/lost`. Default: no, they are in the way like any other file.
+    /// `.git/ops-git/lost`. Default: no, they are in the way like any other file.
     pub overwrite_ignored: bool,
 }
 
@@ -84,7 +85,7 @@ impl GitRepository {
     /// Checks a version out in place: [`plan_checkout`](Self::plan_checkout), approved and run.
     ///
     /// If it does not end in its new state, `HEAD`, the index and every file are what they were,
-    /// byte by byte. Bytes of neither side are saved below `.git/ops/lost/<operation>`.
+    /// byte by byte. Bytes of neither side are saved below `.git/ops-git/lost/<operation>`.
     ///
     /// # Errors
     /// Those of [`plan_checkout`](Self::plan_checkout) and [`execute`](Self::execute).
@@ -123,8 +124,36 @@ fn plan(
     if same && repo.index_path().exists() {
         return Ok(plan.fact("result", "already there"));
     }
+    switching(this, repo, plan, switch, None)
+}
+
+/// Adds to a plan the steps of a switch of the repository's own work tree; `merge` makes the commit
+/// that it goes to.
+pub(crate) fn switching(
+    this: &GitRepository,
+    repo: &gix::Repository,
+    mut plan: Plan,
+    switch: Switch,
+    merge: Option<MergeCommit>,
+) -> Result<Plan, Error> {
     let at = PathBytes::from(repo.git_dir());
-    let Switch { old, new, head_from, head_to, overwrite_ignored } = switch;
+    let Switch { old, new, head_from, head_to, overwrite_ignored, whole_index } = switch;
+    plan = plan.change(
+        this,
+        &GitStep::InspectWorktree {
+            at: at.clone(),
+            old: old.clone(),
+            new: new.clone(),
+            head_from: head_from.clone(),
+            head_to: head_to.clone(),
+            overwrite_ignored,
+            whole_index,
+            merge: merge.clone().map(Box::new),
+        },
+    )?;
+    if let Some(merge) = merge {
+        plan = plan.change(this, &GitStep::WriteMerge { merge })?;
+    }
     let verify = GitStep::VerifyWorktree {
         at: at.clone(),
         old: old.clone(),
@@ -139,20 +168,16 @@ fn plan(
         head_from: head_from.clone(),
         head_to: head_to.clone(),
     };
-    let inspect = GitStep::InspectWorktree {
-        at: at.clone(),
-        old: old.clone(),
-        new: new.clone(),
-        head_from: head_from.clone(),
-        head_to: head_to.clone(),
+    let switch = GitStep::SwitchWorktree {
+        at,
+        old,
+        new,
+        head_from,
+        head_to,
         overwrite_ignored,
+        whole_index,
     };
-    let switch = GitStep::SwitchWorktree { at, old, new, head_from, head_to, overwrite_ignored };
-    Ok(plan
-        .change(this, &inspect)?
-        .change(this, &switch)?
-        .change(this, &verify)?
-        .finisher(this, &release)?)
+    Ok(plan.change(this, &switch)?.change(this, &verify)?.finisher(this, &release)?)
 }
 
 /// From where to where, and what of the repository itself is against it.
@@ -169,33 +194,26 @@ fn aim(
     let (new, branch) = target(repo, version)?;
     let branch = branch.filter(|_| !options.detach);
     let mut blockers = of_the_repository(repo)?;
-    // History is not needed here, and locks of ours that are left over are taken away.
-    let stale = worktree::is_stale(repo.git_dir());
-    blockers.retain(|blocker| match blocker {
-        Blocker::Shallow => false,
-        Blocker::Locked { path, .. } => !(stale && path.ends_with("index.lock")),
-        _ => true,
-    });
-    let interrupted = worktree::interrupted(repo.git_dir()).into_iter();
-    blockers
-        .extend(interrupted.map(|(operation, folder)| Blocker::Interrupted { operation, folder }));
+    // History is not needed here.
+    blockers.retain(|blocker| !matches!(blocker, Blocker::Shallow));
     let head_to = match branch {
         Some(branch) => {
-            let here = repo.workdir().map(std::path::Path::to_owned);
-            blockers.extend(checked_out(repo, &branch).into_iter().filter(|blocker| {
-                !matches!(blocker, Blocker::CheckedOut { worktree, .. } if Some(worktree) == here.as_ref())
-            }));
+            blockers.extend(elsewhere(repo, &branch));
             HeadPosition::Branch { branch }
         }
         None => HeadPosition::Commit { commit: new.clone() },
     };
     let overwrite_ignored = options.overwrite_ignored;
-    Ok((Switch { old, new, head_from, head_to, overwrite_ignored }, blockers))
+    let switch = Switch { old, new, head_from, head_to, overwrite_ignored, whole_index: false };
+    Ok((switch, blockers))
 }
 
 /// The commit that a version means, and the branch that it is the name of. A branch goes before a
 /// tag of the same name, as it does for git.
-fn target(repo: &gix::Repository, version: &str) -> Result<(CommitId, Option<BranchName>), Error> {
+pub(crate) fn target(
+    repo: &gix::Repository,
+    version: &str,
+) -> Result<(CommitId, Option<BranchName>), Error> {
     if version != "HEAD"
         && let Ok(branch) = version.parse::<BranchName>()
         && let Some(tip) = refs::tip(repo, &branch.full())?

@@ -65,6 +65,10 @@ impl GitRepository {
         &self.git_dir
     }
 
+    pub(crate) fn common_dir(&self) -> &Path {
+        &self.common_dir
+    }
+
     /// Opened afresh each time: configuration and refs may have changed, and gix's own handle is
     /// not to be shared between threads.
     pub(crate) fn handle(&self) -> Result<gix::Repository, Error> {

@@ -15,7 +15,7 @@ use crate::blocker::{Blocker, Inspection};
 use crate::error::{Error, GitResult as _};
 use crate::history::apart;
 use crate::id::{BranchName, commit_id, object_id};
-use crate::room;
+use crate::{room, worktree};
 
 pub use options::InspectOptions;
 pub(crate) use upstream::Upstream;
@@ -94,12 +94,20 @@ pub(crate) fn of_the_repository(repo: &gix::Repository) -> Result<Vec<Blocker>, 
     if repo.is_shallow().doing(|| "whether history is cut off cannot be told".into())? {
         blockers.push(Blocker::Shallow);
     }
+    // A lock of ours that is left over is taken away by whoever needs it.
+    let stale = worktree::is_stale(repo.git_dir());
     for path in locks::locks(repo) {
+        if stale && path == repo.git_dir().join("index.lock") {
+            continue;
+        }
         // A lock that is gone by now was a short one, and blocks nobody.
         let Ok(meta) = path.symlink_metadata() else { continue };
         let age = meta.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
         blockers.push(Blocker::Locked { path, age: age.unwrap_or(Duration::ZERO) });
     }
+    let interrupted = worktree::interrupted(repo.git_dir()).into_iter();
+    blockers
+        .extend(interrupted.map(|(operation, folder)| Blocker::Interrupted { operation, folder }));
     Ok(blockers)
 }
 

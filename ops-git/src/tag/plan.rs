@@ -10,7 +10,7 @@ use crate::history::apart;
 use crate::id::{BranchName, commit_id};
 use crate::identity::{Identity, cleaned, seconds};
 use crate::inspect::of_the_repository;
-use crate::merge::{place, target};
+use crate::merge::{Landing, place, target};
 use crate::refs;
 use crate::repository::GitRepository;
 use crate::step::GitStep;
@@ -81,6 +81,9 @@ impl GitRepository {
     ///
     /// A pull fast-forwards the branch again: stop pulling before going back.
     ///
+    /// If the repository's work tree is on the branch, it moves along, under the rules of
+    /// [`plan_checkout`](Self::plan_checkout).
+    ///
     /// Facts of the plan: `branch`, `sha_before`, `sha_after`, `recovery_tag`, `commits`. If the
     /// branch is at the version already, the plan is empty.
     ///
@@ -147,7 +150,9 @@ fn rollback(
     let name = recovery_name(now, &old)?;
     let tag = Tagging { name: name.clone(), commit: old.clone(), annotation: None };
     let plan = tagged(this, plan.fact("recovery_tag", name).fact("commits", ahead), tag)?;
-    place(this, plan, &branch, old, new)
+    let old = Some(old);
+    let landing = Landing { branch, old, new, merge: None, overwrite_ignored: false };
+    place(this, repo, plan, landing)
 }
 
 /// `recovery/20261121T101500Z-1a2b3c4`.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ops_core::{Class, OperationId};
 
 use super::head::{remove_if_same, write_durably};
+use super::place::FOLDER;
 use crate::error::{Error, ErrorKind};
 
 /// How long to wait for another git: a status that refreshes the index holds it for milliseconds.
@@ -63,7 +64,7 @@ fn holder(lock: &Path) -> Option<String> {
 /// Whether the lock of the index is one of ours whose operation is over.
 pub(crate) fn is_stale(git_dir: &Path) -> bool {
     holder(&path(git_dir)).is_some_and(|id| {
-        id.parse::<OperationId>().is_ok() && !git_dir.join("ops").join(&id).exists()
+        id.parse::<OperationId>().is_ok() && !git_dir.join(FOLDER).join(&id).exists()
     })
 }
 

@@ -180,7 +180,7 @@ async fn what_a_user_writes_meanwhile_is_saved() {
     assert!(text("a").ends_with("\"1\\n\""), "{now:?}");
     assert!(text("g").ends_with("\"1\\n\"") && text("d/x").ends_with("\"1\\n\""), "{now:?}");
     assert_eq!(git(&repo, &["symbolic-ref", "--short", "HEAD"]), "old");
-    let lost = repo.join(".git/ops/lost").read_dir().unwrap().next().unwrap().unwrap().path();
+    let lost = repo.join(".git/ops-git/lost").read_dir().unwrap().next().unwrap().unwrap().path();
     let mut saved: Vec<_> = contents(&lost)
         .into_iter()
         .filter(|(_, what)| what.starts_with("file"))

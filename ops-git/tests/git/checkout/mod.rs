@@ -2,7 +2,10 @@
 
 pub mod arena;
 mod crash;
+mod crash_in_place;
 mod elsewhere;
 mod faults;
 mod generated;
+mod in_place;
+mod linked;
 mod table;

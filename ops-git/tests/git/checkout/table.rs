@@ -210,7 +210,7 @@ async fn what_git_ignores_is_in_the_way_unless_allowed() {
     let arena = Arena::new("k=1", "k=1 a=2", "echo a > .git/info/exclude; echo precious > a");
     let repo = arena.copy("ours");
     ours(&arena, &repo, "new", CheckoutOptions::default().overwrite_ignored()).await;
-    let lost = repo.join(".git/ops/lost").read_dir().unwrap().next().unwrap().unwrap().path();
+    let lost = repo.join(".git/ops-git/lost").read_dir().unwrap().next().unwrap().unwrap().path();
     assert_eq!(std::fs::read_to_string(lost.join("a")).unwrap(), "precious\n");
     tidy(&repo);
 }
