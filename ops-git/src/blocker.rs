@@ -6,6 +6,7 @@ use std::time::Duration;
 use ops_core::{CommitId, Refusal};
 
 use crate::id::BranchName;
+use crate::lock_file::LockFile;
 use crate::path_bytes::PathBytes;
 use crate::worktree::Obstacle;
 
@@ -36,6 +37,9 @@ pub enum Blocker {
         path: PathBuf,
         /// How long it has been there.
         age: Duration,
+        /// Whose it is, as far as the machine tells: an operation of ours, the process that has it
+        /// open, the user whose file it is.
+        owner: String,
     },
     /// `HEAD` is at a commit and on no branch.
     DetachedHead {
@@ -79,6 +83,15 @@ pub enum Blocker {
         /// The branch.
         branch: BranchName,
         /// Its tip here, which the remote once had.
+        local: CommitId,
+        /// Its tip on the remote.
+        upstream: CommitId,
+    },
+    /// The history is cut off where the answer lies whether this is a fast-forward.
+    HistoryCut {
+        /// The branch.
+        branch: BranchName,
+        /// Its tip here.
         local: CommitId,
         /// Its tip on the remote.
         upstream: CommitId,
@@ -144,6 +157,13 @@ pub enum Blocker {
         /// How many there are.
         total: usize,
     },
+    /// A submodule that cannot move along with the tree that holds it.
+    Submodule {
+        /// Its path.
+        path: PathBytes,
+        /// Why.
+        state: SubmoduleState,
+    },
     /// Submodules that are at another commit than the index says, or have changes of their own.
     Submodules {
         /// The first of them, at most [`Blocker::LISTED`].
@@ -171,6 +191,48 @@ pub enum Blocker {
     },
 }
 
+/// Why a submodule cannot move along with the tree that holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubmoduleState {
+    /// Its work tree is not there.
+    NotThere,
+    /// It is not at the commit that the tree records.
+    Elsewhere {
+        /// Where it is; none on a branch without commits.
+        at: Option<CommitId>,
+        /// Where it should be.
+        expected: CommitId,
+    },
+    /// The commit that it has to go to is not there.
+    CommitMissing {
+        /// The commit.
+        commit: CommitId,
+    },
+}
+
+impl SubmoduleState {
+    fn refusal(self, path: &PathBytes) -> Refusal {
+        match self {
+            Self::NotThere => Refusal::new(
+                format!("submodule `{path}` is not there"),
+                format!("bring it with `git submodule update --init {path}`, or leave it alone"),
+            ),
+            Self::Elsewhere { at, expected } => Refusal::new(
+                format!(
+                    "submodule `{path}` is at {}, the tree has it at {expected}",
+                    at.map_or_else(|| "no commit".to_owned(), |at| at.to_string())
+                ),
+                format!("put it there with `git submodule update {path}`, or leave it alone"),
+            ),
+            Self::CommitMissing { commit } => Refusal::new(
+                format!("submodule `{path}` does not have commit {commit}"),
+                format!("fetch it with `git -C {path} fetch`, or leave it alone"),
+            ),
+        }
+    }
+}
+
 impl Blocker {
     /// How many dirty paths are listed.
     pub const LISTED: usize = 20;
@@ -188,6 +250,7 @@ impl Blocker {
             Self::NoUpstream { .. } => "no_upstream",
             Self::Diverged { .. } => "diverged",
             Self::Rewritten { .. } => "rewritten",
+            Self::HistoryCut { .. } => "history_cut",
             Self::Shallow => "shallow",
             Self::UntrustedOwner { .. } => "untrusted_owner",
             Self::Paths { .. } => "paths",
@@ -199,6 +262,7 @@ impl Blocker {
             Self::Untracked { .. } => "untracked",
             Self::Unmerged { .. } => "unmerged",
             Self::HiddenChanges { .. } => "hidden_changes",
+            Self::Submodule { .. } => "submodule",
             Self::Submodules { .. } => "submodules",
             Self::Unrelated { .. } => "unrelated",
             Self::DiskFull { .. } => "disk_full",
@@ -221,8 +285,8 @@ impl From<Blocker> for Refusal {
                 format!("a {operation} is in progress"),
                 format!("end it with `git {operation} --continue` or `git {operation} --abort`"),
             ),
-            Blocker::Locked { path, age } => Self::new(
-                format!("lock file `{}`, {} s old", path.display(), age.as_secs()),
+            Blocker::Locked { path, age, owner } => Self::new(
+                LockFile { path, age, owner }.to_string(),
                 "wait for the git that holds it; remove the file only if no git process runs there",
             ),
             Blocker::DetachedHead { commit } => Self::new(
@@ -257,7 +321,15 @@ impl From<Blocker> for Refusal {
                     "the history of branch `{branch}` was rewritten upstream: here {local}, \
                      upstream {upstream}, which does not contain it"
                 ),
-                "find out who force-pushed and why; then move the branch by hand, or mirror afresh",
+                "find out who force-pushed and why; then pull with `Rewritten::Follow`, which keeps the \
+                 old tip",
+            ),
+            Blocker::HistoryCut { branch, local, upstream } => Self::new(
+                format!(
+                    "whether branch `{branch}` can be fast-forwarded cannot be told, for its history \
+                     is cut off: here {local}, upstream {upstream}"
+                ),
+                "pull with `History::Deepen` or `History::Complete`",
             ),
             Blocker::Shallow => Self::new(
                 "the repository is shallow: its history is cut off",
@@ -309,6 +381,7 @@ impl From<Blocker> for Refusal {
                 "show them with `git update-index --no-assume-unchanged --no-skip-worktree \
                  --no-fsmonitor-valid`, then commit them or take them away",
             ),
+            Blocker::Submodule { path, state } => state.refusal(&path),
             Blocker::Submodules { paths, total } => Self::new(
                 format!("submodules that are not as the index says: {}", listed(&paths, total)),
                 "commit them, put them back with `git submodule update`, or allow submodules",
@@ -392,8 +465,12 @@ mod tests {
                     .to_owned(),
             ),
             (
-                Blocker::Locked { path: "/r/index.lock".into(), age: Duration::from_secs(7) },
-                "lock file `/r/index.lock`, 7 s old (wait for the git that holds it; remove the \
+                Blocker::Locked {
+                    path: "/r/index.lock".into(),
+                    age: Duration::from_secs(7),
+                    owner: "user `ada`".into(),
+                },
+                "lock file `/r/index.lock`, 7 s old, of user `ada` (wait for the git that holds it; remove the \
                  file only if no git process runs there)"
                     .to_owned(),
             ),
@@ -420,8 +497,8 @@ mod tests {
                 Blocker::Rewritten { branch: branch(), local: commit("a"), upstream: commit("b") },
                 format!(
                     "the history of branch `main` was rewritten upstream: here {a}, upstream {b}, \
-                     which does not contain it (find out who force-pushed and why; then move the \
-                     branch by hand, or mirror afresh)"
+                     which does not contain it (find out who force-pushed and why; then pull with \
+                     `Rewritten::Follow`, which keeps the old tip)"
                 ),
             ),
             (

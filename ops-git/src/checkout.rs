@@ -1,5 +1,7 @@
 //! Checking a version out into the work tree, in place.
 
+use std::path::Path;
+
 use ops_core::{CommitId, Context, Plan, Refusal, Report};
 
 use crate::blocker::Blocker;
@@ -13,7 +15,7 @@ use crate::refs;
 use crate::repository::GitRepository;
 use crate::step::GitStep;
 use crate::versions::{resolve, version_of};
-use crate::worktree::{self, HeadPosition, Switch};
+use crate::worktree::{self, Foreseen, HeadPosition, Inner, SubmodulePolicy, Switch};
 
 /// How to check out.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +26,8 @@ pub struct CheckoutOptions {
     /// Lets ignored files that are in the way be replaced, as git does. Their bytes are saved below
     /// `.git/ops-git/lost`. Default: no, they are in the way like any other file.
     pub overwrite_ignored: bool,
+    /// What becomes of the work trees of submodules. Default: they are left alone.
+    pub submodules: SubmodulePolicy,
 }
 
 impl CheckoutOptions {
@@ -38,6 +42,12 @@ impl CheckoutOptions {
         self.overwrite_ignored = true;
         self
     }
+
+    /// Says what becomes of the work trees of submodules.
+    pub fn submodules(mut self, policy: SubmodulePolicy) -> Self {
+        self.submodules = policy;
+        self
+    }
 }
 
 impl GitRepository {
@@ -46,11 +56,11 @@ impl GitRepository {
     ///
     /// Work tree and index become the version's, under git's rules for two trees: changes in paths
     /// that do not differ between the two commits are kept, everything that would be lost is a
-    /// refusal. Submodules' own work trees are left alone. If nothing is to be done the plan is
+    /// refusal. Submodules' own work trees are left alone unless the options say otherwise. If nothing is to be done the plan is
     /// empty.
     ///
     /// Facts of the plan: `sha_before`, `sha_after`, `head_before`, `head_after`, `files_new`,
-    /// `files_changed`, `files_removed`.
+    /// `files_changed`, `files_removed`, and `submodules` if some move along.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with every [`Blocker`] at once; those of
@@ -76,7 +86,7 @@ impl GitRepository {
         let version = version.to_owned();
         self.blocking(move |repo| {
             let (switch, mut blockers) = aim(repo, &version, &options)?;
-            blockers.extend(worktree::foresee(repo, &switch)?.blockers);
+            blockers.extend(foresee(repo, &switch, options.submodules)?.1);
             Ok(blockers)
         })
         .await
@@ -101,21 +111,19 @@ fn plan(
     options: &CheckoutOptions,
 ) -> Result<Plan, Error> {
     let (switch, mut blockers) = aim(repo, version, options)?;
-    let foreseen = worktree::foresee(repo, &switch)?;
-    blockers.extend(foreseen.blockers);
+    let (foreseen, more) = foresee(repo, &switch, options.submodules)?;
+    blockers.extend(more);
     if !blockers.is_empty() {
         let reasons = blockers.into_iter().map(Refusal::from).collect();
         return Err(Error::refused(format!("`{version}` cannot be checked out"), reasons));
     }
     let new = crate::id::object_id(&switch.new)?;
-    let mut plan = Plan::new("checkout")
+    let plan = Plan::new("checkout")
         .version(version_of(repo, new)?)
         .fact("sha_after", &switch.new)
         .fact("head_before", &switch.head_from)
-        .fact("head_after", &switch.head_to)
-        .fact("files_new", foreseen.files_new)
-        .fact("files_changed", foreseen.files_changed)
-        .fact("files_removed", foreseen.files_removed);
+        .fact("head_after", &switch.head_to);
+    let mut plan = foreseen.facts(plan);
     if let Some(old) = &switch.old {
         plan = plan.fact("sha_before", old);
     }
@@ -124,60 +132,124 @@ fn plan(
     if same && repo.index_path().exists() {
         return Ok(plan.fact("result", "already there"));
     }
-    switching(this, repo, plan, switch, None)
+    switching(this, repo, plan, switch, None, foreseen.inner)
 }
 
-/// Adds to a plan the steps of a switch of the repository's own work tree; `merge` makes the commit
-/// that it goes to.
+/// What a switch of the repository's own work tree would do.
+pub(crate) struct All {
+    outer: Foreseen,
+    inner: Vec<Inner>,
+}
+
+impl All {
+    /// The figures of it.
+    pub fn facts(&self, plan: Plan) -> Plan {
+        let all = || std::iter::once(&self.outer).chain(self.inner.iter().map(|one| &one.foreseen));
+        let plan = plan
+            .fact("files_new", all().map(|one| one.files_new).sum::<usize>())
+            .fact("files_changed", all().map(|one| one.files_changed).sum::<usize>())
+            .fact("files_removed", all().map(|one| one.files_removed).sum::<usize>());
+        if self.inner.is_empty() { plan } else { plan.fact("submodules", self.inner.len()) }
+    }
+
+    pub fn into_inner(self) -> Vec<Inner> {
+        self.inner
+    }
+}
+
+/// Looks at a switch, and at those of its submodules.
+pub(crate) fn foresee(
+    repo: &gix::Repository,
+    switch: &Switch,
+    policy: SubmodulePolicy,
+) -> Result<(All, Vec<Blocker>), Error> {
+    let mut outer = worktree::foresee(repo, switch)?;
+    let mut blockers = std::mem::take(&mut outer.blockers);
+    let inner = match policy {
+        SubmodulePolicy::LeaveAlone => Vec::new(),
+        SubmodulePolicy::Update => {
+            let (inner, more) = worktree::inner(repo, switch)?;
+            blockers.extend(more);
+            inner
+        }
+    };
+    Ok((All { outer, inner }, blockers))
+}
+
+/// Adds to a plan the steps of a switch of the repository's own work tree and of its submodules;
+/// `merge` makes the commit that it goes to.
 pub(crate) fn switching(
     this: &GitRepository,
     repo: &gix::Repository,
     mut plan: Plan,
     switch: Switch,
     merge: Option<MergeCommit>,
+    inner: Vec<Inner>,
 ) -> Result<Plan, Error> {
-    let at = PathBytes::from(repo.git_dir());
-    let Switch { old, new, head_from, head_to, overwrite_ignored, whole_index } = switch;
-    plan = plan.change(
-        this,
-        &GitStep::InspectWorktree {
-            at: at.clone(),
-            old: old.clone(),
-            new: new.clone(),
-            head_from: head_from.clone(),
-            head_to: head_to.clone(),
-            overwrite_ignored,
-            whole_index,
-            merge: merge.clone().map(Box::new),
-        },
-    )?;
+    let outer = Steps::of(repo.git_dir(), switch, merge.clone());
+    let inner: Vec<_> =
+        inner.into_iter().map(|one| Steps::of(&one.git_dir, one.switch, None)).collect();
+    for steps in std::iter::once(&outer).chain(&inner) {
+        plan = plan.change(this, &steps.inspect)?;
+    }
     if let Some(merge) = merge {
         plan = plan.change(this, &GitStep::WriteMerge { merge })?;
     }
-    let verify = GitStep::VerifyWorktree {
-        at: at.clone(),
-        old: old.clone(),
-        new: new.clone(),
-        head_from: head_from.clone(),
-        head_to: head_to.clone(),
-    };
-    let release = GitStep::ReleaseWorktree {
-        at: at.clone(),
-        old: old.clone(),
-        new: new.clone(),
-        head_from: head_from.clone(),
-        head_to: head_to.clone(),
-    };
-    let switch = GitStep::SwitchWorktree {
-        at,
-        old,
-        new,
-        head_from,
-        head_to,
-        overwrite_ignored,
-        whole_index,
-    };
-    Ok(plan.change(this, &switch)?.change(this, &verify)?.finisher(this, &release)?)
+    for Steps { switch, verify, release, .. } in std::iter::once(&outer).chain(&inner) {
+        plan = plan.change(this, switch)?.change(this, verify)?.finisher(this, release)?;
+    }
+    Ok(plan)
+}
+
+/// The steps of one switch.
+pub(crate) struct Steps {
+    pub inspect: GitStep,
+    pub switch: GitStep,
+    pub verify: GitStep,
+    pub release: GitStep,
+}
+
+impl Steps {
+    /// Of the work tree of this git directory.
+    pub fn of(git_dir: &Path, switch: Switch, merge: Option<MergeCommit>) -> Self {
+        let at = PathBytes::from(git_dir);
+        let Switch { old, new, head_from, head_to, overwrite_ignored, whole_index } = switch;
+        Self {
+            inspect: GitStep::InspectWorktree {
+                at: at.clone(),
+                old: old.clone(),
+                new: new.clone(),
+                head_from: head_from.clone(),
+                head_to: head_to.clone(),
+                overwrite_ignored,
+                whole_index,
+                merge: merge.map(Box::new),
+            },
+            verify: GitStep::VerifyWorktree {
+                at: at.clone(),
+                old: old.clone(),
+                new: new.clone(),
+                head_from: head_from.clone(),
+                head_to: head_to.clone(),
+            },
+            release: GitStep::ReleaseWorktree {
+                at: at.clone(),
+                old: old.clone(),
+                new: new.clone(),
+                head_from: head_from.clone(),
+                head_to: head_to.clone(),
+            },
+            switch: GitStep::SwitchWorktree {
+                at,
+                old,
+                new,
+                head_from,
+                head_to,
+                overwrite_ignored,
+                whole_index,
+            },
+        }
+    }
 }
 
 /// From where to where, and what of the repository itself is against it.

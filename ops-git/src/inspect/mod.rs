@@ -6,8 +6,6 @@ mod staged;
 mod upstream;
 mod work_tree;
 
-use std::time::{Duration, SystemTime};
-
 use gix::state::InProgress;
 use ops_core::CommitId;
 
@@ -15,6 +13,7 @@ use crate::blocker::{Blocker, Inspection};
 use crate::error::{Error, GitResult as _};
 use crate::history::apart;
 use crate::id::{BranchName, commit_id, object_id};
+use crate::lock_file::LockFile;
 use crate::{room, worktree};
 
 pub use options::InspectOptions;
@@ -101,9 +100,8 @@ pub(crate) fn of_the_repository(repo: &gix::Repository) -> Result<Vec<Blocker>, 
             continue;
         }
         // A lock that is gone by now was a short one, and blocks nobody.
-        let Ok(meta) = path.symlink_metadata() else { continue };
-        let age = meta.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
-        blockers.push(Blocker::Locked { path, age: age.unwrap_or(Duration::ZERO) });
+        let Some(LockFile { path, age, owner }) = LockFile::at(&path) else { continue };
+        blockers.push(Blocker::Locked { path, age, owner });
     }
     let interrupted = worktree::interrupted(repo.git_dir()).into_iter();
     blockers

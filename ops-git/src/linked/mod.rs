@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use ops_core::OperationId;
 
 use crate::error::{Error, ErrorKind};
+use crate::lock_file::MARK;
 use crate::worktree::FOLDER;
 
 /// Where the repository keeps what belongs to a linked work tree.
@@ -37,7 +38,7 @@ fn own_folder(common_dir: &Path, id: OperationId) -> PathBuf {
 /// What the lock of a linked work tree says while an operation is about it. Git prunes no work tree
 /// that is locked; and by it an operation knows again what is its own.
 fn mark(id: OperationId) -> String {
-    format!("ops-git {id}\n")
+    format!("{MARK}{id}\n")
 }
 
 fn is_marked(admin: &Path, id: OperationId) -> bool {

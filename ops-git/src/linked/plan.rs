@@ -10,7 +10,7 @@ use super::list::{LinkedWorktree, all, resolved};
 use super::remove::Removal;
 use crate::blocker::Blocker;
 use crate::checked_out::anywhere;
-use crate::checkout::{CheckoutOptions, target};
+use crate::checkout::{CheckoutOptions, Steps, target};
 use crate::error::{Error, ErrorKind};
 use crate::id::object_id;
 use crate::inspect::of_the_repository;
@@ -18,7 +18,7 @@ use crate::path_bytes::PathBytes;
 use crate::repository::{GitRepository, open_git_dir};
 use crate::step::GitStep;
 use crate::versions::version_of;
-use crate::worktree::{self, HeadPosition};
+use crate::worktree::{self, HeadPosition, Switch};
 
 /// How to take a linked work tree away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -159,26 +159,17 @@ fn add(
         .fact("head_after", &head)
         .fact("sha_after", &commit)
         .fact("files_new", files);
-    let at = PathBytes::from(&*super::admin(this.common_dir(), &name));
-    let (old, new) = (Some(commit.clone()), commit.clone());
-    let (head_from, head_to) = (head.clone(), head.clone());
-    let switch = GitStep::SwitchWorktree {
-        at: at.clone(),
-        old: old.clone(),
-        new: new.clone(),
-        head_from: head_from.clone(),
-        head_to: head_to.clone(),
+    let switch = Switch {
+        old: Some(commit.clone()),
+        new: commit.clone(),
+        head_from: head.clone(),
+        head_to: head.clone(),
         overwrite_ignored: false,
         whole_index: false,
     };
-    let verify = GitStep::VerifyWorktree {
-        at: at.clone(),
-        old: old.clone(),
-        new: new.clone(),
-        head_from: head_from.clone(),
-        head_to: head_to.clone(),
-    };
-    let release = GitStep::ReleaseWorktree { at, old, new, head_from, head_to };
+    // It cannot be looked at before it is there.
+    let Steps { switch, verify, release, .. } =
+        Steps::of(&super::admin(this.common_dir(), &name), switch, None);
     let folder = PathBytes::from(folder);
     Ok(plan
         .change(this, &GitStep::AddWorktree { folder, name: name.clone(), head, commit })?

@@ -9,12 +9,12 @@ use ops_core::{CommitId, Plan, Refusal};
 
 use super::commit::{MergeCommit, in_memory};
 use crate::checked_out::{elsewhere, here};
-use crate::checkout::switching;
+use crate::checkout::{foresee, switching};
 use crate::error::Error;
 use crate::id::BranchName;
 use crate::repository::GitRepository;
 use crate::step::GitStep;
-use crate::worktree::{self, HeadPosition, Switch};
+use crate::worktree::{HeadPosition, SubmodulePolicy, Switch};
 
 /// Where a branch is to be.
 pub(crate) struct Landing {
@@ -26,6 +26,7 @@ pub(crate) struct Landing {
     pub merge: Option<MergeCommit>,
     /// Whether ignored files that are in the way may be replaced.
     pub overwrite_ignored: bool,
+    pub submodules: SubmodulePolicy,
 }
 
 /// Adds to a plan what brings a branch from one commit to another, and its work tree with it.
@@ -35,7 +36,7 @@ pub(crate) fn place(
     mut plan: Plan,
     landing: Landing,
 ) -> Result<Plan, Error> {
-    let Landing { branch, old, new, merge, overwrite_ignored } = landing;
+    let Landing { branch, old, new, merge, overwrite_ignored, submodules } = landing;
     if !here(repo, &branch) {
         if let Some(merge) = merge {
             plan = plan.change(this, &GitStep::WriteMerge { merge })?;
@@ -54,22 +55,18 @@ pub(crate) fn place(
         overwrite_ignored,
         whole_index: merge.is_some(),
     };
-    let foreseen = match &merge {
-        Some(merge) => worktree::foresee(&in_memory(repo, merge)?, &switch)?,
-        None => worktree::foresee(repo, &switch)?,
+    let (foreseen, blockers) = match &merge {
+        Some(merge) => foresee(&in_memory(repo, merge)?, &switch, submodules)?,
+        None => foresee(repo, &switch, submodules)?,
     };
-    if !foreseen.blockers.is_empty() {
-        let reasons = foreseen.blockers.into_iter().map(Refusal::from).collect();
+    if !blockers.is_empty() {
+        let reasons = blockers.into_iter().map(Refusal::from).collect();
         let what = format!("branch `{branch}` cannot move with its work tree");
         return Err(Error::refused(what, reasons));
     }
     let work_tree = repo.workdir().map(|folder| folder.display().to_string());
-    let plan = plan
-        .fact("work_tree", work_tree.unwrap_or_default())
-        .fact("files_new", foreseen.files_new)
-        .fact("files_changed", foreseen.files_changed)
-        .fact("files_removed", foreseen.files_removed);
-    switching(this, repo, plan, switch, merge)
+    let plan = foreseen.facts(plan.fact("work_tree", work_tree.unwrap_or_default()));
+    switching(this, repo, plan, switch, merge, foreseen.into_inner())
 }
 
 /// Why a branch cannot be placed.

@@ -13,6 +13,7 @@ use crate::inspect::of_the_repository;
 use crate::refs;
 use crate::repository::GitRepository;
 use crate::versions::{named, version_of};
+use crate::worktree::SubmodulePolicy;
 
 /// Whether a branch may move without a merge commit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct MergeOptions {
     /// Lets ignored files of the work tree that are in the way be replaced, as git does. Their
     /// bytes are saved below `.git/ops-git/lost`. Default: no, they are in the way.
     pub overwrite_ignored: bool,
+    /// What becomes of the work trees of submodules. Default: they are left alone.
+    pub submodules: SubmodulePolicy,
 }
 
 impl MergeOptions {
@@ -77,6 +80,12 @@ impl MergeOptions {
     /// Lets ignored files that are in the way be replaced.
     pub fn overwrite_ignored(mut self) -> Self {
         self.overwrite_ignored = true;
+        self
+    }
+
+    /// Says what becomes of the work trees of submodules.
+    pub fn submodules(mut self, policy: SubmodulePolicy) -> Self {
+        self.submodules = policy;
         self
     }
 
@@ -192,9 +201,10 @@ pub(crate) fn merging(
         _ => false,
     };
     let (old, overwrite_ignored) = (Some(ours.clone()), options.overwrite_ignored);
+    let submodules = options.submodules;
     if fast_forward {
         let new = their_commit.clone();
-        let landing = Landing { branch, old, new, merge: None, overwrite_ignored };
+        let landing = Landing { branch, old, new, merge: None, overwrite_ignored, submodules };
         return moving(this, repo, plan.fact("merge", "fast_forward"), landing);
     }
     let tree = match result {
@@ -217,7 +227,7 @@ pub(crate) fn merging(
     let mut merge = MergeCommit::new(repo, parents, tree, committer, now, message)?;
     merge.drivers = options.drivers;
     let new = merge.commit.clone();
-    let landing = Landing { branch, old, new, merge: Some(merge), overwrite_ignored };
+    let landing = Landing { branch, old, new, merge: Some(merge), overwrite_ignored, submodules };
     moving(this, repo, plan.fact("merge", "commit"), landing)
 }
 

@@ -15,6 +15,7 @@ use crate::refs;
 use crate::repository::GitRepository;
 use crate::step::GitStep;
 use crate::versions::{resolve, version_of};
+use crate::worktree::SubmodulePolicy;
 
 /// What a tag is, besides its name.
 #[derive(Debug, Clone, Default)]
@@ -151,7 +152,8 @@ fn rollback(
     let tag = Tagging { name: name.clone(), commit: old.clone(), annotation: None };
     let plan = tagged(this, plan.fact("recovery_tag", name).fact("commits", ahead), tag)?;
     let old = Some(old);
-    let landing = Landing { branch, old, new, merge: None, overwrite_ignored: false };
+    let submodules = SubmodulePolicy::LeaveAlone;
+    let landing = Landing { branch, old, new, merge: None, overwrite_ignored: false, submodules };
     place(this, repo, plan, landing)
 }
 

@@ -24,6 +24,7 @@ mod prepare;
 mod room;
 mod root;
 mod stage;
+mod submodules;
 mod tree_diff;
 mod two_way;
 mod unclean;
@@ -31,6 +32,7 @@ mod verify;
 
 pub use head::HeadPosition;
 pub use obstacle::Obstacle;
+pub use submodules::SubmodulePolicy;
 
 pub(crate) use back::{release, undo};
 pub(crate) use forth::{check, run};
@@ -38,6 +40,7 @@ pub(crate) use head::now as head_now;
 pub(crate) use lock::is_stale;
 pub(crate) use open_index::OpenIndex;
 pub(crate) use place::{FOLDER, Switch, interrupted};
+pub(crate) use submodules::{Inner, inner};
 pub(crate) use unclean::{Present, only_here, unclean};
 pub(crate) use verify::verify;
 
@@ -52,6 +55,7 @@ use crate::id::object_id;
 use crate::path_bytes::PathBytes;
 
 /// What a switch would do, in numbers, and everything against it. Reads only.
+#[derive(Debug)]
 pub(crate) struct Foreseen {
     pub files_new: usize,
     pub files_changed: usize,

@@ -8,4 +8,6 @@ mod faults;
 mod generated;
 mod in_place;
 mod linked;
+mod others;
+mod submodules;
 mod table;
