@@ -93,7 +93,7 @@ pub(super) fn fetch(subject: &Subject, quick: bool) -> Result<Benchmark, Failure
     let run = side("ops.git", Box::new(move |mirror| ours("fetch", mirror, &state, &[])));
     let by_git = side("git.git", Box::new(|mirror| Ok(git(mirror, &["fetch", "-q", "origin"]))));
     let sides = vec![Side::new("ops", run), Side::new("peer: git fetch", by_git)];
-    let rounds = if quick { 8 } else { 30 };
+    let rounds = if quick { 5 } else { 30 };
     let group = subject.group(&format!("fetch of {} commits, file", subject.commits));
     Ok(Benchmark { group, items: 1, bytes: None, rounds, sides })
 }
@@ -136,7 +136,7 @@ pub(super) fn export(subject: &Subject, quick: bool) -> Benchmark {
         Side::new("peer: git archive | tar", side("tar", archive(""))),
         Side::new("peer: git archive | tar, synced", side("synced", archive(" && sync -f \"$1\""))),
     ];
-    let rounds = if quick { 8 } else { 30 };
+    let rounds = if quick { 5 } else { 30 };
     Benchmark { group: subject.group("export"), items: 1, bytes: None, rounds, sides }
 }
 

@@ -18,7 +18,7 @@ pub(super) fn status(subject: &Subject, quick: bool) -> Result<Benchmark, Failur
         if said == "nothing\n" { Ok(cost) } else { Err(format!("in the way: {said}").into()) }
     };
     let by_git = move || {
-        let arguments = ["status", "--porcelain=v2", "--branch", "--untracked-files=all"];
+        let arguments = ["status", "--porcelain=v2", "--branch", "--untracked-files=normal"];
         let (said, cost) = measured(&mut git(&peer, &arguments))?;
         let clean = said.lines().all(|line| line.starts_with("# branch."));
         if clean { Ok(cost) } else { Err(format!("git found: {said}").into()) }
@@ -54,7 +54,7 @@ pub(super) fn checkout(subject: &Subject, quick: bool, to: &str) -> Result<Bench
         Side::new("peer: git checkout", by_git),
         Side::new("peer: git checkout, synced", by_git_synced),
     ];
-    let rounds = if quick { 8 } else { 30 };
+    let rounds = if quick { 5 } else { 30 };
     let group = subject.group(&format!("checkout {to}"));
     Ok(Benchmark { group, items: 1, bytes: None, rounds, sides })
 }
@@ -118,7 +118,7 @@ pub(super) fn rollback(subject: &Subject, quick: bool) -> Result<Benchmark, Fail
         Ok(cost)
     };
     let sides = vec![Side::new("ops", run), Side::new("peer: git checkout --force", by_git)];
-    let rounds = if quick { 8 } else { 101 };
+    let rounds = if quick { 5 } else { 101 };
     let group = subject.group("rollback of checkout far");
     Ok(Benchmark { group, items: 1, bytes: None, rounds, sides })
 }

@@ -17,7 +17,7 @@ use crate::export::{Entry, Rules};
 use crate::path_bytes::{PathBytes, on_disk};
 
 /// From how many files on one call makes the whole file system durable.
-pub(super) const MANY: usize = 64;
+const MANY: usize = 64;
 
 /// Writes every new file and link, filtered, and says what it wrote. Needs the memory of the
 /// largest file, twice if a filter changes it.
