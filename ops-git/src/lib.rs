@@ -34,7 +34,7 @@
 //!
 //! [`GitRepository::safe_checkout`] makes a work tree another version's in place, by renames, and
 //! goes back to the very bytes if it is interrupted; what belongs to neither version is saved below
-//! `.git/ops/lost`.
+//! `.git/ops-git/lost`.
 //!
 //! | feature | what it brings |
 //! |---|---|
@@ -47,50 +47,58 @@
 //! trees are left alone.
 //!
 //! An export refuses submodules by name; a pull refuses shallow repositories. `export-subst` is not
-//! applied. Remotes over ssh are not supported yet, nor is pulling or merging into a work tree that
-//! has the branch checked out. Merges are neither signed nor given notes or hooks; a merge with more
+//! applied. Remotes over ssh are not supported yet. Merges are neither signed nor given notes or hooks; a merge with more
 //! than two parents is none. Unix only.
 
 mod blocker;
 mod branch;
+mod checked_out;
 mod checkout;
 #[cfg(feature = "test-util")]
 pub mod contract;
 mod error;
 mod export;
 mod fetch;
+mod history;
 mod id;
 mod identity;
 mod inspect;
+mod linked;
+mod lock_file;
 mod memory;
 mod merge;
 mod mirror;
 mod objects;
 mod path_bytes;
+mod probe;
 mod pull;
 mod refs;
 mod repository;
+mod room;
 mod step;
 mod tag;
 mod version_control;
 mod versions;
 mod worktree;
 
-pub use blocker::{Blocker, Inspection};
+pub use blocker::{Blocker, Inspection, SubmoduleState};
 pub use checkout::CheckoutOptions;
 pub use error::{Error, ErrorKind};
 pub use id::BranchName;
 pub use identity::Identity;
+pub use inspect::InspectOptions;
+pub use linked::{LinkedWorktree, RemoveWorktreeOptions};
 pub use memory::{MemoryRepository, MemoryStep};
 pub use merge::{
     Caution, Conflict, ConflictKind, FastForward, MergeCommit, MergeOptions, MergePreview,
     MergeResult, Stage,
 };
 pub use path_bytes::PathBytes;
-pub use pull::PullOptions;
+pub use probe::RepositoryClean;
+pub use pull::{PullOptions, PullPolicy};
 pub use repository::GitRepository;
 pub use step::GitStep;
 pub use tag::{TagName, TagOptions, Tagging};
 pub use version_control::VersionControl;
 pub use versions::VersionInfo;
-pub use worktree::{HeadPosition, Obstacle};
+pub use worktree::{HeadPosition, Obstacle, SubmodulePolicy};

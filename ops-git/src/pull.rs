@@ -1,18 +1,22 @@
-//! Pulling: fetch, then fast-forward.
+//! Pulling: fetch, then fast-forward, or merge where that was asked for.
 
 use std::time::Duration;
 
 use ops_core::{Context, Plan, Refusal, Report};
 
 use crate::blocker::Blocker;
+use crate::checked_out::elsewhere;
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::fetch::{Fetched, fetch};
+use crate::history::apart;
 use crate::id::{BranchName, commit_id};
-use crate::inspect::{Upstream, apart, of_the_repository};
+use crate::identity::seconds;
+use crate::inspect::{Upstream, of_the_repository};
+use crate::merge::{Landing, MergeOptions, Merging, merging, place};
 use crate::refs;
 use crate::repository::GitRepository;
 use crate::step::GitStep;
-use crate::versions::version_of;
+use crate::versions::{named, version_of};
 
 /// How to pull.
 #[derive(Debug, Clone)]
@@ -22,11 +26,34 @@ pub struct PullOptions {
     pub branch: Option<BranchName>,
     /// How long the fetch may take. Default: 5 minutes.
     pub deadline: Duration,
+    /// What happens if both sides have commits of their own. Default: it is refused.
+    pub policy: PullPolicy,
+    /// How a merge is made, if the policy asks for one: its message, committer and merge programs.
+    /// Its branch and whether it may fast-forward are not asked. Of a fast-forward, too, it says
+    /// whether ignored files may be replaced.
+    pub merge: MergeOptions,
+}
+
+/// What a pull does if both sides have commits of their own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PullPolicy {
+    /// Nothing: it is refused with both commits.
+    #[default]
+    FastForwardOnly,
+    /// Merges what upstream has into the branch. A conflict is refused before anything moves, and
+    /// an upstream that was rewritten always.
+    Merge,
 }
 
 impl Default for PullOptions {
     fn default() -> Self {
-        Self { branch: None, deadline: Duration::from_mins(5) }
+        Self {
+            branch: None,
+            deadline: Duration::from_mins(5),
+            policy: PullPolicy::default(),
+            merge: MergeOptions::default(),
+        }
     }
 }
 
@@ -40,6 +67,13 @@ impl PullOptions {
     /// Bounds the fetch.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Merges, like this, if both sides have commits of their own.
+    pub fn merge(mut self, options: MergeOptions) -> Self {
+        self.policy = PullPolicy::Merge;
+        self.merge = options;
         self
     }
 }
@@ -56,13 +90,19 @@ struct Aim {
 }
 
 impl GitRepository {
-    /// Fetches, and plans the fast-forward of a branch to what its upstream has now.
+    /// Fetches, and plans the fast-forward of a branch to what its upstream has now, or by
+    /// [`PullPolicy::Merge`] a merge of that.
+    ///
+    /// If the repository's work tree is on the branch, it moves along, under the rules of
+    /// [`plan_checkout`](Self::plan_checkout). A branch that another work tree is on is refused
+    /// with its path.
     ///
     /// This is the one planning that changes something: objects, remote-tracking refs and new tags
     /// come over, durably, because the plan cannot be made without them. They stay even if
     /// the plan is never run. If nothing is new the plan is empty.
     ///
-    /// Facts of the plan: `branch`, `sha_before`, `sha_after`, `commits`, `upstream`.
+    /// Facts of the plan: `branch`, `sha_before`, `sha_after`, `commits`, `upstream`; with a work
+    /// tree also `work_tree`, `files_new`, `files_changed`, `files_removed`.
     ///
     /// A fetch that hangs ends with an error at its deadline or at the context's cancellation; so
     /// does dropping the future. Its thread then ends by itself, at the latest when the
@@ -72,7 +112,8 @@ impl GitRepository {
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with every [`Blocker`] at once, [`ErrorKind::Diverged`] with both
-    /// commits, [`ErrorKind::NotFound`] if the remote has no such branch, and those of the fetch:
+    /// commits, [`ErrorKind::Conflict`] with every conflict of a merge, [`ErrorKind::NotFound`] if
+    /// the remote has no such branch, and those of the fetch:
     /// [`ErrorKind::Remote`], [`ErrorKind::TimedOut`], [`ErrorKind::Cancelled`],
     /// [`ErrorKind::Unauthenticated`].
     pub async fn plan_pull(&self, cx: &Context, options: PullOptions) -> Result<Plan, Error> {
@@ -80,7 +121,8 @@ impl GitRepository {
         let aim = self.blocking(move |repo| aim(repo, asked.as_ref())).await?;
         let fetched = fetch(self, &aim.remote, options.deadline, cx).await?;
         let this = self.clone();
-        self.blocking(move |repo| plan(&this, repo, aim, &fetched)).await
+        let now = seconds(cx.clock().now());
+        self.blocking(move |repo| plan(&this, repo, aim, &fetched, options, now)).await
     }
 
     /// Fetches, and fast-forwards the branch that `HEAD` is on: [`plan_pull`](Self::plan_pull),
@@ -104,7 +146,7 @@ fn aim(repo: &gix::Repository, asked: Option<&BranchName>) -> Result<Aim, Error>
     let branch = asked.cloned().or(current);
     let mut aim = Aim { remote: "origin".into(), branches: None, unborn: None, known: None };
     if let Some(branch) = &branch {
-        blockers.extend(checked_out(repo, branch));
+        blockers.extend(elsewhere(repo, branch));
         match Upstream::of(repo, branch) {
             Some(upstream) => {
                 aim.known = match gix::refs::FullName::try_from(upstream.tracking.as_str()) {
@@ -127,44 +169,13 @@ fn aim(repo: &gix::Repository, asked: Option<&BranchName>) -> Result<Aim, Error>
     Ok(aim)
 }
 
-/// A branch that a work tree has checked out must not move without it.
-pub(crate) fn checked_out(repo: &gix::Repository, branch: &BranchName) -> Vec<Blocker> {
-    let on_it = |repo: &gix::Repository| {
-        repo.head_name()
-            .ok()
-            .flatten()
-            .and_then(|name| BranchName::from_full(name.as_ref()))
-            .as_ref()
-            == Some(branch)
-    };
-    let mut found = Vec::new();
-    let mut look = |repo: &gix::Repository| {
-        if let Some(worktree) = repo.workdir().filter(|_| on_it(repo)) {
-            let worktree = worktree.to_owned();
-            found.push(Blocker::CheckedOut { branch: branch.clone(), worktree });
-        }
-    };
-    look(repo);
-    if let Ok(main) = repo.main_repo()
-        && main.git_dir() != repo.git_dir()
-    {
-        look(&main);
-    }
-    for proxy in repo.worktrees().into_iter().flatten() {
-        if let Ok(linked) = proxy.into_repo_with_possibly_inaccessible_worktree()
-            && linked.git_dir() != repo.git_dir()
-        {
-            look(&linked);
-        }
-    }
-    found
-}
-
 fn plan(
     this: &GitRepository,
     repo: &gix::Repository,
     aim: Aim,
     fetched: &Fetched,
+    options: PullOptions,
+    now: i64,
 ) -> Result<Plan, Error> {
     let remote = &aim.remote;
     let (branch, there) = if let Some(branches) = aim.branches {
@@ -197,6 +208,21 @@ fn plan(
         (0, count)
     };
     if let (Some(old), true, true) = (old, ahead > 0, behind > 0) {
+        let rewritten = aim.known.is_some_and(|known| contains(repo, known, old));
+        if options.policy == PullPolicy::Merge && !rewritten {
+            let upstream = format!("{remote}/{there}");
+            let plan = Plan::new("pull")
+                .fact("branch", &branch)
+                .fact("upstream", &upstream)
+                .fact("sha_before", old)
+                .fact("commits", behind)
+                .fact("commits_not_upstream", ahead);
+            let message = named(repo, &format!("refs/remotes/{upstream}"))?.merge_message(&branch);
+            let options = options.merge;
+            let (ours, theirs, revision) = (old, new, upstream.as_str());
+            let merge = Merging { branch, ours, theirs, revision, message, options, now };
+            return merging(this, repo, plan, merge);
+        }
         return Err(diverged(repo, branch, old, new, aim.known, (ahead, behind)));
     }
     if let (Some(old), true, 0) = (old, ahead > 0, behind)
@@ -226,10 +252,9 @@ fn plan(
         // Else HEAD would stay on a branch that the remote never had.
         plan = plan.change(this, &GitStep::PointHead { from, to: branch.clone() })?;
     }
-    Ok(plan
-        .change(this, &GitStep::MoveBranch { branch: branch.clone(), old, new: new.clone() })?
-        .change(this, &GitStep::VerifyBranch { branch: branch.clone(), commit: new })?
-        .finisher(this, &GitStep::ReleaseTip { branch })?)
+    let MergeOptions { overwrite_ignored, submodules, .. } = options.merge;
+    let landing = Landing { branch, old, new, merge: None, overwrite_ignored, submodules };
+    place(this, repo, plan, landing)
 }
 
 fn diverged(

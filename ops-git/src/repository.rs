@@ -6,7 +6,7 @@ use ops_core::{Context, Plan, Recovery, Report, Resource, ResourceId};
 
 use crate::blocker::Inspection;
 use crate::error::{Error, ErrorKind, GitResult as _};
-use crate::inspect;
+use crate::inspect::{self, InspectOptions};
 use crate::step::GitStep;
 
 /// A repository on disk: a bare mirror, or one with a work tree.
@@ -65,6 +65,10 @@ impl GitRepository {
         &self.git_dir
     }
 
+    pub(crate) fn common_dir(&self) -> &Path {
+        &self.common_dir
+    }
+
     /// Opened afresh each time: configuration and refs may have changed, and gix's own handle is
     /// not to be shared between threads.
     pub(crate) fn handle(&self) -> Result<gix::Repository, Error> {
@@ -90,7 +94,15 @@ impl GitRepository {
     /// If the repository cannot be read at all. What goes wrong while looking for changes is a
     /// blocker, not an error.
     pub async fn inspect(&self) -> Result<Inspection, Error> {
-        self.blocking(inspect::inspect).await
+        self.inspect_with(InspectOptions::default()).await
+    }
+
+    /// [`inspect`](Self::inspect), which lets some things pass.
+    ///
+    /// # Errors
+    /// Those of [`inspect`](Self::inspect).
+    pub async fn inspect_with(&self, options: InspectOptions) -> Result<Inspection, Error> {
+        self.blocking(move |repo| inspect::inspect(repo, &options)).await
     }
 
     /// Approves and runs a plan for this repository alone.

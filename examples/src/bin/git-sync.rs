@@ -95,7 +95,7 @@ enum Verb {
         /// Detach HEAD from a branch, too.
         #[arg(long)]
         detach: bool,
-        /// Replace ignored files that are in the way; they are saved below .git/ops/lost.
+        /// Replace ignored files that are in the way; they are saved below .git/ops-git/lost.
         #[arg(long)]
         overwrite_ignored: bool,
     },

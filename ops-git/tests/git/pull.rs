@@ -357,16 +357,6 @@ async fn a_server_that_refuses_is_told_apart_from_one_that_is_broken() {
 }
 
 #[tokio::test]
-async fn a_checked_out_branch_is_not_moved_behind_its_work_tree() {
-    let world = World::new();
-    git(&world.work(), &["branch", "-q", "--set-upstream-to=origin/main"]);
-    let repository = GitRepository::open(world.work()).unwrap();
-    let error = repository.safe_pull(&world.cx()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.to_string().contains("is checked out in"), "{error}");
-}
-
-#[tokio::test]
 async fn a_mirror_is_made_once_and_only_for_one_url() {
     let world = World::new();
     let one = world.mirror();

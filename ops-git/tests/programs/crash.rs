@@ -5,7 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use ops_core::{Context, Environment};
-use ops_git::{CheckoutOptions, GitRepository, GitStep, MergeOptions, PullOptions, TagOptions};
+use ops_git::{
+    CheckoutOptions, GitRepository, GitStep, MergeOptions, PullOptions, RemoveWorktreeOptions,
+    TagOptions,
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -64,9 +67,35 @@ async fn on_work_tree(dir: &Path, what: &str, cx: &Context) {
         assert!(recovery.running.is_empty());
         return;
     }
-    let options = CheckoutOptions::default().overwrite_ignored();
-    let mut plan = repository.plan_checkout("new", options).await.unwrap();
-    if what == "fail" {
+    let (verb, fails) = match what.strip_suffix("-fail") {
+        Some(verb) => (verb, true),
+        None => (what, false),
+    };
+    let mut plan = match verb {
+        "checkout" => {
+            let options = CheckoutOptions::default().overwrite_ignored();
+            repository.plan_checkout("new", options).await.unwrap()
+        }
+        "merge" => {
+            let options = MergeOptions::default().overwrite_ignored();
+            repository.plan_merge(cx, "new", options).await.unwrap()
+        }
+        "add" => {
+            let options = CheckoutOptions::default();
+            repository.plan_add_worktree(dir.join("new/linked"), "new", options).await.unwrap()
+        }
+        "remove" => {
+            let options = RemoveWorktreeOptions::default();
+            repository.plan_remove_worktree(dir.join("linked"), options).await.unwrap()
+        }
+        "keep" => {
+            let options = RemoveWorktreeOptions::default().keep_changes();
+            repository.plan_remove_worktree(dir.join("linked"), options).await.unwrap()
+        }
+        "pull" => repository.plan_pull(cx, PullOptions::default()).await.unwrap(),
+        other => panic!("no such verb: {other}"),
+    };
+    if fails {
         plan = plan.change(&repository, &failing(&"0".repeat(40))).unwrap();
     }
     repository.execute(plan, cx).await.unwrap();

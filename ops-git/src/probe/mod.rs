@@ -1,0 +1,5 @@
+//! Probes: whether a repository is as operations need it.
+
+mod clean;
+
+pub use clean::RepositoryClean;
