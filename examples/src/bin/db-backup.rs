@@ -149,7 +149,7 @@ impl Rules {
 
 /// A source as an argument.
 #[derive(Debug, Clone)]
-struct SourceUrl(SourceSpec);
+struct SourceUrl(Box<SourceSpec>);
 
 impl FromStr for SourceUrl {
     type Err = String;
@@ -162,15 +162,16 @@ impl FromStr for SourceUrl {
             std::path::absolute(path).map_err(|error| format!("`{text}` has no path: {error}"))
         };
         match text.split_once(':') {
-            Some(("sqlite", path)) => Ok(Self(SourceSpec::sqlite(absolute(path)?))),
-            Some(("directory", path)) => Ok(Self(SourceSpec::directory(absolute(path)?))),
-            Some(("postgres" | "postgresql", _)) => Ok(Self(SourceSpec::postgres(database(text)?))),
-            Some(("dump", url)) => Ok(Self(SourceSpec::postgres_dump(database(url)?))),
-            Some(("globals", url)) => Ok(Self(SourceSpec::postgres_globals(database(url)?))),
+            Some(("sqlite", path)) => Ok(SourceSpec::sqlite(absolute(path)?)),
+            Some(("directory", path)) => Ok(SourceSpec::directory(absolute(path)?)),
+            Some(("postgres" | "postgresql", _)) => Ok(SourceSpec::postgres(database(text)?)),
+            Some(("dump", url)) => Ok(SourceSpec::postgres_dump(database(url)?)),
+            Some(("globals", url)) => Ok(SourceSpec::postgres_globals(database(url)?)),
             _ => Err("use `sqlite:/path/to/file`, `directory:/path` or \
                       `postgres://role@host/database`"
                 .to_owned()),
         }
+        .map(|source| Self(Box::new(source)))
     }
 }
 
@@ -229,8 +230,8 @@ async fn main() -> ExitCode {
                 expect_target,
             } => {
                 let id = backup.find(&vault, &set).await?.id;
-                let component = component.map(|SourceUrl(component)| component);
-                if let SourceSpec::Postgres { url } = &to.0 {
+                let component = component.map(|SourceUrl(component)| *component);
+                if let SourceSpec::Postgres { url } = &*to.0 {
                     let mut options = DatabaseOptions::default();
                     options.component = component;
                     options.other_source = other_source;
@@ -269,7 +270,7 @@ async fn create(
     set: &str,
     source: Vec<SourceUrl>,
 ) -> Result<Answer, Failure> {
-    let sources: Vec<_> = source.into_iter().map(|SourceUrl(source)| source).collect();
+    let sources: Vec<_> = source.into_iter().map(|SourceUrl(source)| *source).collect();
     let plan = vault.plan_backup(set, &sources)?;
     let mut answer = program.carry_out(plan, &vault).await?;
     // The newest may be another program's, which was quicker.
