@@ -37,7 +37,7 @@
 //!
 //! | feature | default | what it brings |
 //! |---|---|---|
-//! | `postgres` | no | PostgreSQL databases as sources and as targets; needs PostgreSQL's client programs |
+//! | `postgres` | no | PostgreSQL databases as sources and as targets, and their `maintenance`; needs PostgreSQL's client programs |
 //! | `test-util` | no | fault points, for crash tests |
 
 mod attest;
@@ -47,6 +47,8 @@ mod digest;
 mod drill;
 mod error;
 mod fault_store;
+#[cfg(feature = "postgres")]
+pub mod maintenance;
 mod manifest;
 mod open;
 mod patience;

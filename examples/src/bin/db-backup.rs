@@ -1,6 +1,7 @@
 //! Backs databases and directories up: `db-backup --store file:///var/backups create --set nightly
 //! --source sqlite:/srv/app/app.db`, then `... verify latest --set nightly`, and on the bad day
-//! `... restore latest --set nightly --to sqlite:/srv/app/app.db`.
+//! `... restore latest --set nightly --to sqlite:/srv/app/app.db`. PostgreSQL is
+//! `--source postgres://ops@db/app`, with the password in `PGPASSWORD` or `PGPASSFILE`.
 //!
 //! Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed and put back, 5 a person
 //! must look, also at a backup that is damaged.
@@ -11,7 +12,8 @@ use std::str::FromStr;
 use clap::{Parser, Subcommand};
 use ops_backup::retention::Policy;
 use ops_backup::{
-    BackupId, Depth, Manifest, Place, Proof, RestoreOptions, RestoreStep, SourceSpec, Vault,
+    BackupId, DatabaseOptions, DatabasePlace, DatabaseStep, Depth, Manifest, Place, Proof,
+    RestoreOptions, RestoreStep, SourceSpec, Vault,
 };
 use ops_core::operations::{self, Which};
 use ops_core::{Resource as _, World};
@@ -39,7 +41,9 @@ enum Verb {
         /// The set that it belongs to.
         #[arg(long)]
         set: String,
-        /// `sqlite:/path/to/file` or `directory:/path`; may be given several times.
+        /// `sqlite:/path/to/file`, `directory:/path` or `postgres://role@host/database`; may be
+        /// given several times. `dump:postgres://...` is `pg_dump -Fc`, `globals:postgres://...`
+        /// the server's roles and tablespaces.
         #[arg(long, required = true, value_name = "URL")]
         source: Vec<SourceUrl>,
     },
@@ -82,7 +86,7 @@ enum Verb {
         /// The set.
         #[arg(long)]
         set: String,
-        /// `sqlite:/path/to/file` or `directory:/path`.
+        /// `sqlite:/path/to/file`, `directory:/path` or `postgres://role@host/database`.
         #[arg(long, value_name = "URL")]
         to: SourceUrl,
         /// Which source, if the backup has several.
@@ -94,6 +98,12 @@ enum Verb {
         /// Let a backup of another environment be restored.
         #[arg(long)]
         other_environment: bool,
+        /// Begin although nobody can tell how much space the database server has.
+        #[arg(long)]
+        unknown_space: bool,
+        /// Refuse any database but this one: `system_identifier/database`.
+        #[arg(long, value_name = "FINGERPRINT")]
+        expect_target: Option<String>,
     },
     /// Bring what was interrupted to its end.
     Recover,
@@ -139,21 +149,29 @@ impl Rules {
 
 /// A source as an argument.
 #[derive(Debug, Clone)]
-struct SourceUrl(SourceSpec);
+struct SourceUrl(Box<SourceSpec>);
 
 impl FromStr for SourceUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let database =
+            |url: &str| url.parse().map_err(|error: ops_backup::Error| error.to_string());
         let absolute = |path: &str| {
             let path = path.strip_prefix("//").unwrap_or(path);
             std::path::absolute(path).map_err(|error| format!("`{text}` has no path: {error}"))
         };
         match text.split_once(':') {
-            Some(("sqlite", path)) => Ok(Self(SourceSpec::sqlite(absolute(path)?))),
-            Some(("directory", path)) => Ok(Self(SourceSpec::directory(absolute(path)?))),
-            _ => Err("use `sqlite:/path/to/file` or `directory:/path`".to_owned()),
+            Some(("sqlite", path)) => Ok(SourceSpec::sqlite(absolute(path)?)),
+            Some(("directory", path)) => Ok(SourceSpec::directory(absolute(path)?)),
+            Some(("postgres" | "postgresql", _)) => Ok(SourceSpec::postgres(database(text)?)),
+            Some(("dump", url)) => Ok(SourceSpec::postgres_dump(database(url)?)),
+            Some(("globals", url)) => Ok(SourceSpec::postgres_globals(database(url)?)),
+            _ => Err("use `sqlite:/path/to/file`, `directory:/path` or \
+                      `postgres://role@host/database`"
+                .to_owned()),
         }
+        .map(|source| Self(Box::new(source)))
     }
 }
 
@@ -201,12 +219,33 @@ async fn main() -> ExitCode {
                 let plan = vault.plan_prune(&set, rules.policy(), now).await?;
                 program.carry_out(plan, &&vault).await
             }
-            Verb::Restore { backup, set, to, component, other_source, other_environment } => {
+            Verb::Restore {
+                backup,
+                set,
+                to,
+                component,
+                other_source,
+                other_environment,
+                unknown_space,
+                expect_target,
+            } => {
+                let id = backup.find(&vault, &set).await?.id;
+                let component = component.map(|SourceUrl(component)| *component);
+                if let SourceSpec::Postgres { url } = &*to.0 {
+                    let mut options = DatabaseOptions::default();
+                    options.component = component;
+                    options.other_source = other_source;
+                    options.other_environment = other_environment;
+                    options.unknown_space = unknown_space;
+                    options.fingerprint = expect_target;
+                    let place = vault.database(url).await?;
+                    let plan = vault.plan_database_restore(&set, id, &place, &options).await?;
+                    return program.carry_out(plan, &&place).await;
+                }
                 let mut options = RestoreOptions::default();
-                options.component = component.map(|SourceUrl(component)| component);
+                options.component = component;
                 options.other_source = other_source;
                 options.other_environment = other_environment;
-                let id = backup.find(&vault, &set).await?.id;
                 let place = vault.place(&to.0)?;
                 let plan = vault.plan_restore(&set, id, &place, &options).await?;
                 program.carry_out(plan, &&place).await
@@ -215,7 +254,10 @@ async fn main() -> ExitCode {
                 let places = interrupted(program, &vault)?;
                 let places: Vec<&Place> = places.iter().collect();
                 let world: &dyn World = &places;
-                program.recover(&(&vault, world)).await
+                let databases = interrupted_databases(program, &vault).await?;
+                let databases: Vec<&DatabasePlace> = databases.iter().collect();
+                let servers: &dyn World = &databases;
+                program.recover(&(&vault, world, servers)).await
             }
         }
     })
@@ -228,7 +270,7 @@ async fn create(
     set: &str,
     source: Vec<SourceUrl>,
 ) -> Result<Answer, Failure> {
-    let sources: Vec<_> = source.into_iter().map(|SourceUrl(source)| source).collect();
+    let sources: Vec<_> = source.into_iter().map(|SourceUrl(source)| *source).collect();
     let plan = vault.plan_backup(set, &sources)?;
     let mut answer = program.carry_out(plan, &vault).await?;
     // The newest may be another program's, which was quicker.
@@ -334,6 +376,25 @@ fn interrupted(program: &Program, vault: &Vault) -> Result<Vec<Place>, Failure> 
                     kind = None;
                 }
                 _ => {}
+            }
+        }
+    }
+    Ok(places)
+}
+
+/// The databases whose restores were interrupted, as their journals name them.
+async fn interrupted_databases(
+    program: &Program,
+    vault: &Vault,
+) -> Result<Vec<DatabasePlace>, Failure> {
+    let mut places: Vec<DatabasePlace> = Vec::new();
+    for operation in operations::list(&program.cx, Which::Open)?.0 {
+        for step in operation.plan.steps().filter(|step| step.family == "postgres_restore") {
+            if let DatabaseStep::Stage { url, .. } = serde_json::from_value(step.step.clone())? {
+                let place = vault.database(&url).await?;
+                if places.iter().all(|known| known.id() != place.id()) {
+                    places.push(place);
+                }
             }
         }
     }

@@ -151,12 +151,70 @@ fn a_drill_proves_and_a_prune_tells_each_fate_and_keeps_what_is_proven() {
     db_backup(dir, &format!("verify {} --set nightly", made[0])).expect(3);
 }
 
+/// Runs SQL in a database of the test server.
+fn postgres(url: &url::Url, database: &str, sql: &str) -> String {
+    let mut url = url.clone();
+    url.set_path(database);
+    Runtime::new().unwrap().block_on(async {
+        let options: sqlx::postgres::PgConnectOptions = url.as_str().parse().unwrap();
+        let mut db = options.connect().await.unwrap();
+        let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).fetch_all(&mut db).await.unwrap();
+        let first = rows.first().map(|row| sqlx::Row::get::<String, _>(row, 0));
+        sqlx::Connection::close(db).await.unwrap();
+        first.unwrap_or_default()
+    })
+}
+
+#[test]
+fn a_postgres_database_is_backed_up_and_restored_beside_itself() {
+    let admin: url::Url = std::env::var("OPS_TEST_POSTGRES_URL")
+        .expect("OPS_TEST_POSTGRES_URL must name a PostgreSQL server: run scripts/test")
+        .parse()
+        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (dir, name) = (dir.path(), format!("ops_cli_{}", std::process::id()));
+    let pass = dir.join("pass");
+    std::fs::write(&pass, format!("*:*:*:*:{}\n", admin.password().unwrap_or_default())).unwrap();
+    std::fs::set_permissions(&pass, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let (user, host) = (admin.username(), admin.host_str().unwrap());
+    let port = admin.port().unwrap_or(5432);
+    let url = format!("postgres://{user}@{host}:{port}/{name}?passfile={}", pass.display());
+
+    postgres(&admin, "postgres", &format!("CREATE DATABASE {name}"));
+    postgres(&admin, &name, "CREATE TABLE entries (t text); INSERT INTO entries VALUES ('before')");
+    let create = format!("create --yes --set nightly --source {url} --source globals:{url}");
+    let made = db_backup(dir, &create).expect(0);
+    let sources = made.json["backup"]["sources"].as_array().unwrap();
+    assert_eq!(sources[0], url.as_str());
+    postgres(&admin, &name, "UPDATE entries SET t = 'after'");
+
+    let restore = format!("restore latest --set nightly --to {url}");
+    let wrong = db_backup(dir, &format!("{restore} --yes --expect-target 1/other")).expect(3);
+    assert!(wrong.err.contains("not the configured `1/other`"), "{}", wrong.err);
+    let planned = db_backup(dir, &format!("{restore} --dry-run")).expect(0);
+    db_backup(dir, &restore).expect(3);
+    assert_eq!(postgres(&admin, &name, "SELECT t FROM entries"), "after");
+    let digest = planned.json["digest"].as_str().unwrap();
+    db_backup(dir, &format!("{restore} --approve {digest} --unknown-space")).expect(3);
+    db_backup(dir, &format!("{restore} --approve {digest}")).expect(0);
+    assert_eq!(postgres(&admin, &name, "SELECT t FROM entries"), "before");
+    let old = format!("SELECT datname::text FROM pg_database WHERE datname LIKE '{name}_before_%'");
+    let old = postgres(&admin, "postgres", &old);
+    assert_eq!(postgres(&admin, &old, "SELECT t FROM entries"), "after");
+    db_backup(dir, "recover").expect(0);
+    for database in [&name, &old] {
+        postgres(&admin, "postgres", &format!("DROP DATABASE {database} WITH (FORCE)"));
+    }
+}
+
 #[test]
 fn what_makes_no_sense_is_usage() {
     let dir = tempfile::tempdir().unwrap();
     for words in [
         "create --set nightly",
         "create --yes --set nightly --source oracle:DIR/x",
+        "create --yes --set nightly --source postgres://ops:hunter2@db/app",
+        "create --yes --set nightly --source postgres://db",
         "create --yes --set No/Name --source sqlite:DIR/x",
         "verify newest --set nightly",
         "prune --set nightly",
@@ -166,6 +224,7 @@ fn what_makes_no_sense_is_usage() {
     ] {
         let answer = db_backup(dir.path(), words);
         assert_eq!(answer.code, 2, "{words}: {}", answer.err);
+        assert!(!words.contains("db/app") || answer.err.contains("PGPASSFILE"), "{}", answer.err);
     }
     let none = db_backup(dir.path(), "verify latest --set nightly").expect(3);
     assert!(none.err.contains("has no backup"), "{}", none.err);

@@ -47,7 +47,7 @@ pub(super) struct Facts {
 }
 
 /// `system_identifier/database`: the same for every way to reach it, another after a restore.
-pub(super) async fn fingerprint(connection: &mut PgConnection) -> Result<String, Error> {
+pub(crate) async fn fingerprint(connection: &mut PgConnection) -> Result<String, Error> {
     let name: String = scalar(connection, "SELECT current_database()::text").await?;
     Ok(format!("{}/{name}", system_identifier(connection).await?))
 }

@@ -50,6 +50,8 @@ pub use archive::{PostgresDump, PostgresGlobals};
 #[cfg(feature = "postgres")]
 pub use database::Postgres;
 #[cfg(feature = "postgres")]
+pub(crate) use facts::fingerprint;
+#[cfg(feature = "postgres")]
 pub use place::{DatabaseOptions, DatabasePlace, DatabaseStep, SqlProbe};
 pub use url::PostgresUrl;
 

@@ -136,4 +136,6 @@ async fn a_database_is_no_file_and_a_file_no_database() {
     let plan = server.vault.plan_database_restore("pg", made.id, &place, &options).await.unwrap();
     assert!(plan.to_string().contains("end all sessions in database"), "{plan}");
     assert!(!plan.to_string().contains("plain"), "no secret");
+    let drill = server.vault.drill("pg", made.id, &server.cx).await.unwrap_err();
+    assert!(drill.to_string().contains("cannot be restored into a folder"), "{drill}");
 }
