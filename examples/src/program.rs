@@ -105,9 +105,7 @@ impl Program {
     /// Each outcome but a success.
     pub async fn carry_out(&self, plan: Plan, world: &dyn World) -> Result<Answer, Failure> {
         if self.args.dry_run {
-            let digest = plan.digest();
-            let text = plan.to_string().trim_end().to_owned();
-            return Ok(Answer::new(text, json!({"dry_run": true, "plan": plan, "digest": digest})));
+            return Ok(show(&plan));
         }
         if plan.is_empty() {
             let facts = &plan.facts;
@@ -144,6 +142,13 @@ impl Program {
         };
         Ok(Answer::new(text, json!({"recovered": reports, "running": running})))
     }
+}
+
+/// A plan, for reading: the dry run.
+pub fn show(plan: &Plan) -> Answer {
+    let digest = plan.digest();
+    let text = plan.to_string().trim_end().to_owned();
+    Answer::new(text, json!({"dry_run": true, "plan": plan, "digest": digest}))
 }
 
 /// Runs a verb from beginning to end, and prints its answer.

@@ -101,7 +101,7 @@ impl Site {
     }
 }
 
-fn deployer(words: &str, config: &Path, dir: &Path) -> Answer {
+pub fn deployer(words: &str, config: &Path, dir: &Path) -> Answer {
     let state = dir.join("state");
     let more = ["--json".as_ref(), "--config".as_ref(), config.as_os_str()];
     let more: Vec<_> =
@@ -205,4 +205,48 @@ fn what_is_not_there_is_refused_and_what_makes_no_sense_is_usage() {
         std::fs::write(&odd, text).unwrap();
         deployer("status", &odd, dir).expect(2);
     }
+}
+
+#[test]
+fn a_plan_is_printed_and_nothing_is_changed() {
+    let site = Site::new();
+    let planned = site.deployer("plan v1").expect(0).json;
+    assert_eq!(planned["plan"]["version"], "v1");
+    assert_eq!(planned["digest"], site.deployer("deploy v1 --dry-run").expect(0).json["digest"]);
+    site.deployer("plan v9").expect(3);
+    site.deployer("plan").expect(2);
+    assert_eq!(site.version(), None);
+    site.deployer("deploy v1 --yes").expect(0);
+    site.deployer("deploy v2 --yes").expect(0);
+    let back = site.deployer("plan --rollback").expect(0).json;
+    assert_eq!(
+        (&back["plan"]["operation"], &back["plan"]["version"]),
+        (&"rollback".into(), &"v1".into())
+    );
+    assert_eq!(site.version().as_deref(), Some("v2"));
+}
+
+#[test]
+fn a_configuration_that_makes_no_sense_is_told_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |text: &str, says: &str| {
+        let path = dir.path().join("site.toml");
+        std::fs::write(&path, text.replace("DIR", dir.path().to_str().unwrap())).unwrap();
+        let answer = deployer("status", &path, dir.path()).expect(2);
+        assert!(answer.err.contains(says), "{text}\n{}", answer.err);
+    };
+    check("", "names no target; give `root` and `command`");
+    check("rot = 1", "unknown field `rot`");
+    let provider =
+        "[provider]\nname = \"shop\"\nstate = \"DIR\"\npublic_url = \"http://127.0.0.1:9\"\n";
+    check(provider, "missing field `deploy`");
+    check(&format!("{provider}deploy = [\"tool\"]"), "does not say which version");
+    let whole = format!("{provider}deploy = [\"tool\", \"{{version}}\"]\n");
+    check(&format!("root = \"DIR\"\n{whole}"), "names [provider] and releases with a `root`");
+    check(&format!("keep = 3\n{whole}"), "keep stands outside of [provider]");
+    check(&format!("{whole}secrets = [\"OPS_TEST_NO_SUCH_TOKEN\"]"), "`OPS_TEST_NO_SUCH_TOKEN`");
+    check(
+        "[docker]\napplication = \"shop\"\n",
+        if cfg!(feature = "docker") { "missing field `engines`" } else { "built without [docker]" },
+    );
 }

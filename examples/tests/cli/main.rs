@@ -4,6 +4,9 @@
 mod answer;
 mod db_backup;
 mod deployer;
+#[cfg(feature = "docker")]
+mod deployer_docker;
+mod deployer_provider;
 mod git_sync;
 mod quickstart;
 mod small;

@@ -1,10 +1,12 @@
-//! Deploys releases of a service on this machine: `deployer --config shop.toml deploy 1a2b3c4`,
-//! `deployer --config shop.toml rollback`. The configuration's format is in `config.rs`.
+//! Deploys to release directories, Docker hosts, Swarms and providers:
+//! `deployer --config shop.toml deploy 1a2b3c4`, `deployer --config shop.toml rollback`. The
+//! configuration's format is in `config/mod.rs`.
 //!
 //! Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed and put back, 5 a person
 //! must look.
 
 mod config;
+mod site;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use ops_core::Version;
 use ops_deploy::Target;
-use ops_examples::program::{Answer, CommonArgs, run};
+use ops_examples::program::{Answer, CommonArgs, run, show};
 use ops_examples::{Code, Failure};
 use serde_json::json;
 
@@ -33,6 +35,16 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Print what a deployment would do, as `deploy --dry-run` does; with --rollback, what going
+    /// back would.
+    Plan {
+        /// The version; with --rollback it may be left out.
+        #[arg(required_unless_present = "rollback")]
+        version: Option<Version>,
+        /// Plan to go back.
+        #[arg(long)]
+        rollback: bool,
+    },
     /// Bring a version into service; its files must lie in the site's `releases`.
     Deploy {
         /// The version.
@@ -45,6 +57,9 @@ enum Verb {
         /// Without the gate: it is enough that the version takes connections.
         #[arg(long)]
         emergency: bool,
+        /// Even where a migration has closed the way back: I have taken it back, or know better.
+        #[arg(long, conflicts_with = "emergency")]
+        across_migrations: bool,
     },
     /// Remove old releases; --dry-run lists them, and why each other one is kept.
     Cleanup,
@@ -64,26 +79,38 @@ async fn main() -> ExitCode {
             Failure::usage("give --config, or set DEPLOYER_CONFIG to the site's TOML file")
         })?;
         let site = Config::read(&path)?.site()?;
-        let world = site.world();
+        let target = site.target();
+        let world = target.world();
         match verb {
-            Verb::Deploy { version } => {
-                complete(&site, &version).await?;
-                program.carry_out(site.plan_deploy(&version).await?, &*world).await
+            Verb::Plan { version: Some(version), rollback: false } => {
+                if site.must_be_listed() {
+                    complete(target, &version).await?;
+                }
+                Ok(show(&target.plan_deploy(&version).await?))
             }
-            Verb::Rollback { version, emergency } => {
+            Verb::Plan { version, .. } => Ok(show(&target.plan_rollback(version).await?)),
+            Verb::Deploy { version } => {
+                if site.must_be_listed() {
+                    complete(target, &version).await?;
+                }
+                program.carry_out(target.plan_deploy(&version).await?, &*world).await
+            }
+            Verb::Rollback { version, emergency, across_migrations } => {
                 let plan = if emergency {
-                    site.plan_emergency_rollback(version).await?
+                    target.plan_emergency_rollback(version).await?
+                } else if across_migrations {
+                    site.plan_rollback_across(version).await?
                 } else {
-                    site.plan_rollback(version).await?
+                    target.plan_rollback(version).await?
                 };
                 program.carry_out(plan, &*world).await
             }
             Verb::Cleanup => {
                 program.carry_out(site.plan_cleanup(&program.cx).await?, &*world).await
             }
-            Verb::Status => status(&site).await,
+            Verb::Status => status(target).await,
             Verb::Versions => {
-                let versions = site.versions().await?;
+                let versions = target.versions().await?;
                 let names: Vec<_> = versions.iter().map(Version::as_str).collect();
                 Ok(Answer::new(names.join("\n"), json!({"versions": versions})))
             }

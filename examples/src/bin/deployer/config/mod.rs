@@ -1,0 +1,129 @@
+//! The configuration of a site: one target a file.
+//!
+//! Releases in a folder of this machine need no table of their own:
+//!
+//! ```toml
+//! root = "/srv/shop"                          # holds `releases`, `current`, the history
+//! command = ["bin/shop", "--port", "{port}"]  # also {version} and {release}
+//! proxy = "/srv/shop/proxy"                   # the state directory of its ops-proxy
+//! public_url = "http://127.0.0.1:8080"        # asked after the switch
+//! required_files = ["bin/shop"]               # without them a release is not complete
+//! keep = 3                                    # releases besides the current and the previous
+//!
+//! [environment]                               # of the service
+//! SHOP_DATABASE = "/srv/shop/data/shop.db"
+//! ```
+//!
+//! The other targets are `[docker]` (`docker.rs`), `[swarm]` (`swarm.rs`) and `[provider]`
+//! (`provider.rs`). Any of them takes:
+//!
+//! ```toml
+//! [health]                                    # of services that say nothing else
+//! path = "/health"
+//! json_field = "/version"                     # or: header = "x-version"
+//!
+//! [gate]
+//! consecutive = 3                             # good answers in a row
+//! deadline_seconds = 60
+//! ```
+
+#[cfg(feature = "docker")]
+mod docker;
+mod parts;
+mod provider;
+mod releases;
+#[cfg(feature = "docker")]
+mod swarm;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ops_examples::Failure;
+use serde::Deserialize;
+use url::Url;
+
+use crate::site::Site;
+use parts::{GateConfig, Health};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    root: Option<PathBuf>,
+    command: Option<Vec<String>>,
+    proxy: Option<PathBuf>,
+    public_url: Option<Url>,
+    #[serde(default)]
+    required_files: Vec<PathBuf>,
+    keep: Option<usize>,
+    #[serde(default)]
+    health: Health,
+    #[serde(default)]
+    gate: GateConfig,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+    #[cfg(feature = "docker")]
+    docker: Option<docker::DockerConfig>,
+    #[cfg(feature = "docker")]
+    swarm: Option<swarm::SwarmConfig>,
+    #[cfg(not(feature = "docker"))]
+    docker: Option<toml::Table>,
+    #[cfg(not(feature = "docker"))]
+    swarm: Option<toml::Table>,
+    provider: Option<provider::ProviderConfig>,
+}
+
+impl Config {
+    pub fn read(path: &Path) -> Result<Self, Failure> {
+        let name = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::usage(format!("`{name}` cannot be read: {error}")))?;
+        toml::from_str(&text).map_err(|error| Failure::usage(format!("`{name}`: {error}")))
+    }
+
+    pub fn site(self) -> Result<Site, Failure> {
+        let named = [
+            ("[docker]", self.docker.is_some()),
+            ("[swarm]", self.swarm.is_some()),
+            ("[provider]", self.provider.is_some()),
+            ("releases with a `root`", self.root.is_some()),
+        ];
+        let named: Vec<_> = named.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect();
+        if let [one, other, ..] = named[..] {
+            let why = format!("the configuration names {one} and {other}; give each its own file");
+            return Err(Failure::usage(why));
+        }
+        let target = named.first().copied().unwrap_or_default();
+        if named.is_empty() || target.starts_with("releases") {
+            return self.releases();
+        }
+        let stray = [
+            ("command", self.command.is_some()),
+            ("proxy", self.proxy.is_some()),
+            ("public_url", self.public_url.is_some()),
+            ("required_files", !self.required_files.is_empty()),
+            ("keep", self.keep.is_some()),
+            ("[environment]", !self.environment.is_empty()),
+        ];
+        let stray: Vec<_> = stray.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect();
+        if !stray.is_empty() {
+            let stray = stray.join(", ");
+            let why =
+                format!("{stray} stands outside of {target}; it belongs to a `root`, or inside");
+            return Err(Failure::usage(why));
+        }
+        if let Some(provider) = self.provider {
+            return provider.site(&self.health, &self.gate);
+        }
+        #[cfg(feature = "docker")]
+        if let Some(docker) = self.docker {
+            return docker.site(&self.health, &self.gate);
+        }
+        #[cfg(feature = "docker")]
+        if let Some(swarm) = self.swarm {
+            return swarm.site(&self.health, &self.gate);
+        }
+        Err(Failure::usage(format!(
+            "this deployer was built without {target}; build it with `--features docker`"
+        )))
+    }
+}

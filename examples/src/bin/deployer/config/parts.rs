@@ -1,0 +1,62 @@
+//! What every target takes.
+
+use std::time::Duration;
+
+use ops_deploy::{Gate, Identity};
+use ops_examples::Failure;
+use serde::Deserialize;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    pub path: Option<String>,
+    json_field: Option<String>,
+    header: Option<String>,
+}
+
+impl Health {
+    pub fn identity(&self) -> Result<Option<Identity>, Failure> {
+        match (&self.json_field, &self.header) {
+            (Some(_), Some(_)) => {
+                let why = "[health] names both `json_field` and `header`; one says the version";
+                Err(Failure::usage(why))
+            }
+            (Some(field), None) => Ok(Some(Identity::JsonField(field.clone()))),
+            (None, Some(header)) => Ok(Some(Identity::Header(header.clone()))),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateConfig {
+    consecutive: Option<u32>,
+    deadline_seconds: Option<u64>,
+}
+
+impl GateConfig {
+    pub fn gate(&self) -> Gate {
+        let mut gate = Gate::default();
+        gate.consecutive = self.consecutive.unwrap_or(gate.consecutive);
+        if let Some(seconds) = self.deadline_seconds {
+            gate.deadline = Duration::from_secs(seconds);
+        }
+        gate
+    }
+}
+
+/// The values of these variables of this process, as secrets; every one that is missing is named.
+pub fn secrets(names: &[String]) -> Result<Vec<(String, ops_core::Secret)>, Failure> {
+    let found = |name: &String| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let missing: Vec<_> = names.iter().filter(|name| found(name).is_none()).collect();
+    if missing.is_empty() {
+        let pairs = names.iter().filter_map(|name| Some((name.clone(), found(name)?)));
+        return Ok(pairs.map(|(name, value)| (name, ops_core::Secret::new(value))).collect());
+    }
+    let missing: Vec<_> = missing.into_iter().map(|name| format!("`{name}`")).collect();
+    Err(Failure::usage(format!(
+        "the secrets {} are not in the environment; set them, and keep them out of the file",
+        missing.join(", ")
+    )))
+}
