@@ -1,7 +1,9 @@
 //! The step that makes a backup.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures::StreamExt as _;
 use ops_core::progress::Update;
 use ops_core::{Effect, Refusal, Step, StepContext, StepError};
 use serde::{Deserialize, Serialize};
@@ -9,9 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chunk::Writer;
 use crate::error::{Error, ErrorKind};
-use crate::manifest::{BackupId, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord};
+use crate::manifest::{
+    BackupId, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord, UnitRecord,
+};
 use crate::repository::Repository;
-use crate::source::SourceSpec;
+use crate::source::{Session, SourceSpec, Unit};
 use crate::vault::Vault;
 use crate::verify::{self, Depth};
 
@@ -26,6 +30,46 @@ pub struct BackupStep {
 }
 
 impl BackupStep {
+    /// Writes the streams of a session, several at once, each with a writer of its own.
+    async fn at_once(
+        &self,
+        (repository, id, cancel): (&Repository, BackupId, &CancellationToken),
+        session: &dyn Session,
+        more: &(dyn Fn(u64) + Sync),
+    ) -> Result<Vec<UnitRecord>, Error> {
+        let one = async |unit: &Unit| {
+            let before = AtomicU64::new(0);
+            let progress =
+                |done: u64| more(done.saturating_sub(before.swap(done, Ordering::Relaxed)));
+            let mut writer = Writer {
+                repository,
+                id,
+                settings: self.settings,
+                cancel,
+                progress: &progress,
+                written: BTreeMap::new(),
+                total: 0,
+            };
+            let dump = session.dump(unit).await?;
+            let mut written = writer.unit(unit.name.clone(), dump.bytes).await?;
+            written.rows = dump.rows;
+            Ok::<_, Error>(written)
+        };
+        let width = session.width().max(1);
+        let mut writing = futures::stream::iter(session.units().iter().enumerate())
+            .map(|(at, unit)| {
+                let written = one(unit);
+                async move { (at, written.await) }
+            })
+            .buffer_unordered(width);
+        let mut units = Vec::new();
+        while let Some((at, written)) = writing.next().await {
+            units.push((at, written?));
+        }
+        units.sort_by_key(|(at, _)| *at);
+        Ok(units.into_iter().map(|(_, unit)| unit).collect())
+    }
+
     async fn make(
         &self,
         vault: &Vault,
@@ -59,8 +103,21 @@ impl BackupStep {
                 kind: source.kind().to_owned(),
                 fingerprint: source.fingerprint().await?,
                 versions: source.versions(),
+                facts: BTreeMap::new(),
+                tables: BTreeMap::new(),
                 units: Vec::new(),
             };
+            if let Some(session) = source.open(id).await? {
+                let before = writer.total;
+                let sum = AtomicU64::new(before);
+                let more = |more| progress(sum.fetch_add(more, Ordering::Relaxed) + more);
+                record.units = self.at_once((repository, id, cancel), &*session, &more).await?;
+                writer.total = sum.into_inner();
+                let learned = session.finish().await?;
+                (record.facts, record.tables) = (learned.facts, learned.tables);
+                sources.push(record);
+                continue;
+            }
             for unit in source.plan().await? {
                 let dump = source.dump(&unit, id).await?;
                 let mut written = writer.unit(unit.name, dump.bytes).await?;

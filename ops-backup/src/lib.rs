@@ -1,4 +1,5 @@
-//! Backups of SQLite databases and directories into any object store, and restores that go back.
+//! Backups of PostgreSQL and SQLite databases and of directories into any object store, and restores
+//! that go back.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -27,7 +28,17 @@
 //! deletes after its commit. A drill restores into scratch and keeps an attestation of what it
 //! found; [`BackupAge`] and [`LastProvenRestore`] are the probes that ask for both.
 //!
+//! A PostgreSQL database ([`SourceSpec::postgres`]) is dumped by several connections in one
+//! snapshot, and restored into a new database beside the old, whose names are then swapped.
+//!
 //! Not there yet: encryption, deduplication between backups.
+//!
+//! # Features
+//!
+//! | feature | default | what it brings |
+//! |---|---|---|
+//! | `postgres` | no | PostgreSQL databases as sources and as targets; needs PostgreSQL's client programs |
+//! | `test-util` | no | fault points, for crash tests |
 
 mod attest;
 mod backup;
@@ -57,14 +68,21 @@ pub use drill::DrillStep;
 pub use error::{Error, ErrorKind};
 pub use fault_store::{Fault, FaultStore};
 pub use manifest::{
-    BackupId, ChunkRecord, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord, UnitRecord,
+    BackupId, ChunkRecord, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord, TableRecord,
+    UnitRecord,
 };
 pub use open::open_store;
 pub use patience::Patience;
 pub use probe::{BackupAge, LastProvenRestore};
 pub use prune::PruneStep;
 pub use restore::{Place, RestoreOptions, RestoreStep};
-pub use source::{ByteStream, Directory, Dump, Source, SourceSpec, Sqlite, Unit};
+pub use source::{
+    ByteStream, Directory, Dump, Learned, PostgresUrl, Session, Source, SourceSpec, Sqlite, Unit,
+};
+#[cfg(feature = "postgres")]
+pub use source::{
+    DatabaseOptions, DatabasePlace, DatabaseStep, Postgres, PostgresDump, PostgresGlobals, SqlProbe,
+};
 pub use step::VaultStep;
 pub use vault::{Vault, VaultBuilder};
 pub use verify::{Depth, Verification};

@@ -19,7 +19,7 @@ use crate::patience::Patience;
 use crate::repository::Repository;
 use crate::restore::{Place, RestoreOptions};
 use crate::retention::Policy;
-use crate::source::{Directory, Source, SourceSpec, Sqlite};
+use crate::source::{Directory, Source, SourceSpec, Sqlite, postgres};
 use crate::step::VaultStep;
 use crate::verify::{self, Depth, Verification};
 
@@ -345,6 +345,9 @@ impl Vault {
         match spec {
             SourceSpec::Sqlite { path } => Ok(Arc::new(Sqlite::new(path))),
             SourceSpec::Directory { path } => Ok(Arc::new(Directory::new(path))),
+            SourceSpec::Postgres { .. }
+            | SourceSpec::PostgresDump { .. }
+            | SourceSpec::PostgresGlobals { .. } => postgres::source(spec),
             SourceSpec::Named { name } => self.sources.get(name).cloned().ok_or_else(|| {
                 let known: Vec<_> = self.sources.keys().map(String::as_str).collect();
                 Error::new(ErrorKind::InvalidInput, format!("source `{name}` is not registered"))

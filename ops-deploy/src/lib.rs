@@ -42,21 +42,35 @@
 //! # Features
 //! | feature | what it brings |
 //! |---|---|
+//! | `docker` | [`DockerHost`]: releases as images, services as containers; [`Swarm`]: services of a cluster |
 //! | `test-util` | fault points and the crash harness of ops-core, for tests |
 //!
 //! # What is proven where
 //! Linux. Processes are identified through `/proc` and kernel locks.
 
+#[cfg(feature = "docker")]
+pub mod docker;
 mod error;
+mod fate;
+mod gate;
+mod history;
+mod open_journals;
+pub mod provider;
 pub mod proxy;
 pub mod release;
 pub mod service;
+mod switching;
 mod target;
 mod traffic;
 
+#[cfg(feature = "docker")]
+pub use docker::{ContainerSpec, DockerHost, Swarm, SwarmService};
 pub use error::{Error, ErrorKind};
+pub use gate::Gate;
+pub use history::{Entry, History, Verb};
+pub use provider::Provider;
 pub use proxy::{ProxyClient, ProxyConfig, ReverseProxy};
-pub use release::{Gate, ReleaseDirectory, ReleaseHealth};
+pub use release::{ReleaseDirectory, ReleaseHealth};
 pub use service::{Detached, Identity, ServiceManager, ServiceSpec};
 pub use target::{Observed, Running, Target};
 pub use traffic::{MemorySwitch, Pointer, TrafficSwitch, Upstream};

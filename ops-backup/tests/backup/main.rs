@@ -3,6 +3,8 @@
 
 mod drill;
 mod fixture;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod prune;
 mod round_trip;
 mod store;

@@ -22,7 +22,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::headers::{add_forwarded, remove_hop_by_hop};
+use super::headers::{add_forwarded, join_cookies, remove_hop_by_hop};
 use super::heard::Heard;
 use super::routes::{Routes, Ticket};
 use super::{ProxyConfig, tunnel};
@@ -185,6 +185,7 @@ impl Forwarder {
         }
         parts.uri = target(&parts.uri, ticket.upstream.address).ok_or(Failure::Unusable)?;
         parts.version = Version::HTTP_11;
+        join_cookies(&mut parts.headers);
         remove_hop_by_hop(&mut parts.headers);
         add_forwarded(&mut parts.headers, from);
         if wants_tunnel {

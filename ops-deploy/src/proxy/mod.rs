@@ -1,18 +1,21 @@
 //! A small reverse proxy that moves traffic without losing a request.
 //!
 //! It is a process of its own, so that deployers and services come and go while connections stay.
-//! HTTP/1.1 on both sides, bodies streamed in both directions, connections kept alive. Its pointer
-//! survives `kill -9`: it is on disk before any request follows it.
+//! Clients speak HTTP/1.1, or HTTP/2 with prior knowledge; services are spoken to in HTTP/1.1. Bodies
+//! are streamed in both directions, connections kept alive. Its pointer survives `kill -9`: it is on
+//! disk before any request follows it.
 //!
 //! WebSocket connections are carried as they are, and count as requests under way until they end; no
 //! other change of protocol is. [`ProxyStatus`] has a [`Tally`] of what each instance answered.
 //!
-//! Limits: no TLS (put it behind what ends TLS), no HTTP/2. While the proxy itself restarts, connections are refused. An answer may take as long as it likes once it
-//! has begun; what bounds it in a deployment is the time for draining. A request with a body whose upstream dies is
-//! answered with 502 and never sent twice.
+//! Limits: no TLS (put it behind what ends TLS), no HTTP/2 to services, so no gRPC. While the proxy
+//! itself restarts, connections are refused. An answer may take as long as it likes once it has
+//! begun; what bounds it in a deployment is the time for draining. A request with a body whose
+//! upstream dies is answered with 502 and never sent twice.
 
 mod admin;
 mod client;
+mod connection;
 mod forward;
 mod headers;
 mod heard;

@@ -1,26 +1,21 @@
 //! The process: sockets, connections, and their end.
 
-use std::convert::Infallible;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::ProxyConfig;
 use super::admin::Admin;
 use super::forward::{Asker, Forwarder};
-use super::paced::Paced;
 use super::pointer_file::PointerFile;
 use super::routes::Routes;
+use super::{ProxyConfig, connection};
 use crate::error::{Error, ErrorKind};
 
 /// A proxy whose sockets are open.
@@ -83,8 +78,6 @@ impl ReverseProxy {
         tracing::info!(target: "ops", address = %self.address, epoch = self.routes.pointer().epoch, "proxy serves");
         let admin = tokio::spawn(self.admin.serve(shutdown.clone()));
         let forwarder = Arc::new(Forwarder::new(Arc::clone(&self.routes), &self.config));
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(self.config.client_timeout);
         let room =
             Arc::new(Semaphore::new(self.config.max_connections.min(Semaphore::MAX_PERMITS)));
 
@@ -108,24 +101,11 @@ impl ReverseProxy {
             let _ = stream.set_nodelay(true);
             let Ok(seat) = seat else { break };
             let asker = Asker { address: client.ip(), seat: Arc::new(seat) };
-            let serving = Arc::clone(&forwarder);
-            let service = service_fn(move |request| {
-                let (forwarder, asker) = (Arc::clone(&serving), asker.clone());
-                async move { Ok::<_, Infallible>(forwarder.forward(request, asker).await) }
-            });
-            let stream = TokioIo::new(Paced::new(stream, self.config.client_timeout));
-            let connection = http.serve_connection(stream, service).with_upgrades();
-            let (shutdown, cut) = (shutdown.clone(), forwarder.cut.clone());
+            let patience = self.config.client_timeout;
+            let (shutdown, serving) = (shutdown.clone(), Arc::clone(&forwarder));
+            let served = connection::serve(stream, asker, serving, patience, shutdown);
+            let cut = forwarder.cut.clone();
             forwarder.tasks.spawn(async move {
-                let mut connection = std::pin::pin!(connection);
-                let served = async {
-                    tokio::select! {
-                        served = &mut connection => return served,
-                        () = shutdown.cancelled() => {}
-                    }
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                };
                 if let Some(Err(error)) = cut.run_until_cancelled(served).await {
                     tracing::debug!(target: "ops", %client, %error, "connection ended");
                 }

@@ -9,7 +9,9 @@ mod detached;
 mod emergency;
 mod faults;
 mod guards;
+mod http2;
 mod pipeline;
+mod provider;
 mod proxy;
 mod proxy_dies;
 #[path = "../programs/site.rs"]

@@ -2,6 +2,7 @@
 
 mod locks;
 mod options;
+mod staged;
 mod upstream;
 mod work_tree;
 
@@ -13,8 +14,7 @@ use crate::error::{Error, GitResult as _};
 use crate::history::apart;
 use crate::id::{BranchName, commit_id, object_id};
 use crate::lock_file::LockFile;
-use crate::room;
-use crate::worktree;
+use crate::{room, worktree};
 
 pub use options::InspectOptions;
 pub(crate) use upstream::Upstream;

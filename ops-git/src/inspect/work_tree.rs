@@ -1,15 +1,14 @@
 //! What a work tree has that its commit has not.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 
 use gix::bstr::{BStr, BString};
+use gix::dir::walk::delegate::Collect;
 use gix::index::entry::{Mode, Stage};
-use gix::status::index_worktree::Item as Worktree;
-use gix::status::plumbing::index_as_worktree::EntryStatus;
-use gix::status::{Item, Submodule, UntrackedFiles, tree_index};
-use gix::submodule::config::Ignore;
 
 use super::InspectOptions;
+use super::staged::staged;
 use crate::blocker::Blocker;
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::path_bytes::{PathBytes, on_disk};
@@ -95,32 +94,22 @@ fn try_look(
             }
         }
     }
-    let untracked =
-        if options.untracked { UntrackedFiles::None } else { UntrackedFiles::Collapsed };
-    // What the configuration hides of submodules is looked at above.
-    let submodules = Submodule::Given { ignore: Ignore::All, check_dirty: false };
-    let items = repo
-        .status(gix::progress::Discard)
-        .doing(doing)?
-        .index(index.into_gix())
-        .untracked_files(untracked)
-        .index_worktree_submodules(submodules)
-        .index_worktree_rewrites(None)
-        .tree_index_track_renames(tree_index::TrackRenames::Disabled)
-        .into_iter(Vec::<BString>::new())
-        .doing(doing)?;
-    for item in items {
-        let item = item.doing(doing)?;
-        let path = item.location().to_owned();
-        let set = match &item {
-            Item::IndexWorktree(Worktree::DirectoryContents { .. }) => &mut found.untracked,
-            Item::IndexWorktree(Worktree::Modification {
-                status: EntryStatus::Conflict { .. },
-                ..
-            }) => &mut found.unmerged,
-            _ => &mut found.changed,
-        };
-        set.insert(path);
+    let head = repo.head_tree_id_or_empty().doing(doing)?.detach();
+    let tree = (head != repo.object_hash().empty_tree()).then_some(head);
+    found.changed = staged(repo, tree, index.state())?;
+    let (changed, unknown) = index.changed(repo)?;
+    found.changed.extend(changed);
+    found.unknown.extend(unknown);
+    found.unmerged = index.unmerged();
+    if !options.untracked {
+        let options = repo
+            .dirwalk_options()
+            .doing(doing)?
+            .emit_untracked(gix::dir::walk::EmissionMode::CollapseDirectory);
+        let (never, mut files) = (AtomicBool::new(false), Collect::default());
+        repo.dirwalk(index.state(), None::<&BStr>, &never, options, &mut files).doing(doing)?;
+        let paths = files.unorded_entries.into_iter().map(|(entry, _)| entry.rela_path);
+        found.untracked.extend(paths);
     }
     // An unmerged path differs from the commit too, and once is enough.
     found.changed.retain(|path| !found.unmerged.contains(path));

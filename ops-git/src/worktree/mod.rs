@@ -9,6 +9,7 @@
 //! never removed: it is saved below `.git/ops-git/lost/<operation>/`.
 
 mod back;
+mod browse;
 mod forth;
 mod head;
 mod index_file;
@@ -37,6 +38,7 @@ pub(crate) use back::{release, undo};
 pub(crate) use forth::{check, run};
 pub(crate) use head::now as head_now;
 pub(crate) use lock::is_stale;
+pub(crate) use look::blob_id;
 pub(crate) use open_index::OpenIndex;
 pub(crate) use place::{FOLDER, Switch, interrupted};
 pub(crate) use submodules::{Inner, inner};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use gix::bstr::BString;
 use gix::index::State;
-use gix::index::entry::{Flags, Mode};
+use gix::index::entry::{Flags, Mode, Stage};
 use gix::worktree::IndexPersistedOrInMemory;
 
 use super::index_file;
@@ -12,6 +12,9 @@ use super::look::Look;
 use super::planner::View as _;
 use super::prepare::workdir;
 use crate::error::{Error, ErrorKind, GitResult as _};
+
+/// What tells git not to look at a file.
+const HIDDEN: Flags = Flags::ASSUME_VALID.union(Flags::SKIP_WORKTREE).union(Flags::FSMONITOR_VALID);
 
 /// The index of a work tree, read once.
 pub(crate) struct OpenIndex {
@@ -37,10 +40,6 @@ impl OpenIndex {
         &self.file
     }
 
-    pub(crate) fn into_gix(self) -> IndexPersistedOrInMemory {
-        self.file
-    }
-
     pub(crate) fn is_split(&self) -> bool {
         self.split
     }
@@ -58,11 +57,10 @@ impl OpenIndex {
         repo: &gix::Repository,
     ) -> Result<BTreeSet<BString>, Error> {
         let state = self.state();
-        let hidden = Flags::ASSUME_VALID | Flags::SKIP_WORKTREE | Flags::FSMONITOR_VALID;
         let mut flagged = state
             .entries()
             .iter()
-            .filter(|entry| entry.flags.intersects(hidden))
+            .filter(|entry| entry.flags.intersects(HIDDEN))
             .filter(|entry| entry.mode != Mode::COMMIT && entry.mode != Mode::DIR)
             .peekable();
         let mut found = BTreeSet::new();
@@ -85,5 +83,47 @@ impl OpenIndex {
             }
         }
         Ok(found)
+    }
+
+    /// Every other file that differs from the index, or is gone; and why of some that cannot be
+    /// told. Of submodules only that a folder is there.
+    pub(crate) fn changed(
+        &self,
+        repo: &gix::Repository,
+    ) -> Result<(BTreeSet<BString>, Vec<String>), Error> {
+        let state = self.state();
+        let root = workdir(repo)?;
+        let mut look = Look::new(repo, &root, state)?;
+        let (mut found, mut unknown) = (BTreeSet::new(), Vec::new());
+        for entry in state.entries() {
+            if entry.flags.intersects(HIDDEN) || entry.stage() != Stage::Unconflicted {
+                continue;
+            }
+            let path = entry.path(state);
+            let same = match entry.mode {
+                Mode::DIR => true,
+                Mode::COMMIT => look.look(path)?.is_some_and(|seen| seen.is_folder()),
+                // What is only intended to be added has no content that could be right.
+                _ if entry.flags.contains(Flags::INTENT_TO_ADD) => false,
+                _ => match look.unchanged(path, entry) {
+                    Ok(same) => same,
+                    Err(reason) => {
+                        unknown.push(format!("`{path}` cannot be compared: {reason}"));
+                        continue;
+                    }
+                },
+            };
+            if !same {
+                found.insert(path.to_owned());
+            }
+        }
+        Ok((found, unknown))
+    }
+
+    /// Paths with a conflict that nobody has resolved.
+    pub(crate) fn unmerged(&self) -> BTreeSet<BString> {
+        let state = self.state();
+        let in_conflict = state.entries().iter().filter(|e| e.stage() != Stage::Unconflicted);
+        in_conflict.map(|entry| entry.path(state).to_owned()).collect()
     }
 }

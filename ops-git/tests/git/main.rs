@@ -11,6 +11,7 @@ mod export;
 mod fixture;
 mod history;
 mod inspect;
+mod kill;
 mod merge_crash;
 mod merge_random;
 mod merge_rows;

@@ -1,6 +1,6 @@
 //! Checkout in place: as git does it, and back to the byte.
 
-mod arena;
+pub mod arena;
 mod crash;
 mod crash_in_place;
 mod elsewhere;

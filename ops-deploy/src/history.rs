@@ -1,5 +1,6 @@
 //! What was in service when: a durable record.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -49,11 +50,14 @@ pub struct Entry {
     pub operation: Option<String>,
     /// When it was recorded, just before the commit.
     pub at: Timestamp,
+    /// Which image each service ran, where services are containers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, String>,
 }
 
 impl Entry {
     pub(crate) fn new(version: Version, verb: Verb, at: Timestamp) -> Self {
-        Self { version, verb, operation: None, at }
+        Self { version, verb, operation: None, at, images: BTreeMap::new() }
     }
 }
 
