@@ -42,7 +42,7 @@
 //! # Features
 //! | feature | what it brings |
 //! |---|---|
-//! | `docker` | [`DockerHost`]: releases as images, services as containers; [`Swarm`]: services of a cluster |
+//! | `docker` | [`DockerHost`]: releases as images, services as containers, on one host or several; [`Swarm`]: services of a cluster |
 //! | `test-util` | fault points and the crash harness of ops-core, for tests |
 //!
 //! # What is proven where
@@ -59,12 +59,14 @@ pub mod provider;
 pub mod proxy;
 pub mod release;
 pub mod service;
+#[cfg(feature = "docker")]
+pub mod stages;
 mod switching;
 mod target;
 mod traffic;
 
 #[cfg(feature = "docker")]
-pub use docker::{ContainerSpec, DockerHost, Swarm, SwarmService};
+pub use docker::{ContainerSpec, DockerHost, DockerHosts, Swarm, SwarmService};
 pub use error::{Error, ErrorKind};
 pub use gate::Gate;
 pub use history::{Entry, History, Verb};
@@ -72,5 +74,7 @@ pub use provider::Provider;
 pub use proxy::{ProxyClient, ProxyConfig, ReverseProxy};
 pub use release::{ReleaseDirectory, ReleaseHealth};
 pub use service::{Detached, Identity, ServiceManager, ServiceSpec};
+#[cfg(feature = "docker")]
+pub use stages::{Bake, Hook, Migration, When};
 pub use target::{Observed, Running, Target};
 pub use traffic::{MemorySwitch, Pointer, TrafficSwitch, Upstream};

@@ -13,6 +13,7 @@ use super::host::{DockerHost, Settings};
 use super::spec::{ContainerSpec, is_name};
 use crate::error::{Error, ErrorKind};
 use crate::gate::Gate;
+use crate::stages::{Bake, Hook, Migration, When};
 
 /// Sets up a [`DockerHost`].
 #[derive(Debug)]
@@ -34,6 +35,10 @@ impl DockerHostBuilder {
             drain: Duration::from_secs(15),
             deadline: Duration::from_mins(5),
             lease: Duration::from_mins(20),
+            build: None,
+            hooks: Vec::new(),
+            migration: None,
+            bake: None,
         })
     }
 
@@ -102,6 +107,34 @@ impl DockerHostBuilder {
         self
     }
 
+    /// The command that makes the images of a version which has none yet, and tags them on the
+    /// engine. They stay, also when the operation goes back. Default: none, and a version without
+    /// images is refused when it is planned.
+    pub fn build_images(mut self, build: Hook) -> Self {
+        self.0.build = Some(build);
+        self
+    }
+
+    /// Adds a command between two stages, of deployments and rollbacks alike. In an emergency only
+    /// those run that come after the commit.
+    pub fn hook(mut self, when: When, hook: Hook) -> Self {
+        self.0.hooks.push((when, hook));
+        self
+    }
+
+    /// What migrates the schema before a deployment starts the new containers. Default: nothing.
+    pub fn migration(mut self, migration: Migration) -> Self {
+        self.0.migration = Some(migration);
+        self
+    }
+
+    /// How the new version is watched before the commit. The operation's
+    /// [`deadline`](Self::deadline) must leave time for it. Default: not at all.
+    pub fn bake(mut self, bake: Bake) -> Self {
+        self.0.bake = Some(bake);
+        self
+    }
+
     /// The Docker host. Blocks for a moment; the engine is asked later.
     ///
     /// # Errors
@@ -151,8 +184,25 @@ impl DockerHostBuilder {
                 );
             }
         }
+        for (n, (when, hook)) in settings.hooks.iter().enumerate() {
+            if settings.hooks[..n].iter().any(|(at, other)| at == when && other.name == hook.name) {
+                refuse(
+                    format!("two commands of one stage are named `{}`", hook.name),
+                    "give each its own name, by which journals know it",
+                );
+            }
+        }
+        if settings.bake.as_ref().is_some_and(|bake| bake.lasts >= settings.deadline) {
+            refuse(
+                "the watch lasts longer than the whole operation may".into(),
+                "raise the deadline, or watch for less",
+            );
+        }
         refusals.extend(settings.services.iter().flat_map(ContainerSpec::check));
         refusals.extend(crate::gate::nameless(&settings.guards));
+        refusals.extend(settings.hooks.iter().flat_map(|(_, hook)| hook.check()));
+        refusals.extend(settings.build.iter().flat_map(Hook::check));
+        refusals.extend(settings.migration.iter().flat_map(Migration::check));
         if refusals.is_empty() {
             return Ok(DockerHost(Arc::new(self.0)));
         }

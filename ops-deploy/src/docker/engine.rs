@@ -11,7 +11,8 @@ use bollard::models::{
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
     ListNetworksOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveImageOptionsBuilder, RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
+    RemoveImageOptionsBuilder, RenameContainerOptionsBuilder, StatsOptionsBuilder,
+    StopContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures::StreamExt as _;
@@ -34,6 +35,28 @@ pub(crate) struct Engine {
     host: String,
     deadline: Duration,
     docker: OnceCell<Docker>,
+}
+
+/// What a container uses, as it was measured at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Both in nanoseconds since the start: the container's, and of all CPUs of the machine.
+    cpu: u64,
+    system: u64,
+    memory: u64,
+    memory_limit: u64,
+}
+
+impl Load {
+    pub(crate) fn memory_share(&self) -> f64 {
+        self.memory as f64 / self.memory_limit.max(1) as f64
+    }
+
+    pub(crate) fn cpu_share_since(&self, before: &Self) -> f64 {
+        let (used, all) =
+            (self.cpu.saturating_sub(before.cpu), self.system.saturating_sub(before.system));
+        if all == 0 { 0.0 } else { used as f64 / all as f64 }
+    }
 }
 
 /// Whether something was made, or was there already.
@@ -252,6 +275,26 @@ impl Engine {
         // The filter answers also what only contains the name.
         networks.retain(|network| network.name.as_deref() == Some(name));
         Ok(networks)
+    }
+
+    /// What a container uses now; `None` if that cannot be had, as of one that has ended.
+    pub(crate) async fn load(&self, name: &str) -> Result<Option<Load>, Error> {
+        let docker = self.docker().await?;
+        let options = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
+        let call = async { docker.stats(name, Some(options)).next().await.transpose() };
+        let stats = self.bounded(format!("tell the load of `{name}`"), self.deadline, call).await?;
+        Ok(stats.and_then(|stats| {
+            let (cpu, memory) = (stats.cpu_stats?, stats.memory_stats?);
+            // What can be given back at once is not used.
+            let detail = memory.stats.unwrap_or_default();
+            let cache = detail.get("inactive_file").or_else(|| detail.get("total_inactive_file"));
+            Some(Load {
+                cpu: cpu.cpu_usage?.total_usage?,
+                system: cpu.system_cpu_usage.unwrap_or_default(),
+                memory: memory.usage?.saturating_sub(cache.copied().unwrap_or_default()),
+                memory_limit: memory.limit?,
+            })
+        }))
     }
 
     /// The end of what a container said; `None` if it said nothing, or that cannot be had.

@@ -139,7 +139,7 @@ impl DockerHost {
         Err(error.into())
     }
 
-    async fn keeps_running(&self, container: &str) -> Result<Result<(), String>, Error> {
+    pub(super) async fn keeps_running(&self, container: &str) -> Result<Result<(), String>, Error> {
         let Some(found) = self.0.engine.inspect(container).await? else {
             return Ok(Err(format!("the container `{container}` is gone")));
         };

@@ -58,7 +58,6 @@ impl DockerHost {
         &self,
         version: &Version,
         verb: Verb,
-        images: &BTreeMap<String, String>,
         current: Option<&Version>,
         cx: &StepContext,
     ) -> Result<(), StepError> {
@@ -71,7 +70,8 @@ impl DockerHost {
         let at = cx.context().clock().now();
         let entry = Entry {
             operation: Some(operation.clone()),
-            images: images.clone(),
+            images: Self::pinned(version, cx)?,
+            closes_way_back: self.closes_way_back(version, cx)?,
             ..Entry::new(version.clone(), verb, at)
         };
         let (path, current) = (self.history_path(), current.cloned());

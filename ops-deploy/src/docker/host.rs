@@ -13,6 +13,7 @@ use super::engine::Engine;
 use super::spec::ContainerSpec;
 use super::step::DockerStep;
 use crate::gate::Gate;
+use crate::stages::{Bake, Hook, Migration, When};
 
 /// An application on one Docker engine. Cheap to clone.
 ///
@@ -55,6 +56,10 @@ pub(super) struct Settings {
     pub drain: Duration,
     pub deadline: Duration,
     pub lease: Duration,
+    pub build: Option<Hook>,
+    pub hooks: Vec<(When, Hook)>,
+    pub migration: Option<Migration>,
+    pub bake: Option<Bake>,
 }
 
 impl Resource for DockerHost {

@@ -1,5 +1,7 @@
 //! What a deployment and a rollback do, as plans.
 
+use std::collections::BTreeMap;
+
 use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::probe::observe;
 use ops_core::{Plan, Refusal, Version, World};
@@ -11,6 +13,7 @@ use super::step::DockerStep as S;
 use crate::error::{Error, ErrorKind};
 use crate::fate::removed;
 use crate::history::Verb;
+use crate::stages::When;
 use crate::target::{Observed, Running, Target};
 
 /// How much is made sure before the traffic moves.
@@ -30,7 +33,13 @@ impl DockerHost {
     ) -> Result<Plan, Error> {
         let current = status.current()?.cloned();
         let release = status.releases.iter().find(|it| it.version == *version && it.is_complete());
-        let release = release.ok_or_else(|| incomplete(version, &status.releases))?;
+        // What is to be built cannot be pinned yet.
+        let builds = verb == Verb::Deploy && release.is_none() && self.0.build.is_some();
+        let images = match release {
+            Some(release) => release.images.clone(),
+            None if builds && self.buildable(version, status) => BTreeMap::new(),
+            None => return Err(incomplete(version, &status.releases)),
+        };
         let mut plan = Plan::new(verb.as_str()).version(version.clone()).within(self.0.deadline);
         plan = plan.fact("to", version);
         if let Some(current) = &current {
@@ -39,7 +48,7 @@ impl DockerHost {
         if care == Care::Emergency {
             plan = plan.fact("emergency", true);
         }
-        for (service, image) in &release.images {
+        for (service, image) in &images {
             plan = plan.fact(format!("image of {service}"), short(image));
         }
         if current.as_ref() == Some(version) && self.serves_well(version, status).await? {
@@ -50,17 +59,39 @@ impl DockerHost {
         let goes = current.clone().filter(|current| current != version);
         let warm = goes.clone().filter(|_| self.0.keep_warm);
         let old = removed(self.fates(Some(version), goes.as_ref(), Vec::new(), status));
-        let (v, images) = (|| version.clone(), release.images.clone());
-        let first = images.values().next().cloned().unwrap_or_default();
-        let mut changes = vec![
-            S::TakeLock { image: first },
+        let v = || version.clone();
+        let tag = self.0.services[0].tag(version);
+        let lock = images.values().next().cloned().unwrap_or(tag);
+        let mut changes = Vec::new();
+        if builds {
+            changes.push(S::Build { version: v() });
+        }
+        changes.extend([
+            S::TakeLock { image: lock },
             S::ExpectCurrent { current: current.clone() },
-            S::Require { version: v(), images: images.clone() },
-        ];
+            S::Require { version: v(), images },
+        ]);
+        let hooks = |when: When| {
+            let of_stage = self.0.hooks.iter().filter(move |(at, _)| *at == when);
+            of_stage.map(move |(_, hook)| S::Hook {
+                name: hook.name.clone(),
+                when,
+                version: version.clone(),
+                undoable: hook.can_undo(),
+            })
+        };
+        let careful = care == Care::Gate;
+        changes.extend(hooks(When::BeforeStart).filter(|_| careful));
+        if let Some(migration) = self.0.migration.as_ref().filter(|_| verb == Verb::Deploy) {
+            let allow_incompatible = migration.allow_incompatible;
+            if migration.rehearsal.is_some() {
+                changes.push(S::RehearseMigration { version: v(), allow_incompatible });
+            }
+            changes.push(S::Migrate { version: v(), allow_incompatible });
+        }
         for service in &self.0.services {
-            let image = images.get(&service.name).cloned().unwrap_or_default();
             let service = service.name.clone();
-            changes.push(S::StartContainer { service, version: v(), image, verb });
+            changes.push(S::StartContainer { service, version: v(), verb });
         }
         changes.push(match care {
             Care::Gate => {
@@ -69,6 +100,7 @@ impl DockerHost {
             }
             Care::Emergency => S::AwaitListeners { version: v() },
         });
+        changes.extend(hooks(When::BeforeSwitch).filter(|_| careful));
         for service in self.0.services.iter().filter(|service| service.traffic.is_some()) {
             changes.push(S::SwitchTraffic { service: service.name.clone(), version: v() });
         }
@@ -76,16 +108,28 @@ impl DockerHost {
         if is_public && care == Care::Gate {
             changes.push(S::VerifyPublic { version: v() });
         }
-        changes.push(S::RecordHistory { version: v(), verb, images, before: current });
+        changes.extend(hooks(When::AfterSwitch).filter(|_| careful));
+        if self.0.bake.is_some() && careful {
+            changes.push(S::Bake { version: v() });
+        }
+        changes.push(S::RecordHistory { version: v(), verb, before: current });
         for step in &changes {
             plan = plan.change(self, step)?;
         }
-        let finishers =
-            [S::StopOthers { version: v(), warm }, S::RemoveOld { old }, S::ReleaseLock];
-        for step in &finishers {
-            plan = plan.finisher(self, step)?;
+        let finishers = [S::StopOthers { version: v(), warm }, S::RemoveOld { old }];
+        let after = hooks(When::AfterCommit);
+        for step in finishers.into_iter().chain(after).chain([S::ReleaseLock]) {
+            plan = plan.finisher(self, &step)?;
         }
         Ok(plan)
+    }
+
+    /// What lacks images may be built; what has moved or is of two commits may not.
+    fn buildable(&self, version: &Version, status: &Status) -> bool {
+        let known = status.releases.iter().find(|release| release.version == *version);
+        known.is_none_or(|known| {
+            known.lacking.len() == self.0.services.len().saturating_sub(known.images.len())
+        })
     }
 
     async fn serves_well(&self, version: &Version, status: &Status) -> Result<bool, Error> {
@@ -104,7 +148,12 @@ impl DockerHost {
         Ok(true)
     }
 
-    async fn plan_back(&self, to: Option<Version>, care: Care) -> Result<Plan, Error> {
+    async fn plan_back(
+        &self,
+        to: Option<Version>,
+        care: Care,
+        across: bool,
+    ) -> Result<Plan, Error> {
         let status = self.look().await?;
         let current = status.current()?;
         let to = match (to, current) {
@@ -131,7 +180,36 @@ impl DockerHost {
                     .with("complete", names(&status.complete())));
             }
         };
-        self.plan(&to, Verb::Rollback, care, &status).await
+        let closed = status.history.closed_since(&to).filter(|(by, _)| **by != to);
+        match closed {
+            None => self.plan(&to, Verb::Rollback, care, &status).await,
+            Some((by, migration)) if across => {
+                let plan = self.plan(&to, Verb::Rollback, care, &status).await?;
+                Ok(plan.fact("across migration", format_args!("{migration} of {by}")))
+            }
+            Some((by, migration)) => {
+                let error = format!(
+                    "the way back to {to} is closed: it cannot run after the migration \
+                     `{migration}` of {by}"
+                );
+                Err(Error::new(ErrorKind::NoPrevious, error).remedy(
+                    "go forward to a repaired version; or take the migration back by hand, and \
+                     say explicitly that you roll back across it",
+                ))
+            }
+        }
+    }
+
+    /// Plans to go back although a migration has closed the way, for somebody who has taken it
+    /// back, or knows better. The plan says so, as the fact `across migration`.
+    ///
+    /// # Errors
+    /// Those of [`plan_rollback`](Target::plan_rollback) but for the closed way.
+    pub async fn plan_rollback_across_migrations(
+        &self,
+        to: Option<Version>,
+    ) -> Result<Plan, Error> {
+        self.plan_back(to, Care::Gate, true).await
     }
 }
 
@@ -184,10 +262,10 @@ impl Target for DockerHost {
     }
 
     fn plan_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        self.plan_back(to, Care::Gate).boxed()
+        self.plan_back(to, Care::Gate, false).boxed()
     }
 
     fn plan_emergency_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        self.plan_back(to, Care::Emergency).boxed()
+        self.plan_back(to, Care::Emergency, false).boxed()
     }
 }

@@ -5,11 +5,26 @@ use std::collections::BTreeMap;
 use ops_core::{Refusal, StepContext, StepError, Version};
 
 use super::host::DockerHost;
-use super::releases::short;
+use super::releases::{Release, incomplete, short};
 use super::spec::{ContainerSpec, Network};
 use crate::error::{Error, ErrorKind};
 
+fn pins_key(version: &Version) -> String {
+    format!("images of {version}")
+}
+
 impl DockerHost {
+    /// The images with which the operation brings a version.
+    pub(super) fn pinned(
+        version: &Version,
+        cx: &StepContext,
+    ) -> Result<BTreeMap<String, String>, StepError> {
+        cx.noted(&pins_key(version))?.ok_or_else(|| {
+            StepError::permanent(format!("the images of {version} are not pinned"))
+                .remedy("require them before, in the same operation")
+        })
+    }
+
     /// Every reason why these images cannot be deployed now.
     pub(super) async fn preflight(
         &self,
@@ -19,7 +34,10 @@ impl DockerHost {
     ) -> Result<Vec<Refusal>, StepError> {
         let mut refusals = Vec::new();
         for service in &self.0.services {
-            refusals.extend(self.image_in_place(service, version, images).await?);
+            // Images that are made by the operation itself are pinned when they are there.
+            if !images.is_empty() {
+                refusals.extend(self.image_in_place(service, version, images).await?);
+            }
             refusals.extend(self.surroundings(service, cx).await?);
         }
         Ok(refusals)
@@ -102,6 +120,18 @@ impl DockerHost {
     ) -> Result<(), StepError> {
         let refusals = self.preflight(version, images, cx).await?;
         if refusals.is_empty() {
+            let pins = async {
+                if !images.is_empty() {
+                    return Ok(images.clone());
+                }
+                let status = self.look().await?;
+                let complete =
+                    |release: &&Release| release.version == *version && release.is_complete();
+                let release = status.releases.iter().find(complete);
+                let release = release.ok_or_else(|| incomplete(version, &status.releases))?;
+                Ok(release.images.clone())
+            };
+            let _: BTreeMap<String, String> = cx.observe(&pins_key(version), pins).await?;
             return Ok(());
         }
         let error = Error::new(

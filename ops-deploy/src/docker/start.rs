@@ -88,7 +88,6 @@ impl DockerHost {
         &self,
         service: &str,
         version: &Version,
-        image: &str,
         verb: Verb,
         cx: &StepContext,
     ) -> Result<(), StepError> {
@@ -97,6 +96,8 @@ impl DockerHost {
                 .remedy("plan again")
         })?;
         self.hold_lock(cx).await?;
+        let image = Self::pinned(version, cx)?.remove(service).unwrap_or_default();
+        let image = image.as_str();
         let place = self.place(spec, version, image, verb, cx);
         let placement = cx.observe(&key(service, version), place).await?;
         let name = &placement.container;

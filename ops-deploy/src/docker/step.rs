@@ -9,12 +9,48 @@ use super::host::{DockerHost, names};
 use super::releases::short;
 use crate::error::{Error, ErrorKind};
 use crate::history::Verb;
+use crate::stages::When;
 
 /// One step on a [`DockerHost`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DockerStep {
+    /// The images of the version are made, if they are not there.
+    Build {
+        /// The version that comes.
+        version: Version,
+    },
+    /// A command of one's own.
+    Hook {
+        /// Its name.
+        name: String,
+        /// Between which stages it runs.
+        when: When,
+        /// The version that comes.
+        version: Version,
+        /// Whether it has a command that takes its effect back.
+        undoable: bool,
+    },
+    /// The migration says what it would do, and whether the old version could run afterwards.
+    RehearseMigration {
+        /// The version that comes.
+        version: Version,
+        /// Whether one after which it could not is allowed.
+        allow_incompatible: bool,
+    },
+    /// The migration runs.
+    Migrate {
+        /// The version that comes.
+        version: Version,
+        /// Whether one after which the old version could not run is allowed.
+        allow_incompatible: bool,
+    },
+    /// The new version is watched for a while.
+    Bake {
+        /// The version that comes.
+        version: Version,
+    },
     /// The lock on the engine is taken.
     TakeLock {
         /// The image of the container that is the lock; it is never started.
@@ -39,8 +75,6 @@ pub enum DockerStep {
         service: String,
         /// The version that comes.
         version: Version,
-        /// The image's id.
-        image: String,
         /// How it comes: a rollback starts a container that was kept.
         verb: Verb,
     },
@@ -75,8 +109,6 @@ pub enum DockerStep {
         version: Version,
         /// How it comes.
         verb: Verb,
-        /// The image's id of each service.
-        images: BTreeMap<String, String>,
         /// The version that goes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         before: Option<Version>,
@@ -104,6 +136,11 @@ impl Step for DockerStep {
 
     fn name(&self) -> &'static str {
         match self {
+            Self::Build { .. } => "build",
+            Self::Hook { .. } => "hook",
+            Self::RehearseMigration { .. } => "rehearse_migration",
+            Self::Migrate { .. } => "migrate",
+            Self::Bake { .. } => "bake",
             Self::TakeLock { .. } => "take_lock",
             Self::ExpectCurrent { .. } => "expect_current",
             Self::Require { .. } => "require",
@@ -121,12 +158,40 @@ impl Step for DockerStep {
 
     fn effect(&self) -> Effect {
         match self {
+            Self::Build { version } => {
+                Effect::retained(format!("make the images of {version}, if they are not there"))
+            }
+            Self::Hook { name, when: When::AfterCommit, .. } => {
+                Effect::changes(format!("run the command `{name}`, until it succeeds"))
+            }
+            Self::Hook { name, undoable: true, .. } => {
+                Effect::changes(format!("run the command `{name}`"))
+            }
+            Self::Hook { name, .. } => Effect::retained(format!("run the command `{name}`")),
+            Self::RehearseMigration { version, allow_incompatible: false } => {
+                Effect::reads(format!(
+                    "rehearse the migration to {version}: the old version must be able to run after it"
+                ))
+            }
+            Self::RehearseMigration { version, .. } => {
+                Effect::reads(format!("rehearse the migration to {version}"))
+            }
+            Self::Migrate { version, allow_incompatible: false } => {
+                Effect::retained(format!("migrate the schema to {version}"))
+            }
+            Self::Migrate { version, .. } => Effect::destroys(format!(
+                "migrate the schema to {version}, even if that closes the way back"
+            )),
+            Self::Bake { version } => Effect::reads(format!("watch {version} for a while")),
             Self::TakeLock { .. } => Effect::changes("take the lock on the engine"),
             Self::ExpectCurrent { current: None } => {
                 Effect::reads("see that no version is in service")
             }
             Self::ExpectCurrent { current: Some(version) } => {
                 Effect::reads(format!("see that {version} is still in service"))
+            }
+            Self::Require { version, images } if images.is_empty() => {
+                Effect::reads(format!("see that {version} is complete, and pin its images"))
             }
             Self::Require { version, images } => {
                 let images: Vec<_> =
@@ -179,6 +244,7 @@ impl Step for DockerStep {
 
     async fn check(&self, host: &DockerHost, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
         match self {
+            Self::Hook { name, when, .. } => Ok(host.hook(name, *when).err().into_iter().collect()),
             Self::TakeLock { .. } => {
                 let held = host.held_by_another(cx.operation());
                 Ok(cx.until_cancelled(held).await??.into_iter().collect())
@@ -194,6 +260,13 @@ impl Step for DockerStep {
 
     async fn run(&self, host: &DockerHost, cx: &StepContext) -> Result<(), StepError> {
         match self {
+            Self::Build { version } => host.build(version, cx).await,
+            Self::Hook { name, when, version, .. } => host.run_hook(name, *when, version, cx).await,
+            Self::RehearseMigration { version, allow_incompatible } => {
+                host.rehearse_migration(version, *allow_incompatible, cx).await
+            }
+            Self::Migrate { version, .. } => host.migrate(version, cx).await,
+            Self::Bake { version } => host.watch(version, cx).await,
             Self::TakeLock { image } => host.take_lock(image, cx).await,
             Self::ExpectCurrent { current } => {
                 let refusals = host.expect_current(current.as_ref(), cx).await?;
@@ -205,8 +278,8 @@ impl Step for DockerStep {
                 Err(error.refusals(refusals).into())
             }
             Self::Require { version, images } => host.require(version, images, cx).await,
-            Self::StartContainer { service, version, image, verb } => {
-                host.start(service, version, image, *verb, cx).await
+            Self::StartContainer { service, version, verb } => {
+                host.start(service, version, *verb, cx).await
             }
             Self::PassGate { version, guards } => host.pass_gate(version, guards, cx).await,
             Self::AwaitListeners { version } => host.await_listeners(version, cx).await,
@@ -214,8 +287,8 @@ impl Step for DockerStep {
                 host.switch_traffic(service, version, cx).await
             }
             Self::VerifyPublic { version } => host.verify_public(version, cx).await,
-            Self::RecordHistory { version, verb, images, before } => {
-                host.record_history(version, *verb, images, before.as_ref(), cx).await
+            Self::RecordHistory { version, verb, before } => {
+                host.record_history(version, *verb, before.as_ref(), cx).await
             }
             Self::StopOthers { version, warm } => {
                 host.stop_others(version, warm.as_ref(), cx).await
@@ -227,6 +300,9 @@ impl Step for DockerStep {
 
     async fn undo(&self, host: &DockerHost, cx: &StepContext) -> Result<(), StepError> {
         match self {
+            Self::Hook { name, when, version, undoable: true } => {
+                host.undo_hook(name, *when, version, cx).await
+            }
             Self::TakeLock { .. } => host.release_lock(cx).await,
             Self::StartContainer { service, version, .. } => {
                 host.unstart(service, version, cx).await
@@ -235,7 +311,12 @@ impl Step for DockerStep {
                 host.switch_traffic_back(service, version, cx).await
             }
             Self::RecordHistory { version, .. } => host.unrecord_history(version, cx).await,
-            Self::ExpectCurrent { .. }
+            Self::Build { .. }
+            | Self::Hook { .. }
+            | Self::RehearseMigration { .. }
+            | Self::Migrate { .. }
+            | Self::Bake { .. }
+            | Self::ExpectCurrent { .. }
             | Self::Require { .. }
             | Self::PassGate { .. }
             | Self::AwaitListeners { .. }

@@ -8,11 +8,13 @@ mod deploy;
 #[path = "../programs/dock.rs"]
 mod dock;
 mod dry_run;
+mod hosts;
 mod images;
 mod lock;
 mod observe;
 mod releases;
 mod rollback;
 mod stage;
+mod stages;
 mod surroundings;
 mod swarm;
