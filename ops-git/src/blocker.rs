@@ -87,6 +87,15 @@ pub enum Blocker {
         /// Its tip on the remote.
         upstream: CommitId,
     },
+    /// The history is cut off where the answer lies whether this is a fast-forward.
+    HistoryCut {
+        /// The branch.
+        branch: BranchName,
+        /// Its tip here.
+        local: CommitId,
+        /// Its tip on the remote.
+        upstream: CommitId,
+    },
     /// History is cut off, so that ancestry cannot be told for sure.
     Shallow,
     /// The repository belongs to another user, so its configuration cannot be believed.
@@ -241,6 +250,7 @@ impl Blocker {
             Self::NoUpstream { .. } => "no_upstream",
             Self::Diverged { .. } => "diverged",
             Self::Rewritten { .. } => "rewritten",
+            Self::HistoryCut { .. } => "history_cut",
             Self::Shallow => "shallow",
             Self::UntrustedOwner { .. } => "untrusted_owner",
             Self::Paths { .. } => "paths",
@@ -311,7 +321,15 @@ impl From<Blocker> for Refusal {
                     "the history of branch `{branch}` was rewritten upstream: here {local}, \
                      upstream {upstream}, which does not contain it"
                 ),
-                "find out who force-pushed and why; then move the branch by hand, or mirror afresh",
+                "find out who force-pushed and why; then pull with `Rewritten::Follow`, which keeps the \
+                 old tip",
+            ),
+            Blocker::HistoryCut { branch, local, upstream } => Self::new(
+                format!(
+                    "whether branch `{branch}` can be fast-forwarded cannot be told, for its history \
+                     is cut off: here {local}, upstream {upstream}"
+                ),
+                "pull with `History::Deepen` or `History::Complete`",
             ),
             Blocker::Shallow => Self::new(
                 "the repository is shallow: its history is cut off",
@@ -479,8 +497,8 @@ mod tests {
                 Blocker::Rewritten { branch: branch(), local: commit("a"), upstream: commit("b") },
                 format!(
                     "the history of branch `main` was rewritten upstream: here {a}, upstream {b}, \
-                     which does not contain it (find out who force-pushed and why; then move the \
-                     branch by hand, or mirror afresh)"
+                     which does not contain it (find out who force-pushed and why; then pull with \
+                     `Rewritten::Follow`, which keeps the old tip)"
                 ),
             ),
             (

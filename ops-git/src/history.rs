@@ -1,6 +1,7 @@
 //! How two commits lie to each other.
 
-use crate::error::{Error, GitResult as _};
+use crate::ahead_behind::ahead_behind;
+use crate::error::Error;
 
 /// How many commits `one` has that `other` has not, and the other way round.
 pub(crate) fn apart(
@@ -8,16 +9,6 @@ pub(crate) fn apart(
     one: gix::ObjectId,
     other: gix::ObjectId,
 ) -> Result<(usize, usize), Error> {
-    let count = |tip: gix::ObjectId, hidden: gix::ObjectId| -> Result<usize, Error> {
-        let mut count = 0;
-        for commit in repo.rev_walk([tip]).with_hidden([hidden]).all().history(tip)? {
-            commit.history(tip)?;
-            count += 1;
-        }
-        Ok(count)
-    };
-    if one == other {
-        return Ok((0, 0));
-    }
-    Ok((count(one, other)?, count(other, one)?))
+    let apart = ahead_behind(repo, one, other)?;
+    Ok((apart.ahead, apart.behind))
 }

@@ -26,7 +26,8 @@
 //!
 //! A repository is on disk, as a [`GitRepository`], or in memory for tests, as a
 //! [`MemoryRepository`]; programs hold either as `dyn` [`VersionControl`]. Remotes are paths, and
-//! http and https URLs.
+//! http, https and ssh URLs; [`Credentials`] or git's own helpers answer those that ask who this is,
+//! and nobody is ever prompted. Whatever hangs ends at the deadline of its [`PullOptions`].
 //!
 //! A merge is tried in memory first: [`GitRepository::preview_merge`] says every conflict at once,
 //! with its paths and versions, and nothing is written and nothing moves. Its answer is git's own,
@@ -49,18 +50,21 @@
 //! work trees are left alone, or by [`SubmodulePolicy`] switched along; none is fetched or made. A
 //! branch that another work tree is on is refused.
 //!
-//! An export refuses submodules by name; a pull refuses shallow repositories. `export-subst` is not
-//! applied. Remotes over ssh are not supported yet. Merges are neither signed nor given notes or
-//! hooks; a merge with more than two parents is none. Unix only.
+//! An export refuses submodules by name. `export-subst` is not applied. Over ssh the `ssh` program is
+//! needed. Merges are neither signed nor given notes or hooks; a merge with more than two parents is
+//! none. Unix only.
 
+mod ahead_behind;
 mod blocker;
 mod branch;
 mod checked_out;
 mod checkout;
 #[cfg(feature = "test-util")]
 pub mod contract;
+mod credentials;
 mod error;
 mod export;
+mod fast_forward;
 mod fetch;
 mod history;
 mod id;
@@ -75,6 +79,8 @@ mod objects;
 mod path_bytes;
 mod probe;
 mod pull;
+mod pulled;
+mod recovery_ref;
 mod refs;
 mod repository;
 mod room;
@@ -86,7 +92,9 @@ mod worktree;
 
 pub use blocker::{Blocker, Inspection, SubmoduleState};
 pub use checkout::CheckoutOptions;
+pub use credentials::{Credentials, Login};
 pub use error::{Error, ErrorKind};
+pub use fetch::History;
 pub use id::BranchName;
 pub use identity::Identity;
 pub use inspect::InspectOptions;
@@ -97,8 +105,9 @@ pub use merge::{
     MergeResult, Stage,
 };
 pub use path_bytes::PathBytes;
-pub use probe::RepositoryClean;
-pub use pull::{PullOptions, PullPolicy};
+pub use probe::{BehindUpstream, RepositoryClean};
+pub use pull::{PullOptions, PullPolicy, Rewritten};
+pub use pulled::Pulled;
 pub use repository::GitRepository;
 pub use step::GitStep;
 pub use tag::{TagName, TagOptions, Tagging};

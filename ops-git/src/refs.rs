@@ -243,6 +243,24 @@ pub(crate) fn remove_private(repo: &gix::Repository, name: &FullName) -> Result<
     Ok(())
 }
 
+/// Waits a moment for whoever holds the lock of a ref, and says so if it stays.
+pub(crate) fn not_locked_by_others(repo: &gix::Repository, name: &FullName) -> Result<(), Error> {
+    let path = lock_of(repo.common_dir(), name);
+    let begun = std::time::Instant::now();
+    while path.symlink_metadata().is_ok() {
+        if begun.elapsed() > LOCK_WAIT {
+            return Err(Error::new(
+                ErrorKind::Git,
+                format!("`{}` is locked by `{}`", name.as_bstr(), path.display()),
+            )
+            .class_of(ops_core::Class::Temporary)
+            .remedy("remove the lock file only if no git process runs there"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
 pub(crate) fn shown(id: Option<gix::ObjectId>) -> String {
     id.map_or_else(|| "no commit".to_owned(), |id| id.to_string())
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use ops_core::{Context, Plan, Recovery, Report, Resource, ResourceId};
 
 use crate::blocker::Inspection;
+use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::inspect::{self, InspectOptions};
 use crate::step::GitStep;
@@ -15,13 +16,15 @@ use crate::step::GitStep;
 /// by a lock file in its git directory.
 ///
 /// Only the repository's own configuration is read: neither the user's nor the system's, nor
-/// environment variables, so that the same repository behaves alike in every process. One exception: over http the
-/// proxy that the environment names (`HTTPS_PROXY`, `NO_PROXY`) is used.
+/// environment variables, so that the same repository behaves alike in every process. Exceptions:
+/// over http the proxy that the environment names (`HTTPS_PROXY`, `NO_PROXY`) is used, and over ssh
+/// `GIT_SSH_COMMAND`, `GIT_SSH` and `GIT_SSH_VARIANT`.
 #[derive(Debug, Clone)]
 pub struct GitRepository {
     git_dir: PathBuf,
     common_dir: PathBuf,
     id: ResourceId,
+    credentials: Option<Credentials>,
 }
 
 pub(crate) fn open_options() -> gix::open::Options {
@@ -57,7 +60,18 @@ impl GitRepository {
         let git_dir = canonical(repo.git_dir())?;
         let common_dir = canonical(repo.common_dir())?;
         let id = ResourceId::new("git", common_dir.display());
-        Ok(Self { git_dir, common_dir, id })
+        Ok(Self { git_dir, common_dir, id, credentials: None })
+    }
+
+    /// Answers remotes that ask who this is, in place of the credential helpers that the
+    /// repository's configuration names.
+    pub fn with_credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
+
+    pub(crate) fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
     }
 
     /// The git directory.

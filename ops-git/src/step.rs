@@ -11,6 +11,7 @@ use crate::linked::{self, Added, Removal};
 use crate::merge::{self, MergeCommit};
 use crate::objects;
 use crate::path_bytes::PathBytes;
+use crate::recovery_ref;
 use crate::repository::{GitRepository, open_git_dir};
 use crate::tag::{self, TagName, Tagging};
 use crate::worktree::{self, HeadPosition, Switch};
@@ -28,6 +29,14 @@ pub enum GitStep {
         old: Option<CommitId>,
         /// Where it goes.
         new: CommitId,
+    },
+    /// Keeps a commit that a branch is about to leave, for good, under
+    /// `refs/ops-git/recovery/<branch>/<operation>`.
+    KeepTip {
+        /// The branch.
+        branch: BranchName,
+        /// The commit.
+        commit: CommitId,
     },
     /// Points `HEAD` to another branch.
     PointHead {
@@ -287,6 +296,7 @@ impl Step for GitStep {
     fn name(&self) -> &'static str {
         match self {
             Self::MoveBranch { .. } => "move_branch",
+            Self::KeepTip { .. } => "keep_tip",
             Self::PointHead { .. } => "point_head",
             Self::VerifyBranch { .. } => "verify_branch",
             Self::WriteMerge { .. } => "write_merge",
@@ -315,6 +325,11 @@ impl Step for GitStep {
             Self::MoveBranch { branch, old: None, new } => {
                 Effect::changes(format!("create branch `{branch}` at {}", new.version()))
             }
+            Self::KeepTip { branch, commit } => Effect::changes(format!(
+                "keep {} as `{}/<operation>`",
+                commit.version(),
+                recovery_ref::folder(branch)
+            )),
             Self::PointHead { from, to } => {
                 Effect::changes(format!("point HEAD to branch `{to}` in place of `{from}`"))
             }
@@ -413,6 +428,11 @@ impl Step for GitStep {
                 .await?;
                 verified(cx, "before", before).await
             }
+            Self::KeepTip { branch, commit } => {
+                let (env, in_step) = (env.clone(), cx.clone());
+                cx.blocking(move |_| recovery_ref::run(&env.handle()?, &branch, &commit, &in_step))
+                    .await
+            }
             Self::PointHead { from, to } => {
                 let (env, id) = (env.clone(), cx.operation());
                 cx.blocking(move |_| branch::point_head(&env.handle()?, &from, &to, id)).await
@@ -505,6 +525,10 @@ impl Step for GitStep {
                     branch::undo(&env.handle()?, &branch, old.as_ref(), &new, &in_step)
                 })
                 .await
+            }
+            Self::KeepTip { branch, .. } => {
+                let (env, in_step) = (env.clone(), cx.clone());
+                cx.blocking(move |_| recovery_ref::undo(&env.handle()?, &branch, &in_step)).await
             }
             Self::PointHead { from, to } => {
                 let (env, id) = (env.clone(), cx.operation());

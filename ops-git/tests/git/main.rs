@@ -8,6 +8,7 @@ mod checkout;
 mod contract;
 mod crash;
 mod export;
+mod fetch;
 mod fixture;
 mod history;
 mod inspect;

@@ -258,13 +258,11 @@ async fn a_lock_is_refused_by_name_together_with_whatever_else_is_wrong() {
     let lock = world.mirror_path().join("refs/heads/main.lock");
     std::fs::write(&lock, "").unwrap();
     std::fs::write(world.mirror_path().join("packed-refs.lock"), "").unwrap();
-    let head = world.head();
-    std::fs::write(world.mirror_path().join("shallow"), format!("{head}\n")).unwrap();
     let error = mirror.safe_pull(&cx).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
-    assert_eq!(error.reasons().len(), 3, "{error}");
+    assert_eq!(error.reasons().len(), 2, "{error}");
     let text = error.to_string();
-    for part in ["main.lock", "packed-refs.lock", "shallow"] {
+    for part in ["main.lock", "packed-refs.lock"] {
         assert!(text.contains(part), "{part}: {text}");
     }
 }

@@ -1,5 +1,6 @@
 //! The program that the crash test kills: pulls and exports in one
-//! operation, or tags and merges in one, or recovers.
+//! operation, or tags and merges in one, or pulls a
+//! rewritten history, or recovers.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ops_core::{Context, Environment};
 use ops_git::{
     CheckoutOptions, GitRepository, GitStep, MergeOptions, PullOptions, RemoveWorktreeOptions,
-    TagOptions,
+    Rewritten, TagOptions,
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -38,6 +39,15 @@ async fn main() {
         if what == "-fail" {
             let step = failing(&plan.facts["sha_after"]);
             plan = plan.change(&mirror, &step).unwrap();
+        }
+        mirror.execute(plan, &cx).await.unwrap();
+        return;
+    }
+    if let Some(what) = what.strip_prefix("pull") {
+        let options = PullOptions::default().rewritten(Rewritten::Follow);
+        let mut plan = mirror.plan_pull(&cx, options).await.unwrap();
+        if what == "-fail" {
+            plan = plan.change(&mirror, &failing(&"0".repeat(40))).unwrap();
         }
         mirror.execute(plan, &cx).await.unwrap();
         return;
