@@ -35,7 +35,9 @@
 //!
 //! [`GitRepository::safe_checkout`] makes a work tree another version's in place, by renames, and
 //! goes back to the very bytes if it is interrupted; what belongs to neither version is saved below
-//! `.git/ops-git/lost`.
+//! `.git/ops-git/lost`. A pull, a merge and a rollback of the branch that the work tree is on move it
+//! along in the same way. [`GitRepository::add_worktree`] and [`GitRepository::remove_worktree`] make
+//! linked work trees and take them away.
 //!
 //! | feature | what it brings |
 //! |---|---|
@@ -44,12 +46,13 @@
 //! # Limits
 //!
 //! A checkout in place needs the work tree and its `.git` on one file system that can exchange names
-//! atomically (ext4, xfs, btrfs, tmpfs); sparse and split indexes are refused, submodules' own work
-//! trees are left alone.
+//! atomically (ext4, xfs, btrfs, tmpfs); sparse and split indexes are refused. Submodules' own
+//! work trees are left alone, or by [`SubmodulePolicy`] switched along; none is fetched or made. A
+//! branch that another work tree is on is refused.
 //!
 //! An export refuses submodules by name. `export-subst` is not applied. Over ssh the `ssh` program is
-//! needed. Merges are neither signed nor given notes or hooks; a merge with more
-//! than two parents is none. Unix only.
+//! needed. Merges are neither signed nor given notes or hooks; a merge with more than two parents is
+//! none. Unix only.
 
 mod ahead_behind;
 mod blocker;

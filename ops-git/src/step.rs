@@ -421,10 +421,12 @@ impl Step for GitStep {
         match self.clone() {
             Self::MoveBranch { branch, old, new } => {
                 let (env, in_step) = (env.clone(), cx.clone());
+                let before = old.clone();
                 cx.blocking(move |_| {
                     branch::run(&env.handle()?, &branch, old.as_ref(), &new, &in_step)
                 })
-                .await
+                .await?;
+                verified(cx, "before", before).await
             }
             Self::KeepTip { branch, commit } => {
                 let (env, in_step) = (env.clone(), cx.clone());
@@ -445,8 +447,15 @@ impl Step for GitStep {
                 cx.blocking(move |_| merge::write(&env.handle()?, &merge, id)).await
             }
             Self::Tag { tag } => {
-                let (env, in_step) = (env.clone(), cx.clone());
-                cx.blocking(move |_| tag::run(&env.handle()?, &tag, &in_step)).await
+                let (env, in_step, commit) = (env.clone(), cx.clone(), tag.commit.clone());
+                verified(cx, "before", Some(commit.clone())).await?;
+                cx.blocking(move |_| {
+                    let repo = env.handle()?;
+                    tag::run(&repo, &tag, &in_step)?;
+                    tag::verify(&repo, &tag)
+                })
+                .await?;
+                verified(cx, "after", Some(commit)).await
             }
             Self::ReleaseTag { name } => {
                 let (env, id) = (env.clone(), cx.operation());
@@ -457,7 +466,9 @@ impl Step for GitStep {
                 cx.blocking(move |_| branch::release(&env.handle()?, &branch, id)).await
             }
             Self::Export { commit, folder } => {
-                export::run(env, commit, &folder.to_path(), cx).await
+                verified(cx, "before", Some(commit.clone())).await?;
+                export::run(env, commit.clone(), &folder.to_path(), cx).await?;
+                verified(cx, "after", Some(commit)).await
             }
             Self::InspectWorktree { old, merge, .. } => {
                 let reasons = against(self, merge.as_deref(), cx).await?;

@@ -1,5 +1,8 @@
 //! Keeps a mirror of a repository: `git-sync --repo /srv/app.git --from https://example.org/app.git
-//! pull`, then `git-sync --repo /srv/app.git versions`.
+//! pull`, then `git-sync --repo /srv/app.git versions`. Of a work tree it moves files, index and
+//! branch together: `git-sync --repo /srv/app pull --merge`.
+//!
+//! With `--json` each verb answers with one object; docs/git-sync.md says what is in it.
 //!
 //! `pull --json` prints one object: `changed`; `pull`, with `branch`, `upstream`, `before` (null for a
 //! new branch), `after`, `commits`, `rewritten`, `moved_tags` and `is_cut_off`; and `report`, if
@@ -19,8 +22,9 @@ use ops_core::Secret;
 use ops_examples::Failure;
 use ops_examples::program::{Answer, CommonArgs, Program, run};
 use ops_git::{
-    BranchName, CheckoutOptions, Credentials, FastForward, GitRepository, History, Identity,
-    MergeOptions, PullOptions, Pulled, Rewritten, TagOptions,
+    BranchName, CheckoutOptions, Credentials, FastForward, GitRepository, HeadPosition, History,
+    Identity, MergeOptions, PullOptions, PullPolicy, Pulled, RemoveWorktreeOptions, Rewritten,
+    SubmodulePolicy, TagOptions,
 };
 use serde_json::json;
 
@@ -48,11 +52,14 @@ struct Args {
 enum Verb {
     /// What is there, and what stands in the way.
     Status,
-    /// Fetch, then fast-forward the branch. --dry-run fetches, too: the plan needs it.
+    /// Fetch, then fast-forward the branch, with the work tree that is on it. --dry-run fetches, too:
+    /// the plan needs it.
     Pull {
         /// Another branch than the one that HEAD is on.
         #[arg(long)]
         branch: Option<BranchName>,
+        #[command(flatten)]
+        merge: PullMergeArgs,
         #[command(flatten)]
         fetch: FetchArgs,
     },
@@ -64,7 +71,8 @@ enum Verb {
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
     },
-    /// Merge a commit into the branch. A conflict is refused with every path; nothing moves.
+    /// Merge a commit into the branch, with the work tree that is on it. A conflict is refused with
+    /// every path; nothing moves.
     Merge {
         /// A branch, a tag, a commit or the beginning of one.
         revision: String,
@@ -79,6 +87,8 @@ enum Verb {
         fast_forward: FastForwardArg,
         #[command(flatten)]
         identity: IdentityArgs,
+        #[command(flatten)]
+        tree: TreeArgs,
     },
     /// Name a version for good. A tag that exists is never moved.
     Tag {
@@ -93,7 +103,8 @@ enum Verb {
         #[command(flatten)]
         identity: IdentityArgs,
     },
-    /// Move the branch back to an older version; where it was is tagged `recovery/<time>-<version>`.
+    /// Move the branch back to an older version, with the work tree that is on it; where it was is
+    /// tagged `recovery/<time>-<version>`.
     Rollback {
         /// A tag, a commit or the beginning of one, of the branch.
         version: String,
@@ -109,10 +120,12 @@ enum Verb {
         /// Detach HEAD from a branch, too.
         #[arg(long)]
         detach: bool,
-        /// Replace ignored files that are in the way; they are saved below .git/ops-git/lost.
-        #[arg(long)]
-        overwrite_ignored: bool,
+        #[command(flatten)]
+        tree: TreeArgs,
     },
+    /// Linked work trees.
+    #[command(subcommand)]
+    Worktree(WorktreeVerb),
     /// The newest versions, newest first.
     Versions {
         /// How many at most.
@@ -121,6 +134,77 @@ enum Verb {
     },
     /// Bring what was interrupted to its end.
     Recover,
+}
+
+#[derive(Debug, Subcommand)]
+enum WorktreeVerb {
+    /// Those that there are.
+    List,
+    /// Make one, with the files of a version.
+    Add {
+        /// Its folder, which does not exist or is empty.
+        path: PathBuf,
+        /// A branch, and its HEAD is on it; a tag, a commit or the beginning of one, and its HEAD is
+        /// detached.
+        version: String,
+        /// Detach HEAD from a branch, too.
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Take one away. Changes, untracked and ignored files are refused by name.
+    Remove {
+        /// Its folder.
+        path: PathBuf,
+        /// Take it away all the same, and keep the folder below .git/ops-git/lost.
+        #[arg(long)]
+        keep_changes: bool,
+        /// Let ignored files go for good.
+        #[arg(long)]
+        discard_ignored: bool,
+    },
+}
+
+/// What may happen to the work tree.
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct TreeArgs {
+    /// Replace ignored files that are in the way; they are saved below .git/ops-git/lost.
+    #[arg(long)]
+    overwrite_ignored: bool,
+    /// Switch submodules along that are there and have the commit; others are refused.
+    #[arg(long)]
+    update_submodules: bool,
+}
+
+impl TreeArgs {
+    fn submodules(self) -> SubmodulePolicy {
+        if self.update_submodules { SubmodulePolicy::Update } else { SubmodulePolicy::LeaveAlone }
+    }
+}
+
+/// How a pull merges.
+#[derive(Debug, clap::Args)]
+struct PullMergeArgs {
+    /// Merge if both sides have commits of their own. A conflict is refused with every path.
+    #[arg(long)]
+    merge: bool,
+    /// What the merge commit says [default: what git says].
+    #[arg(long, short, requires = "merge")]
+    message: Option<String>,
+    #[command(flatten)]
+    identity: IdentityArgs,
+    #[command(flatten)]
+    tree: TreeArgs,
+}
+
+impl PullMergeArgs {
+    fn onto(self, mut options: PullOptions) -> Result<PullOptions, Failure> {
+        options.policy = if self.merge { PullPolicy::Merge } else { PullPolicy::FastForwardOnly };
+        options.merge.message = self.message;
+        options.merge.committer = self.identity.identity()?;
+        options.merge.overwrite_ignored = self.tree.overwrite_ignored;
+        options.merge.submodules = self.tree.submodules();
+        Ok(options)
+    }
 }
 
 /// How a pull fetches.
@@ -195,12 +279,14 @@ async fn main() -> ExitCode {
         }
         match verb {
             Verb::Status => status(&repository).await,
-            Verb::Pull { branch, fetch } => pull(program, &repository, branch, &fetch).await,
+            Verb::Pull { branch, merge, fetch } => {
+                pull(program, &repository, branch, merge, &fetch).await
+            }
             Verb::Export { version, to } => {
                 let plan = repository.plan_export(&version, &to).await?;
                 program.carry_out(plan, &&repository).await
             }
-            Verb::Merge { revision, into, message, fast_forward, identity } => {
+            Verb::Merge { revision, into, message, fast_forward, identity, tree } => {
                 let mut options = MergeOptions::default().fast_forward(match fast_forward {
                     FastForwardArg::Allowed => FastForward::Allowed,
                     FastForwardArg::Only => FastForward::Only,
@@ -209,6 +295,8 @@ async fn main() -> ExitCode {
                 options.branch = into;
                 options.message = message;
                 options.committer = identity.identity()?;
+                options.overwrite_ignored = tree.overwrite_ignored;
+                options.submodules = tree.submodules();
                 let plan = repository.plan_merge(&program.cx, &revision, options).await?;
                 program.carry_out(plan, &&repository).await
             }
@@ -223,13 +311,15 @@ async fn main() -> ExitCode {
                 let plan = repository.plan_rollback(&program.cx, &version, branch).await?;
                 program.carry_out(plan, &&repository).await
             }
-            Verb::Checkout { version, detach, overwrite_ignored } => {
+            Verb::Checkout { version, detach, tree } => {
                 let mut options = CheckoutOptions::default();
                 options.detach = detach;
-                options.overwrite_ignored = overwrite_ignored;
+                options.overwrite_ignored = tree.overwrite_ignored;
+                options.submodules = tree.submodules();
                 let plan = repository.plan_checkout(&version, options).await?;
                 program.carry_out(plan, &&repository).await
             }
+            Verb::Worktree(verb) => worktree(program, &repository, verb).await,
             Verb::Versions { limit } => versions(&repository, limit).await,
             Verb::Recover => program.recover(&&repository).await,
         }
@@ -271,9 +361,11 @@ async fn pull(
     program: &Program,
     repository: &GitRepository,
     branch: Option<BranchName>,
+    merge: PullMergeArgs,
     fetch: &FetchArgs,
 ) -> Result<Answer, Failure> {
     let options = branch.into_iter().fold(fetch.options(), PullOptions::branch);
+    let options = merge.onto(options)?;
     let plan = repository.plan_pull(&program.cx, options).await?;
     let pulled = Pulled::in_plan(&plan);
     let mut answer = program.carry_out(plan, &repository).await?;
@@ -290,6 +382,51 @@ async fn pull(
         });
     }
     Ok(answer)
+}
+
+async fn worktree(
+    program: &Program,
+    repository: &GitRepository,
+    verb: WorktreeVerb,
+) -> Result<Answer, Failure> {
+    let plan = match verb {
+        WorktreeVerb::List => return worktrees(repository).await,
+        WorktreeVerb::Add { path, version, detach } => {
+            let mut options = CheckoutOptions::default();
+            options.detach = detach;
+            repository.plan_add_worktree(&path, &version, options).await?
+        }
+        WorktreeVerb::Remove { path, keep_changes, discard_ignored } => {
+            let mut options = RemoveWorktreeOptions::default();
+            options.keep_changes = keep_changes;
+            options.discard_ignored = discard_ignored;
+            repository.plan_remove_worktree(&path, options).await?
+        }
+    };
+    program.carry_out(plan, &repository).await
+}
+
+async fn worktrees(repository: &GitRepository) -> Result<Answer, Failure> {
+    let found = repository.worktrees().await?;
+    let name = |what: &Option<HeadPosition>| {
+        what.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string)
+    };
+    let lines = found.iter().map(|w| format!("{} {}", w.path.display(), name(&w.head)));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let list: Vec<_> = found
+        .iter()
+        .map(|w| {
+            json!({
+                "name": w.name,
+                "path": w.path.display().to_string(),
+                "head": w.head,
+                "commit": w.commit,
+                "locked": w.locked,
+                "missing": w.missing,
+            })
+        })
+        .collect();
+    Ok(Answer::new(text, json!({"worktrees": list})))
 }
 
 async fn versions(repository: &GitRepository, limit: usize) -> Result<Answer, Failure> {

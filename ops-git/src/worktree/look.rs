@@ -150,7 +150,7 @@ impl<'repo> Look<'repo> {
 }
 
 /// The id of a blob with these bytes.
-pub(super) fn blob_id(repo: &gix::Repository, bytes: &[u8]) -> Result<gix::ObjectId, Error> {
+pub(crate) fn blob_id(repo: &gix::Repository, bytes: &[u8]) -> Result<gix::ObjectId, Error> {
     gix::objs::compute_hash(repo.object_hash(), gix::objs::Kind::Blob, bytes).map_err(|source| {
         Error::new(ErrorKind::Git, "the content has no id: it is an attack on SHA-1")
             .caused_by(source)

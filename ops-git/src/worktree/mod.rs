@@ -38,6 +38,7 @@ pub(crate) use back::{release, undo};
 pub(crate) use forth::{check, run};
 pub(crate) use head::now as head_now;
 pub(crate) use lock::is_stale;
+pub(crate) use look::blob_id;
 pub(crate) use open_index::OpenIndex;
 pub(crate) use place::{FOLDER, Switch, interrupted};
 pub(crate) use submodules::{Inner, inner};

@@ -236,7 +236,11 @@ async fn tags_are_made_and_taken_away_again() {
     assert_eq!(world.mirrored("refs/tags/v2"), "");
     world.mirror_is_sound();
 
-    mirror.execute(plan.clone(), &cx).await.unwrap();
+    let report = mirror.execute(plan.clone(), &cx).await.unwrap();
+    for when in ["before", "after"] {
+        let note = format!("sha verified {when}: {}", &world.mirrored("main")[..7]);
+        assert!(report.notes.keys().any(|key| key.contains(&note)), "{report:?}");
+    }
     assert_eq!(git(&git_dir, &["cat-file", "-t", "v2"]), "tag");
     assert_eq!(world.mirrored("v2^{commit}"), world.mirrored("main"));
     let text =

@@ -54,12 +54,9 @@ impl<V: View> Planner<'_, V> {
         }
         let mut all: BTreeSet<&BStr> =
             self.index.entries().iter().map(|entry| entry.path(self.index)).collect();
-        for (path, cell) in &self.plan.index {
-            match cell {
-                Some(_) => all.insert(path.as_bstr()),
-                None => all.remove(path.as_bstr()),
-            };
-        }
+        // What goes is still there when its namesake comes.
+        let new = self.plan.index.iter().filter(|(_, cell)| cell.is_some());
+        all.extend(new.map(|(path, _)| path.as_bstr()));
         let coming = |path: &BString| {
             let below = slashed(path.as_bstr());
             self.plan

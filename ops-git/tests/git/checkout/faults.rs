@@ -208,7 +208,7 @@ async fn a_change_within_the_second_of_the_index_is_not_forgotten() {
 }
 
 /// Checks out on a disk with 40 KB left: what the program said, and whether all was as before.
-fn on_a_full_disk(arena: &Arena) -> String {
+fn on_a_full_disk(arena: &Arena, verb: &str) -> String {
     let repo = arena.copy("work");
     let before = whole(&repo);
     let mounted = arena.path("disk");
@@ -216,7 +216,7 @@ fn on_a_full_disk(arena: &Arena) -> String {
     let script = format!(
         "mount -t tmpfs -o size=600k none {m} && cp -a {r} {m}/work && cd {m} && \
          head -c 10000000 /dev/zero > fill 2>/dev/null; truncate -s -40K fill; \
-         {p} {m} worktree-checkout-state:{m}/..; echo $? > {m}/../code; rm fill; cp -a {m}/work {m}/../after",
+         {p} {m} {verb}-state:{m}/..; echo $? > {m}/../code; rm fill; cp -a {m}/work {m}/../after",
         m = mounted.display(),
         r = repo.display(),
         p = env!("CARGO_BIN_EXE_git-crash-program"),
@@ -235,7 +235,7 @@ fn on_a_full_disk(arena: &Arena) -> String {
 async fn a_disk_without_room_is_a_reason_against_a_checkout() {
     let big = "x".repeat(60_000);
     let arena = Arena::new("a=1", &format!("a=2 big={big} c=3"), "");
-    let err = on_a_full_disk(&arena);
+    let err = on_a_full_disk(&arena, "worktree-checkout");
     assert!(err.contains("has room for") && err.contains("are needed"), "{err}");
     assert!(!err.contains("went back"), "{err}");
 }
@@ -246,7 +246,10 @@ async fn a_disk_that_fills_up_meanwhile_leaves_everything_as_it_was() {
     let filter = "echo 'big filter=longer' > .git/info/attributes; \
                   git config filter.longer.smudge 'cat > /dev/null; head -c 60000 /dev/zero;:'";
     let arena = Arena::new("a=1", "a=2 big=1 c=3", filter);
-    let err = on_a_full_disk(&arena);
+    let err = on_a_full_disk(&arena, "worktree-checkout");
+    assert!(err.contains("went back to the old state"), "{err}");
+    let arena = Arena::forked("a=1", "a=1 own=1", "a=2 big=1 c=3", filter);
+    let err = on_a_full_disk(&arena, "worktree-merge");
     assert!(err.contains("went back to the old state"), "{err}");
 }
 
