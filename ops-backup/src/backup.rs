@@ -1,15 +1,15 @@
 //! The step that makes a backup.
 
-use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use ops_core::progress::Update;
 use ops_core::{Effect, Refusal, Step, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::chunk::Writer;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{BackupId, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord};
+use crate::pipeline::Writer;
 use crate::repository::Repository;
 use crate::source::SourceSpec;
 use crate::vault::Vault;
@@ -35,22 +35,20 @@ impl BackupStep {
         let id = BackupId::of(cx.operation(), &self.set)?;
         let repository = &vault.repository;
         match repository.manifest(&self.set, id).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(repository.end(id).await?),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
+        repository.upgrade().await?;
+        // Before it looks for chunks to reuse: a prune that does not see this finds none of them.
+        repository.begin(id, &self.set, cx.operation()).await?;
+        ops_core::fault::point("said that it runs");
+        let known = repository.reusable(&self.set).await?;
         let created_at = cx.context().clock().now();
         let phase = format!("backing up {}", self.set);
         let progress = |done| cx.context().progress().update(&Update::bytes(&*phase, done, None));
-        let mut writer = Writer {
-            repository,
-            id,
-            settings: self.settings,
-            cancel,
-            progress: &progress,
-            written: BTreeMap::new(),
-            total: 0,
-        };
+        let (settings, parallel) = (self.settings, vault.parallel);
+        let writer = Writer::new(repository, id, settings, known, parallel, cancel, &progress);
         let mut sources = Vec::new();
         for spec in &self.sources {
             let source = vault.source(spec)?;
@@ -80,6 +78,7 @@ impl BackupStep {
             settings: self.settings,
             sources,
         };
+        let looked = SystemTime::now();
         let found = verify::verify(repository, &manifest, Depth::Quick, cancel).await?;
         if !found.is_whole() {
             let message = "the store lost what was uploaded";
@@ -95,10 +94,26 @@ impl BackupStep {
         cx.observe(&tried(id), async { Ok(true) }).await?;
         ops_core::fault::point("before the manifest");
         let key = Repository::manifest_key(&self.set, id);
-        repository.create(&key, manifest.to_bytes()?.into()).await?;
+        let bytes = manifest.seal(repository.identity().map(AsRef::as_ref))?;
+        repository.create(&key, bytes.into()).await?;
         ops_core::fault::point("after the manifest");
         // A prune that gave this backup up in between wins: the backup is not listed.
-        Ok(living(repository, id).await?)
+        living(repository, id).await?;
+        // A machine that slept for so long may have been given up, and the sign of it be gone.
+        if looked.elapsed().unwrap_or_default() > vault.grace / 2 {
+            let found = verify::verify(repository, &manifest, Depth::Quick, cancel).await?;
+            if !found.is_whole() {
+                repository.bury(id, cx.operation()).await?;
+                repository.delete(&key).await?;
+                let message = "a prune deleted chunks of this backup while its machine slept";
+                return Err(Error::new(ErrorKind::Source, message).remedy("make another").into());
+            }
+        }
+        if let Err(error) = repository.end(id).await {
+            // The backup is there; the next prune takes the mark away.
+            tracing::warn!(target: "ops", set = %self.set, %id, "still marked as running: {error}");
+        }
+        Ok(())
     }
 }
 
@@ -173,12 +188,11 @@ impl Step for BackupStep {
             ops_core::fault::point("buried what may arrive");
         }
         // By its name and not by its content: whatever is listed keeps its chunks.
-        match repository.size(&Repository::manifest_key(&self.set, id)).await {
-            Ok(_) => return Ok(repository.unbury(id, operation).await?),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
+        if repository.exists(&Repository::manifest_key(&self.set, id)).await? {
+            repository.unbury(id, operation).await?;
+        } else {
+            repository.delete_chunks(id).await?;
         }
-        repository.delete_chunks(id).await?;
-        Ok(())
+        Ok(repository.end(id).await?)
     }
 }

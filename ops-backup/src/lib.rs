@@ -27,23 +27,36 @@
 //! deletes after its commit. A drill restores into scratch and keeps an attestation of what it
 //! found; [`BackupAge`] and [`LastProvenRestore`] are the probes that ask for both.
 //!
-//! Not there yet: encryption, deduplication between backups.
+//! Streams are cut where their content says so, and chunks that an earlier backup of the set has
+//! are not uploaded again; still each backup is complete by itself.
+//!
+//! A repository that is begun with a [`Recipient`] is encrypted with age: chunks are unreadable
+//! without a key, manifests and attestations cannot be forged, and the names of chunks tell nothing.
+//! Manifests stay readable: names of sources and tables, and sizes, are no secret to the store.
 
 mod attest;
 mod backup;
+mod begun;
 mod chunk;
+mod cut;
 mod digest;
 mod drill;
 mod error;
 mod fault_store;
+mod format;
+mod identity;
+mod key;
+mod key_step;
 mod manifest;
 mod open;
 mod patience;
+mod pipeline;
 mod probe;
 mod prune;
 mod repository;
 mod restore;
 pub mod retention;
+mod reuse;
 mod source;
 mod step;
 mod swap;
@@ -56,6 +69,8 @@ pub use backup::BackupStep;
 pub use drill::DrillStep;
 pub use error::{Error, ErrorKind};
 pub use fault_store::{Fault, FaultStore};
+pub use key::{KeyName, Recipient, Unlock};
+pub use key_step::KeyStep;
 pub use manifest::{
     BackupId, ChunkRecord, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord, UnitRecord,
 };

@@ -20,7 +20,7 @@ fn patient() -> Patience {
 
 async fn open(store: Arc<dyn ObjectStore>, patience: Patience) -> Result<Vault, ops_backup::Error> {
     let mut settings = Settings::default();
-    settings.chunk_size = 16 << 10;
+    settings.chunk_size = 64 << 10;
     Vault::builder().settings(settings).patience(patience).open(store, "memory:test").await
 }
 
