@@ -40,6 +40,9 @@ impl BackupStep {
             Err(error) => return Err(error.into()),
         }
         repository.upgrade().await?;
+        if let Some(folder) = &vault.folder {
+            chunk_folders(folder)?;
+        }
         // Before it looks for chunks to reuse: a prune that does not see this finds none of them.
         repository.begin(id, &self.set, cx.operation()).await?;
         ops_core::fault::point("said that it runs");
@@ -117,6 +120,25 @@ impl BackupStep {
     }
 }
 
+/// Makes the folders of chunks at once: a store that finds one missing syncs the one above it, for
+/// each of 256.
+fn chunk_folders(store: &std::path::Path) -> Result<(), Error> {
+    let chunks = store.join("chunks");
+    let mut new = false;
+    for byte in 0..=u8::MAX {
+        let folder = chunks.join(hex::encode([byte]));
+        if !folder.is_dir() {
+            std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
+            new = true;
+        }
+    }
+    if new {
+        ops_core::fs::sync_dir(&chunks)?;
+        ops_core::fs::sync_dir(store)?;
+    }
+    Ok(())
+}
+
 /// The note that the manifest of a backup was tried to be written.
 fn tried(id: BackupId) -> String {
     format!("manifest of {id} tried")
@@ -147,7 +169,7 @@ impl Step for BackupStep {
     async fn check(&self, vault: &Vault, _: &StepContext) -> Result<Vec<Refusal>, StepError> {
         let mut reasons = Vec::new();
         for spec in &self.sources {
-            if let (SourceSpec::Directory { path }, Some(store)) = (spec, &vault.folder)
+            if let (SourceSpec::Directory { path, .. }, Some(store)) = (spec, &vault.folder)
                 && let (Ok(path), Ok(store)) = (path.canonicalize(), store.canonicalize())
                 && store.starts_with(&path)
             {

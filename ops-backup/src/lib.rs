@@ -1,4 +1,5 @@
-//! Backups of SQLite databases and directories into any object store, and restores that go back.
+//! Backups of SQLite databases, directories, files and the output of programs into any object
+//! store, and restores that go back.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -57,6 +58,8 @@ mod repository;
 mod restore;
 pub mod retention;
 mod reuse;
+#[cfg(feature = "s3")]
+mod s3;
 mod source;
 mod step;
 mod swap;
@@ -79,7 +82,9 @@ pub use patience::Patience;
 pub use probe::{BackupAge, LastProvenRestore};
 pub use prune::PruneStep;
 pub use restore::{Place, RestoreOptions, RestoreStep};
-pub use source::{ByteStream, Directory, Dump, Source, SourceSpec, Sqlite, Unit};
+#[cfg(feature = "s3")]
+pub use s3::S3Options;
+pub use source::{ByteStream, Command, Directory, Dump, File, Source, SourceSpec, Sqlite, Unit};
 pub use step::VaultStep;
 pub use vault::{Vault, VaultBuilder};
 pub use verify::{Depth, Verification};

@@ -159,7 +159,14 @@ impl Repository {
                 format!("object `{key}` has {} bytes, expected {limit} at most", answer.meta.size),
             ));
         }
-        answer.bytes().await.map_err(fail)
+        let size = answer.meta.size;
+        let bytes = answer.bytes().await.map_err(fail)?;
+        // What ends early is the connection's fault: to be asked again, and no damage.
+        if bytes.len() as u64 != size {
+            let message = format!("object `{key}` came with {} of {size} bytes", bytes.len());
+            return Err(Error::new(ErrorKind::Store, message));
+        }
+        Ok(bytes)
     }
 
     pub async fn exists(&self, key: &str) -> Result<bool, Error> {

@@ -21,7 +21,7 @@ use crate::patience::Patience;
 use crate::repository::Repository;
 use crate::restore::{Place, RestoreOptions};
 use crate::retention::Policy;
-use crate::source::{Directory, Source, SourceSpec, Sqlite};
+use crate::source::{Command, Directory, File, Source, SourceSpec, Sqlite};
 use crate::step::VaultStep;
 use crate::verify::{self, Depth, Verification};
 
@@ -399,7 +399,13 @@ impl Vault {
     pub(crate) fn source(&self, spec: &SourceSpec) -> Result<Arc<dyn Source>, Error> {
         match spec {
             SourceSpec::Sqlite { path } => Ok(Arc::new(Sqlite::new(path))),
-            SourceSpec::Directory { path } => Ok(Arc::new(Directory::new(path))),
+            SourceSpec::Directory { path, include, exclude } => {
+                let directory = Directory::new(path);
+                let directory = include.iter().fold(directory, Directory::include);
+                Ok(Arc::new(exclude.iter().fold(directory, Directory::exclude)))
+            }
+            SourceSpec::Command { argv } => Ok(Arc::new(Command::new(argv))),
+            SourceSpec::File { path } => Ok(Arc::new(File::new(path))),
             SourceSpec::Named { name } => self.sources.get(name).cloned().ok_or_else(|| {
                 let known: Vec<_> = self.sources.keys().map(String::as_str).collect();
                 Error::new(ErrorKind::InvalidInput, format!("source `{name}` is not registered"))

@@ -351,11 +351,11 @@ async fn a_newer_repository_and_an_unknown_store_are_refused_by_name() {
         .unwrap();
     let error = Vault::open(store, "x").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Foreign);
-    for url in ["s3://bucket/x", "nonsense", "file:relative"] {
+    for url in ["gs://bucket/x", "nonsense", "file:relative"] {
         let Err(error) = open_store(url) else { continue };
         assert!(error.to_string().contains("file:///absolute/path"), "{error}");
     }
-    assert!(open_store("s3://bucket").is_err() && open_store("nonsense").is_err());
+    assert!(open_store("gs://bucket").is_err() && open_store("nonsense").is_err());
 }
 
 /// Cancels once a chunk was uploaded.
