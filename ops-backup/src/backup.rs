@@ -1,17 +1,21 @@
 //! The step that makes a backup.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use futures::StreamExt as _;
 use ops_core::progress::Update;
 use ops_core::{Effect, Refusal, Step, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind};
-use crate::manifest::{BackupId, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord};
+use crate::manifest::{
+    BackupId, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord, UnitRecord,
+};
 use crate::pipeline::Writer;
 use crate::repository::Repository;
-use crate::source::SourceSpec;
+use crate::source::{Session, SourceSpec, Unit};
 use crate::vault::Vault;
 use crate::verify::{self, Depth};
 
@@ -26,6 +30,29 @@ pub struct BackupStep {
 }
 
 impl BackupStep {
+    /// Writes the streams of a session, several at once.
+    async fn at_once(writer: &Writer<'_>, session: &dyn Session) -> Result<Vec<UnitRecord>, Error> {
+        let one = async |unit: &Unit| {
+            let dump = session.dump(unit).await?;
+            let mut written = writer.unit(unit.name.clone(), dump.bytes).await?;
+            written.rows = dump.rows;
+            Ok::<_, Error>(written)
+        };
+        let width = session.width().max(1);
+        let mut writing = futures::stream::iter(session.units().iter().enumerate())
+            .map(|(at, unit)| {
+                let written = one(unit);
+                async move { (at, written.await) }
+            })
+            .buffer_unordered(width);
+        let mut units = Vec::new();
+        while let Some((at, written)) = writing.next().await {
+            units.push((at, written?));
+        }
+        units.sort_by_key(|(at, _)| *at);
+        Ok(units.into_iter().map(|(_, unit)| unit).collect())
+    }
+
     async fn make(
         &self,
         vault: &Vault,
@@ -60,8 +87,17 @@ impl BackupStep {
                 kind: source.kind().to_owned(),
                 fingerprint: source.fingerprint().await?,
                 versions: source.versions(),
+                facts: BTreeMap::new(),
+                tables: BTreeMap::new(),
                 units: Vec::new(),
             };
+            if let Some(session) = source.open(id).await? {
+                record.units = Self::at_once(&writer, &*session).await?;
+                let learned = session.finish().await?;
+                (record.facts, record.tables) = (learned.facts, learned.tables);
+                sources.push(record);
+                continue;
+            }
             for unit in source.plan().await? {
                 let dump = source.dump(&unit, id).await?;
                 let mut written = writer.unit(unit.name, dump.bytes).await?;

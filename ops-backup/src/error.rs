@@ -24,6 +24,8 @@ pub enum ErrorKind {
     Source,
     /// The source changed while it was read.
     Changed,
+    /// A database server refused or lost a call.
+    Database,
     /// The object store refused or lost a call.
     Store,
     /// The file system refused a call.

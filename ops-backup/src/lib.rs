@@ -1,5 +1,5 @@
-//! Backups of SQLite databases, directories, files and the output of programs into any object
-//! store, and restores that go back.
+//! Backups of PostgreSQL and SQLite databases, directories, files and the output of programs into
+//! any object store, and restores that go back.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -34,6 +34,17 @@
 //! A repository that is begun with a [`Recipient`] is encrypted with age: chunks are unreadable
 //! without a key, manifests and attestations cannot be forged, and the names of chunks tell nothing.
 //! Manifests stay readable: names of sources and tables, and sizes, are no secret to the store.
+//!
+//! A PostgreSQL database ([`SourceSpec::postgres`]) is dumped by several connections in one
+//! snapshot, and restored into a new database beside the old, whose names are then swapped.
+//!
+//! # Features
+//!
+//! | feature | default | what it brings |
+//! |---|---|---|
+//! | `postgres` | no | PostgreSQL databases as sources and as targets; needs PostgreSQL's client programs |
+//! | `s3` | no | stores that speak S3: `s3://bucket/prefix` |
+//! | `test-util` | no | fault points, for crash tests |
 
 mod attest;
 mod backup;
@@ -75,7 +86,8 @@ pub use fault_store::{Fault, FaultStore};
 pub use key::{KeyName, Recipient, Unlock};
 pub use key_step::KeyStep;
 pub use manifest::{
-    BackupId, ChunkRecord, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord, UnitRecord,
+    BackupId, ChunkRecord, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord, TableRecord,
+    UnitRecord,
 };
 pub use open::open_store;
 pub use patience::Patience;
@@ -84,7 +96,14 @@ pub use prune::PruneStep;
 pub use restore::{Place, RestoreOptions, RestoreStep};
 #[cfg(feature = "s3")]
 pub use s3::S3Options;
-pub use source::{ByteStream, Command, Directory, Dump, File, Source, SourceSpec, Sqlite, Unit};
+pub use source::{
+    ByteStream, Command, Directory, Dump, File, Learned, PostgresUrl, Session, Source, SourceSpec,
+    Sqlite, Unit,
+};
+#[cfg(feature = "postgres")]
+pub use source::{
+    DatabaseOptions, DatabasePlace, DatabaseStep, Postgres, PostgresDump, PostgresGlobals, SqlProbe,
+};
 pub use step::VaultStep;
 pub use vault::{Vault, VaultBuilder};
 pub use verify::{Depth, Verification};

@@ -17,9 +17,9 @@ use crate::source::SourceSpec;
 
 /// The manifest format that this crate writes, and the newest that it reads.
 ///
-/// 2 added the rows of each table, 3 keyed digests and authentication, and chunks that earlier
-/// backups uploaded; 1 and 2 are read.
-pub const MANIFEST_FORMAT: u32 = 3;
+/// 2 added the rows of each table, 3 what a source learned of itself, 4 keyed digests,
+/// authentication, and chunks that earlier backups uploaded; older ones are read.
+pub const MANIFEST_FORMAT: u32 = 4;
 
 /// The name of one backup: a ULID, so that names sort by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -169,8 +169,23 @@ pub struct SourceRecord {
     pub fingerprint: String,
     /// Versions of the programs that read it.
     pub versions: BTreeMap<String, String>,
+    /// What else it told of itself, such as the snapshot that was read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub facts: BTreeMap<String, String>,
+    /// Its tables, where they are more than the streams that hold them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tables: BTreeMap<String, TableRecord>,
     /// Its bytes.
     pub units: Vec<UnitRecord>,
+}
+
+/// What one table holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableRecord {
+    /// How many rows.
+    pub rows: u64,
+    /// A digest of the rows that does not depend on their order.
+    pub content: String,
 }
 
 /// What a backup is made of.

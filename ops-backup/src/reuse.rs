@@ -14,7 +14,7 @@ pub(crate) type Content = [u8; 32];
 pub(crate) type Known = HashMap<Content, ChunkRecord>;
 
 /// Before this format, contents were named by another digest.
-const SINCE: u32 = 3;
+const SINCE: u32 = 4;
 /// How many of the newest backups are looked at. What is older and not in one of these has changed.
 const NEWEST: usize = 8;
 const AT_ONCE: usize = 4;

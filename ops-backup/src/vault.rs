@@ -21,7 +21,7 @@ use crate::patience::Patience;
 use crate::repository::Repository;
 use crate::restore::{Place, RestoreOptions};
 use crate::retention::Policy;
-use crate::source::{Command, Directory, File, Source, SourceSpec, Sqlite};
+use crate::source::{Command, Directory, File, Source, SourceSpec, Sqlite, postgres};
 use crate::step::VaultStep;
 use crate::verify::{self, Depth, Verification};
 
@@ -406,6 +406,9 @@ impl Vault {
             }
             SourceSpec::Command { argv } => Ok(Arc::new(Command::new(argv))),
             SourceSpec::File { path } => Ok(Arc::new(File::new(path))),
+            SourceSpec::Postgres { .. }
+            | SourceSpec::PostgresDump { .. }
+            | SourceSpec::PostgresGlobals { .. } => postgres::source(spec),
             SourceSpec::Named { name } => self.sources.get(name).cloned().ok_or_else(|| {
                 let known: Vec<_> = self.sources.keys().map(String::as_str).collect();
                 Error::new(ErrorKind::InvalidInput, format!("source `{name}` is not registered"))

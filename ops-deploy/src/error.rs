@@ -22,6 +22,10 @@ pub enum ErrorKind {
     Conflict,
     /// The proxy does not answer, or answers what it should not.
     Proxy,
+    /// The container engine does not answer, or refuses.
+    Engine,
+    /// Somebody else deploys there.
+    Locked,
     /// Something on disk was written by a newer version.
     Foreign,
     /// Something on disk is damaged.
@@ -35,7 +39,7 @@ pub enum ErrorKind {
 impl ErrorKind {
     fn class(self) -> Class {
         match self {
-            Self::Proxy => Class::Temporary,
+            Self::Proxy | Self::Locked => Class::Temporary,
             _ => Class::Permanent,
         }
     }

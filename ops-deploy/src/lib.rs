@@ -42,21 +42,39 @@
 //! # Features
 //! | feature | what it brings |
 //! |---|---|
+//! | `docker` | [`DockerHost`]: releases as images, services as containers, on one host or several; [`Swarm`]: services of a cluster |
 //! | `test-util` | fault points and the crash harness of ops-core, for tests |
 //!
 //! # What is proven where
 //! Linux. Processes are identified through `/proc` and kernel locks.
 
+#[cfg(feature = "docker")]
+pub mod docker;
 mod error;
+mod fate;
+mod gate;
+mod history;
+mod open_journals;
+pub mod provider;
 pub mod proxy;
 pub mod release;
 pub mod service;
+#[cfg(feature = "docker")]
+pub mod stages;
+mod switching;
 mod target;
 mod traffic;
 
+#[cfg(feature = "docker")]
+pub use docker::{ContainerSpec, DockerHost, DockerHosts, Swarm, SwarmService};
 pub use error::{Error, ErrorKind};
+pub use gate::Gate;
+pub use history::{Entry, History, Verb};
+pub use provider::Provider;
 pub use proxy::{ProxyClient, ProxyConfig, ReverseProxy};
-pub use release::{Gate, ReleaseDirectory, ReleaseHealth};
+pub use release::{ReleaseDirectory, ReleaseHealth};
 pub use service::{Detached, Identity, ServiceManager, ServiceSpec};
+#[cfg(feature = "docker")]
+pub use stages::{Bake, Hook, Migration, When};
 pub use target::{Observed, Running, Target};
 pub use traffic::{MemorySwitch, Pointer, TrafficSwitch, Upstream};

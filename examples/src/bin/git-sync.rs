@@ -1,18 +1,26 @@
 //! Keeps a mirror of a repository: `git-sync --repo /srv/app.git --from https://example.org/app.git
 //! pull`, then `git-sync --repo /srv/app.git versions`.
 //!
+//! `pull --json` prints one object: `changed`; `pull`, with `branch`, `upstream`, `before` (null for a
+//! new branch), `after`, `commits`, `rewritten`, `moved_tags` and `is_cut_off`; and `report`, if
+//! something changed. With `--dry-run` it is `dry_run`, `pull`, `plan` and `digest`; if the pull is
+//! refused, `reasons`, as with every verb.
+//!
 //! Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed and put back, 5 a person
 //! must look.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use ops_core::Secret;
 use ops_examples::Failure;
 use ops_examples::program::{Answer, CommonArgs, Program, run};
 use ops_git::{
-    BranchName, CheckoutOptions, FastForward, GitRepository, Identity, MergeOptions, PullOptions,
-    TagOptions,
+    BranchName, CheckoutOptions, Credentials, FastForward, GitRepository, History, Identity,
+    MergeOptions, PullOptions, Pulled, Rewritten, TagOptions,
 };
 use serde_json::json;
 
@@ -23,9 +31,13 @@ struct Args {
     /// The repository.
     #[arg(long, global = true, default_value = ".")]
     repo: PathBuf,
-    /// Where it pulls from: a path, http or https. With it, a mirror is created where none is.
+    /// Where it pulls from: a path, http, https or ssh. With it, a mirror is created where none is.
     #[arg(long, global = true, value_name = "URL")]
     from: Option<String>,
+    /// A file with the token for an https remote [default: what `credential.helper` of the
+    /// repository's configuration knows].
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     #[command(flatten)]
     common: CommonArgs,
     #[command(subcommand)]
@@ -41,6 +53,8 @@ enum Verb {
         /// Another branch than the one that HEAD is on.
         #[arg(long)]
         branch: Option<BranchName>,
+        #[command(flatten)]
+        fetch: FetchArgs,
     },
     /// Write the files of a version into a new folder.
     Export {
@@ -95,7 +109,7 @@ enum Verb {
         /// Detach HEAD from a branch, too.
         #[arg(long)]
         detach: bool,
-        /// Replace ignored files that are in the way; they are saved below .git/ops/lost.
+        /// Replace ignored files that are in the way; they are saved below .git/ops-git/lost.
         #[arg(long)]
         overwrite_ignored: bool,
     },
@@ -107,6 +121,43 @@ enum Verb {
     },
     /// Bring what was interrupted to its end.
     Recover,
+}
+
+/// How a pull fetches.
+#[derive(Debug, clap::Args)]
+struct FetchArgs {
+    /// At most so many commits of each branch, the first time. Later pulls bring all that is new.
+    #[arg(long, value_name = "COMMITS", conflicts_with_all = ["deepen", "unshallow"])]
+    depth: Option<NonZeroU32>,
+    /// So many commits more, below where the history is cut off.
+    #[arg(long, value_name = "COMMITS", conflicts_with = "unshallow")]
+    deepen: Option<NonZeroU32>,
+    /// The whole history.
+    #[arg(long)]
+    unshallow: bool,
+    /// Move the branch to a history that was force-pushed; the old tip is kept below
+    /// refs/ops-git/recovery.
+    #[arg(long)]
+    follow_rewritten: bool,
+    /// How long the fetch may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    deadline: u64,
+}
+
+impl FetchArgs {
+    fn options(&self) -> PullOptions {
+        let history = match (self.depth, self.deepen, self.unshallow) {
+            (Some(commits), ..) => History::AtMost(commits),
+            (_, Some(commits), _) => History::Deepen(commits),
+            (.., true) => History::Complete,
+            _ => History::New,
+        };
+        let rewritten = if self.follow_rewritten { Rewritten::Follow } else { Rewritten::Refuse };
+        PullOptions::default()
+            .history(history)
+            .rewritten(rewritten)
+            .deadline(Duration::from_secs(self.deadline))
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
@@ -136,12 +187,15 @@ impl IdentityArgs {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Args { repo, from, common, verb } = Args::parse();
+    let Args { repo, from, token_file, common, verb } = Args::parse();
     run("git-sync", common, async |program| {
-        let repository = open(&repo, from.as_deref())?;
+        let mut repository = open(&repo, from.as_deref())?;
+        if let Some(path) = token_file {
+            repository = repository.with_credentials(Credentials::token(Secret::from_file(path)?));
+        }
         match verb {
             Verb::Status => status(&repository).await,
-            Verb::Pull { branch } => pull(program, &repository, branch).await,
+            Verb::Pull { branch, fetch } => pull(program, &repository, branch, &fetch).await,
             Verb::Export { version, to } => {
                 let plan = repository.plan_export(&version, &to).await?;
                 program.carry_out(plan, &&repository).await
@@ -217,10 +271,25 @@ async fn pull(
     program: &Program,
     repository: &GitRepository,
     branch: Option<BranchName>,
+    fetch: &FetchArgs,
 ) -> Result<Answer, Failure> {
-    let options = branch.into_iter().fold(PullOptions::default(), PullOptions::branch);
+    let options = branch.into_iter().fold(fetch.options(), PullOptions::branch);
     let plan = repository.plan_pull(&program.cx, options).await?;
-    program.carry_out(plan, &repository).await
+    let pulled = Pulled::in_plan(&plan);
+    let mut answer = program.carry_out(plan, &repository).await?;
+    if let Some(pulled) = pulled {
+        answer.json["pull"] = json!({
+            "branch": pulled.branch,
+            "upstream": pulled.upstream,
+            "before": pulled.before,
+            "after": pulled.after,
+            "commits": pulled.commits,
+            "rewritten": pulled.rewritten,
+            "moved_tags": pulled.moved_tags,
+            "is_cut_off": pulled.is_cut_off,
+        });
+    }
+    Ok(answer)
 }
 
 async fn versions(repository: &GitRepository, limit: usize) -> Result<Answer, Failure> {

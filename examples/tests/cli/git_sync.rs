@@ -188,3 +188,79 @@ fn a_work_tree_is_checked_out_and_nothing_in_it_is_lost() {
     assert_eq!(git_sync("checkout main --yes").expect(0).json["changed"], false);
     git_sync("checkout no-such-version --yes").expect(3);
 }
+
+#[test]
+fn a_rewritten_history_is_followed_when_told_so_and_the_old_one_is_kept() {
+    let these = Repositories::new();
+    let first = these.push(None, "first");
+    let old = these.push(Some(&first), "second");
+    these.git_sync("pull --yes", &[]).expect(0);
+    let new = these.push(Some(&first), "another second");
+    these.git_sync("pull --yes", &[]).expect(3);
+    let planned = these.git_sync("pull --follow-rewritten --dry-run", &[]).expect(0);
+    assert_eq!(planned.json["pull"]["rewritten"], true, "{}", planned.out);
+    let done = these.git_sync("pull --follow-rewritten --yes", &[]).expect(0);
+    assert_eq!(done.json["pull"]["before"], old.as_str(), "{}", done.out);
+    assert_eq!(done.json["pull"]["after"], new.as_str());
+    assert_eq!(done.json["pull"]["branch"], "main");
+    assert_eq!(these.git_sync("status", &[]).expect(0).json["commit"], new.as_str());
+    let id = done.json["report"]["id"].as_str().unwrap().to_owned();
+    let kept = these.path("mirror.git").join("refs/ops-git/recovery/main").join(id);
+    assert_eq!(std::fs::read_to_string(kept).unwrap().trim(), old.as_str());
+}
+
+#[test]
+fn a_part_of_the_history_is_pulled_and_completed() {
+    let these = Repositories::new();
+    let mut tip = these.push(None, "1");
+    for message in ["2", "3", "4", "5"] {
+        tip = these.push(Some(&tip), message);
+    }
+    let count = || {
+        let versions = these.git_sync("versions", &[]).expect(0).json;
+        versions["versions"].as_array().unwrap().len()
+    };
+    let pulled = these.git_sync("pull --depth 2 --yes", &[]).expect(0);
+    assert_eq!(pulled.json["pull"]["is_cut_off"], true, "{}", pulled.out);
+    assert_eq!(pulled.json["pull"]["before"], serde_json::Value::Null);
+    assert_eq!(count(), 2);
+    these.git_sync("pull --deepen 1 --yes", &[]).expect(0);
+    assert_eq!(count(), 3);
+    let whole = these.git_sync("pull --unshallow --yes", &[]).expect(0);
+    assert_eq!(whole.json["changed"], false);
+    assert_eq!(whole.json["pull"]["is_cut_off"], false);
+    assert_eq!(count(), 5);
+    these.git_sync("pull --depth 0", &[]).expect(2);
+    these.git_sync("pull --depth 1 --unshallow", &[]).expect(2);
+}
+
+#[test]
+fn a_remote_that_hangs_is_given_up_at_the_deadline() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/a.git", listener.local_addr().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let (repo, state) = (dir.path().join("mirror.git"), dir.path().join("state"));
+    let (token, url) = (dir.path().join("token"), PathBuf::from(url));
+    std::fs::write(&token, "hunter2-and-more\n").unwrap();
+    let program = env!("CARGO_BIN_EXE_git-sync");
+    let begun = std::time::Instant::now();
+    let options: [&Path; 8] = [
+        "--repo".as_ref(),
+        &repo,
+        "--from".as_ref(),
+        &url,
+        "--state-dir".as_ref(),
+        &state,
+        "--token-file".as_ref(),
+        &token,
+    ];
+    let answer = run(program, "pull --deadline 1 --json", &options);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_ne!(answer.json["changed"], true);
+    assert!(
+        answer.err.contains("not done within 1s") || answer.out.contains("not done within 1s"),
+        "{}",
+        answer.err
+    );
+    assert!(!format!("{}{}", answer.out, answer.err).contains("hunter2"));
+}

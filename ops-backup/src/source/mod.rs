@@ -6,6 +6,8 @@ mod compare;
 mod directory;
 mod filter;
 mod pipe;
+pub(crate) mod postgres;
+mod session;
 mod sqlite;
 mod stream;
 
@@ -22,6 +24,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::manifest::BackupId;
 pub use directory::Directory;
+pub use postgres::PostgresUrl;
+#[cfg(feature = "postgres")]
+pub use postgres::{
+    DatabaseOptions, DatabasePlace, DatabaseStep, Postgres, PostgresDump, PostgresGlobals, SqlProbe,
+};
+pub use session::{Learned, Session};
 pub use sqlite::Sqlite;
 pub(crate) use sqlite::beside;
 pub use stream::{Command, File};
@@ -86,6 +94,14 @@ pub trait Source: Debug + Send + Sync {
 
     /// One of its streams. Temporaries carry the backup's id in their name.
     fn dump<'a>(&'a self, unit: &'a Unit, backup: BackupId) -> BoxFuture<'a, Result<Dump, Error>>;
+
+    /// Holds one moment of the source, so that all its streams are of that moment and several are
+    /// read at once. Default: none is held, and [`plan`](Self::plan) and [`dump`](Self::dump) are
+    /// called for one stream after the other.
+    fn open(&self, backup: BackupId) -> BoxFuture<'_, Result<Option<Box<dyn Session>>, Error>> {
+        let _ = backup;
+        Box::pin(async { Ok(None) })
+    }
 
     /// Removes what a [`dump`](Self::dump) for this backup left when its process died.
     fn clean_up(&self, backup: BackupId) -> BoxFuture<'_, Result<(), Error>> {
@@ -156,6 +172,21 @@ pub enum SourceSpec {
         /// The file.
         path: PathBuf,
     },
+    /// A PostgreSQL database, dumped in parallel. Needs the feature `postgres`.
+    Postgres {
+        /// The database.
+        url: PostgresUrl,
+    },
+    /// A PostgreSQL database as one `pg_dump -Fc`. Needs the feature `postgres`.
+    PostgresDump {
+        /// The database.
+        url: PostgresUrl,
+    },
+    /// The roles and tablespaces of a PostgreSQL server. Needs the feature `postgres`.
+    PostgresGlobals {
+        /// Any database of the server.
+        url: PostgresUrl,
+    },
     /// A source that the program registered under this name in its vault.
     Named {
         /// The name.
@@ -209,6 +240,21 @@ impl SourceSpec {
         }
     }
 
+    /// This PostgreSQL database.
+    pub fn postgres(url: PostgresUrl) -> Self {
+        Self::Postgres { url }
+    }
+
+    /// This PostgreSQL database as `pg_dump -Fc` gives it.
+    pub fn postgres_dump(url: PostgresUrl) -> Self {
+        Self::PostgresDump { url }
+    }
+
+    /// The roles and tablespaces of the server of this PostgreSQL database.
+    pub fn postgres_globals(url: PostgresUrl) -> Self {
+        Self::PostgresGlobals { url }
+    }
+
     /// The source that was registered under this name.
     pub fn named(name: impl Into<String>) -> Self {
         Self::Named { name: name.into() }
@@ -222,6 +268,9 @@ impl std::fmt::Display for SourceSpec {
             Self::Directory { path, .. } => write!(f, "directory:{}", path.display()),
             Self::Command { argv } => write!(f, "cmd:{}", argv.join(" ")),
             Self::File { path } => write!(f, "file:{}", path.display()),
+            Self::Postgres { url } => write!(f, "{url}"),
+            Self::PostgresDump { url } => write!(f, "dump:{url}"),
+            Self::PostgresGlobals { url } => write!(f, "globals:{url}"),
             Self::Named { name } => write!(f, "named:{name}"),
         }
     }

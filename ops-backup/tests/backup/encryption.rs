@@ -280,9 +280,9 @@ async fn every_flipped_byte_of_an_encrypted_backup_is_found() {
 
 #[test]
 fn the_format_of_an_authenticated_manifest_is_what_it_was() {
-    let golden = include_bytes!("../manifest-3-encrypted.json");
+    let golden = include_bytes!("../manifest-4.json");
     let manifest = Manifest::from_bytes(golden).unwrap();
-    assert_eq!(manifest.format, 3);
+    assert_eq!(manifest.format, 4);
     assert_eq!(manifest.sources[0].units[0].plain_blake3.len(), 64);
     let text = String::from_utf8(golden.to_vec()).unwrap();
     for (old, new) in [("\"mac\":\"a", "\"mac\":\"b"), ("app.db", "bpp.db"), ("\"mac\"", "\"mad\"")]

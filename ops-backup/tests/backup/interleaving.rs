@@ -159,8 +159,11 @@ async fn round(seed: u64, dir: &Path) {
         strict.prune("s", Policy::new().last(1), &cx).await.unwrap();
     }
     let listed = strict.list("s").await.unwrap();
-    assert_eq!(listed.len(), 1, "seed {seed}");
-    assert!(strict.verify("s", listed[0], Depth::Full).await.unwrap().is_whole(), "seed {seed}");
+    // The newest, and the newest that was verified: somebody who was killed may have made one since.
+    assert!(listed.len() <= 2, "seed {seed}: {listed:?}");
+    for id in &listed {
+        assert!(strict.verify("s", *id, Depth::Full).await.unwrap().is_whole(), "seed {seed}");
+    }
     let left = unneeded(&*inner, &strict, &["s"]).await;
     assert!(left.is_empty(), "seed {seed}: {left:?}");
     let marked = all_objects(&*inner).await;

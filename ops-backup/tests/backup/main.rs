@@ -6,6 +6,8 @@ mod drill;
 mod encryption;
 mod fixture;
 mod interleaving;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod prune;
 mod reuse;
 mod round_trip;

@@ -335,6 +335,11 @@ fn the_manifest_format_is_what_it_was() {
         assert_eq!(manifest.id, "01JD2Q5W3V8Y7K6M4N9P0R1S2T".parse::<BackupId>().unwrap());
         assert_eq!(manifest.sources[0].units[0].rows.get("entries"), rows);
     }
+    let learned = include_bytes!("../manifest-3.json");
+    let manifest = Manifest::from_bytes(learned).unwrap();
+    assert!(manifest.to_bytes().unwrap() == learned);
+    assert_eq!(manifest.sources[0].tables["public.entries"].rows, 3);
+    assert_eq!(manifest.sources[0].facts["lsn"], "0/15D4F28");
     let newer =
         String::from_utf8(golden.to_vec()).unwrap().replace("\"format\":2", "\"format\":99");
     let error = Manifest::from_bytes(newer.as_bytes()).unwrap_err();

@@ -10,59 +10,9 @@ use url::Url;
 
 use super::directory::{ReleaseDirectory, Settings};
 use crate::error::{Error, ErrorKind};
+use crate::gate::Gate;
 use crate::service::{Detached, ServiceManager, ServiceSpec};
 use crate::traffic::TrafficSwitch;
-
-/// When a new instance is good enough to take traffic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Gate {
-    /// How many answers in a row must be right. Default: 3.
-    pub consecutive: u32,
-    /// The pause between two questions. Default: 100 ms.
-    pub interval: Duration,
-    /// How long one answer may take. Default: 5 s.
-    pub timeout: Duration,
-    /// How long the whole may take. Default: 60 s.
-    pub deadline: Duration,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self {
-            consecutive: 3,
-            interval: Duration::from_millis(100),
-            timeout: Duration::from_secs(5),
-            deadline: Duration::from_mins(1),
-        }
-    }
-}
-
-impl Gate {
-    /// How many answers in a row must be right.
-    pub fn consecutive(mut self, answers: u32) -> Self {
-        self.consecutive = answers;
-        self
-    }
-
-    /// The pause between two questions.
-    pub fn interval(mut self, interval: Duration) -> Self {
-        self.interval = interval;
-        self
-    }
-
-    /// How long one answer may take.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// How long the whole may take.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
-        self
-    }
-}
 
 /// Sets up a [`ReleaseDirectory`].
 #[derive(Debug)]
@@ -188,15 +138,7 @@ impl ReleaseDirectoryBuilder {
                 "begin it with http:// or https://",
             ));
         }
-        for (n, guard) in self.0.guards.iter().enumerate() {
-            let name = guard.name();
-            if name.is_empty() || self.0.guards[..n].iter().any(|other| other.name() == name) {
-                refusals.push(Refusal::new(
-                    format!("the guard `{name}` has no name of its own"),
-                    "give each guard its own name, by which journals know it",
-                ));
-            }
-        }
+        refusals.extend(crate::gate::nameless(&self.0.guards));
         for file in &self.0.required_files {
             let plain = file.components().all(|c| matches!(c, std::path::Component::Normal(_)));
             if !plain || file.as_os_str().is_empty() {

@@ -1,21 +1,21 @@
 //! After the commit: the old instance ends, old releases go.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
-use ops_core::{OperationId, StepContext, StepError, Version};
+use ops_core::{StepContext, StepError, Version};
 
 use super::directory::ReleaseDirectory;
-use super::fate::Use;
-use super::history::History;
 use super::instance::Instance;
 use super::start::Placement;
 use crate::error::{Error, ErrorKind};
+use crate::fate::Use;
+use crate::history::History;
+use crate::open_journals::named_by_open_journals;
+use crate::switching::drain;
 use crate::traffic::Upstream;
 
-const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// A release on its way out. No version begins with a dot, so it is none any more.
 const LEAVING: &str = ".leaving-";
 
@@ -80,18 +80,9 @@ impl ReleaseDirectory {
         upstream: &Upstream,
         cx: &StepContext,
     ) -> Result<(), StepError> {
-        let Some(traffic) = &self.0.traffic else { return Ok(()) };
-        let until = tokio::time::Instant::now() + self.0.drain;
-        loop {
-            let requests = traffic.in_flight(upstream).await?;
-            if requests == 0 {
-                return Ok(());
-            }
-            if tokio::time::Instant::now() >= until {
-                tracing::warn!(target: "ops", requests, instance = upstream.instance, "requests are cut off");
-                return Ok(());
-            }
-            cx.until_cancelled(tokio::time::sleep(DRAIN_POLL)).await?;
+        match &self.0.traffic {
+            Some(traffic) => drain(&**traffic, upstream, self.0.drain, cx).await,
+            None => Ok(()),
         }
     }
 
@@ -189,57 +180,5 @@ impl ReleaseDirectory {
             }
         }
         Ok(forgettable)
-    }
-}
-
-/// Which of these versions an unfinished operation of this state directory speaks of, our own one
-/// left out. It reads journals as text: a version too many is kept rather than one too few.
-pub(super) fn named_by_open_journals(
-    state_dir: &Path,
-    versions: &[Version],
-    but: Option<OperationId>,
-) -> Result<BTreeSet<Version>, Error> {
-    let folder = state_dir.join("journals/open");
-    let failed = |error| Error::io("read the open journals in", &folder, error);
-    let entries = match std::fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        Err(error) => return Err(failed(error)),
-    };
-    let own = but.map(|own| format!("{own}.jsonl"));
-    let mut named = BTreeSet::new();
-    for entry in entries {
-        let entry = entry.map_err(failed)?;
-        if own.as_ref().is_some_and(|own| entry.file_name() == own.as_str()) {
-            continue;
-        }
-        let text = match std::fs::read(entry.path()) {
-            Ok(text) => text,
-            // It was closed in this moment.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(failed(error)),
-        };
-        let text = String::from_utf8_lossy(&text);
-        named.extend(versions.iter().filter(|version| text.contains(version.as_str())).cloned());
-    }
-    Ok(named)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_an_open_journal_names_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let open = folder.path().join("journals/open");
-        let (ours, other) = (OperationId::generate(), OperationId::generate());
-        let versions: Vec<Version> = ["v1", "v2", "v3"].map(|name| name.parse().unwrap()).to_vec();
-        assert!(named_by_open_journals(folder.path(), &versions, Some(ours)).unwrap().is_empty());
-        std::fs::create_dir_all(&open).unwrap();
-        std::fs::write(open.join(format!("{ours}.jsonl")), "v1 v2").unwrap();
-        std::fs::write(open.join(format!("{other}.jsonl")), r#"{"path":"/releases/v3"}"#).unwrap();
-        let named = named_by_open_journals(folder.path(), &versions, Some(ours)).unwrap();
-        assert_eq!(named.iter().map(Version::as_str).collect::<Vec<_>>(), ["v3"]);
     }
 }

@@ -8,9 +8,10 @@ use ops_core::probe::Probe;
 use ops_core::{Resource, ResourceId, Version};
 use url::Url;
 
-use super::builder::{Gate, ReleaseDirectoryBuilder};
+use super::builder::ReleaseDirectoryBuilder;
 use super::step::ReleaseStep;
 use crate::error::{Error, ErrorKind};
+use crate::gate::Gate;
 use crate::service::{ServiceManager, ServiceSpec};
 use crate::traffic::TrafficSwitch;
 

@@ -3,18 +3,15 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
-use ops_core::probe::{AllOf, Probe, Streak, TcpProbe, observe};
+use futures::FutureExt as _;
+use ops_core::probe::{AllOf, Probe, TcpProbe};
 use ops_core::{Refusal, StepContext, StepError, Version};
 
 use super::directory::ReleaseDirectory;
 use super::start::Placement;
 use crate::error::{Error, ErrorKind};
 use crate::service::{Liveness, log_tail};
-
-/// So much longer than its probes may take is a set of them waited for: it says which was late.
-const SLACK: Duration = Duration::from_millis(100);
 
 impl ReleaseDirectory {
     /// Asks the new instance itself, not yet through the traffic, and the guards.
@@ -67,23 +64,12 @@ impl ReleaseDirectory {
 
     /// The names of the guards of this site.
     pub(super) fn guard_names(&self) -> Vec<String> {
-        self.0.guards.iter().map(|guard| guard.name().to_owned()).collect()
+        crate::gate::guard_names(&self.0.guards)
     }
 
     /// The guards of these names; which are missing, if some are.
     pub(super) fn guards(&self, names: &[String]) -> Result<Vec<Arc<dyn Probe>>, Refusal> {
-        let find = |name: &String| self.0.guards.iter().find(|guard| guard.name() == name);
-        let missing: Vec<_> =
-            names.iter().filter(|name| find(name).is_none()).map(String::as_str).collect();
-        if missing.is_empty() {
-            return Ok(names.iter().filter_map(find).cloned().collect());
-        }
-        let known = self.guard_names();
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        Err(Refusal::new(
-            format!("the gate lacks the guards {} (known: {known})", missing.join(", ")),
-            "add them where the release directory is set up, or plan again without them",
-        ))
+        crate::gate::guards(&self.0.guards, names)
     }
 
     async fn be_sure(
@@ -94,39 +80,17 @@ impl ReleaseDirectory {
         instance: Option<&str>,
         cx: &StepContext,
     ) -> Result<(), StepError> {
-        let gate = &self.0.gate;
-        let failed = |why: String| {
-            let log = instance.map(|name| self.0.service.log_path(&self.instance_path(name)));
-            let error = Error::new(ErrorKind::Gate, format!("{version} does not pass: {why}"));
-            match log.and_then(|path| log_tail(&path)) {
-                Some(tail) => error.with("log", tail),
-                None => error,
-            }
+        let alive = || self.still_runs(instance, cx).boxed();
+        let Err(why) = self.0.gate.be_sure(probe, needed, &alive, cx).await? else {
+            return Ok(());
         };
-        let mut streak = Streak::default();
-        let mut last = "too few right answers".to_owned();
-        let asking = async {
-            loop {
-                self.still_runs(instance, cx)
-                    .await?
-                    .map_err(|ended| failed(format!("{ended}; {last}")))?;
-                let seen = observe(probe, gate.timeout.saturating_add(SLACK)).await;
-                if streak.take(&seen.health, needed) {
-                    // What answered may be somebody else, in whose way the instance could not be.
-                    let runs = self.still_runs(instance, cx).await?;
-                    return Ok(runs.map_err(failed)?);
-                }
-                // Right answers between wrong ones do not hide what is wrong.
-                if !seen.health.is_healthy() {
-                    last = plain(&format!("{} is {}", seen.probe, seen.health));
-                }
-                tokio::time::sleep(gate.interval).await;
-            }
-        };
-        let outcome: Result<Result<(), StepError>, _> =
-            cx.until_cancelled(tokio::time::timeout(gate.deadline, asking)).await?;
-        outcome
-            .unwrap_or_else(|_| Err(failed(format!("{last} (after {:?})", gate.deadline)).into()))
+        let log = instance.map(|name| self.0.service.log_path(&self.instance_path(name)));
+        let error = Error::new(ErrorKind::Gate, format!("{version} does not pass: {why}"));
+        Err(match log.and_then(|path| log_tail(&path)) {
+            Some(tail) => error.with("log", tail),
+            None => error,
+        }
+        .into())
     }
 
     fn still_runs(
@@ -145,10 +109,4 @@ impl ReleaseDirectory {
             })
         }
     }
-}
-
-/// What a service said of itself goes into journals and terminals.
-pub(super) fn plain(text: &str) -> String {
-    const MOST: usize = 500;
-    text.chars().filter(|c| !c.is_control()).take(MOST).collect()
 }

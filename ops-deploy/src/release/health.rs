@@ -4,8 +4,8 @@ use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::probe::{Health, Probe, observe};
 
 use super::directory::ReleaseDirectory;
-use super::gate::plain;
 use crate::error::Error;
+use crate::gate::plain;
 
 /// Asks the public address whether it answers as the version that is in service; where the site
 /// has no public address, the instance in service is asked.

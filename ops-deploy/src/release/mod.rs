@@ -12,10 +12,8 @@ mod builder;
 mod cleanup;
 mod current;
 mod directory;
-mod fate;
 mod gate;
 mod health;
-mod history;
 mod instance;
 mod plan;
 mod start;
@@ -23,10 +21,12 @@ mod status;
 mod step;
 mod switch;
 
-pub use builder::{Gate, ReleaseDirectoryBuilder};
+pub use builder::ReleaseDirectoryBuilder;
 pub use directory::ReleaseDirectory;
 pub use health::ReleaseHealth;
-pub use history::{Entry, History, Verb};
 pub use instance::Instance;
 pub use status::Status;
 pub use step::ReleaseStep;
+
+pub use crate::gate::Gate;
+pub use crate::history::{Entry, History, Verb};

@@ -4,13 +4,13 @@ use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::probe::observe;
 use ops_core::{Context, Plan, Refusal, Version, World};
 
-use super::cleanup::named_by_open_journals;
 use super::directory::{ReleaseDirectory, names};
-use super::fate::{Fate, Kept, Stays, removed};
-use super::history::Verb;
 use super::status::Status;
 use super::step::ReleaseStep as S;
 use crate::error::{Error, ErrorKind};
+use crate::fate::{Fate, Kept, Stays, removed};
+use crate::history::Verb;
+use crate::open_journals::named_by_open_journals;
 use crate::service::Liveness;
 use crate::target::{Observed, Running, Target};
 

@@ -4,9 +4,9 @@ use ops_core::{Refusal, Version};
 
 use super::current::Testimony;
 use super::directory::{ReleaseDirectory, names};
-use super::history::History;
 use super::instance::Instance;
 use crate::error::{Error, ErrorKind};
+use crate::history::History;
 use crate::traffic::Pointer;
 
 /// What is there, as it was observed.

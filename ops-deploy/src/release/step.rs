@@ -4,8 +4,8 @@ use ops_core::{Effect, Refusal, Step, StepContext, StepError, Version};
 use serde::{Deserialize, Serialize};
 
 use super::directory::ReleaseDirectory;
-use super::history::{Entry, History, Verb};
 use crate::error::{Error, ErrorKind};
+use crate::history::{Entry, History, Verb};
 
 /// One step on a [`ReleaseDirectory`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -256,7 +256,7 @@ impl ReleaseDirectory {
         cx.observe(&history_key(version), look).await?;
         let operation = Some(cx.operation().to_string());
         let entry =
-            Entry { version: version.clone(), verb, operation, at: cx.context().clock().now() };
+            Entry { operation, ..Entry::new(version.clone(), verb, cx.context().clock().now()) };
         let before = Self::linked_before(version, cx)?;
         let site = self.clone();
         cx.blocking(move |_| {

@@ -7,7 +7,7 @@ use ops_core::{StepContext, StepError, Version};
 use super::directory::ReleaseDirectory;
 use super::start::Placement;
 use crate::error::{Error, ErrorKind};
-use crate::traffic::Pointer;
+use crate::switching::{switch_back, switch_to};
 
 fn pointer_key(version: &Version) -> String {
     format!("traffic before {version}")
@@ -25,22 +25,7 @@ impl ReleaseDirectory {
     ) -> Result<(), StepError> {
         let Some(traffic) = &self.0.traffic else { return Ok(()) };
         let to = Placement::known(version, cx)?.upstream();
-        let look = async { traffic.current().await.map_err(StepError::from) };
-        let before: Pointer = cx.observe(&pointer_key(version), look).await?;
-        if traffic.current().await?.upstream.as_ref() == Some(&to) {
-            return Ok(());
-        }
-        cx.fault_point("release: traffic about to switch");
-        let switched = traffic.switch(before.epoch, Some(&to)).await;
-        cx.fault_point("release: traffic switched");
-        if let Err(error) = switched {
-            // Its answer may have been lost, and not the switch.
-            let now = traffic.current().await?;
-            if now.upstream.as_ref() != Some(&to) {
-                return Err(error.into());
-            }
-        }
-        Ok(())
+        switch_to(&**traffic, &pointer_key(version), &to, cx).await
     }
 
     pub(super) async fn switch_traffic_back(
@@ -49,24 +34,8 @@ impl ReleaseDirectory {
         cx: &StepContext,
     ) -> Result<(), StepError> {
         let Some(traffic) = &self.0.traffic else { return Ok(()) };
-        let Some(before) = cx.noted::<Pointer>(&pointer_key(version))? else { return Ok(()) };
         let ours = Placement::noted(version, cx)?.map(|placement| placement.upstream());
-        let now = traffic.current().await?;
-        if now.upstream != before.upstream && now.upstream != ours {
-            let at = now.upstream.map_or("nothing".to_owned(), |upstream| upstream.instance);
-            let error =
-                Error::new(ErrorKind::Conflict, "the traffic goes to somebody else's instance")
-                    .with("instance", at)
-                    .with("epoch", now.epoch)
-                    .remedy("see who switched it, point it where it belongs, then recover");
-            return Err(error.into());
-        }
-        // Also where it goes back already, or still: a new epoch makes sure that a switch of ours
-        // whose answer was lost does not arrive after all.
-        if now.upstream != before.upstream || now.epoch == before.epoch {
-            traffic.switch(now.epoch, before.upstream.as_ref()).await?;
-        }
-        Ok(())
+        switch_back(&**traffic, &pointer_key(version), ours, cx).await
     }
 
     pub(super) async fn move_current(

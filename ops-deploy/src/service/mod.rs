@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 pub use detached::Detached;
 pub(crate) use log_tail::log_tail;
 pub use process_id::ProcessId;
+pub(crate) use spec::fill;
 pub use spec::{Identity, ServiceSpec};
 
 use crate::error::Error;

@@ -202,7 +202,7 @@ impl ServiceSpec {
 }
 
 /// Fills placeholders in; what is filled in is not looked at again.
-fn fill(text: &str, values: &[(&str, &str)]) -> Result<String, String> {
+pub(crate) fn fill(text: &str, values: &[(&str, &str)]) -> Result<String, String> {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(['{', '}']) {

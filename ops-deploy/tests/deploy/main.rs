@@ -7,11 +7,15 @@ mod composition;
 mod crash;
 mod detached;
 mod emergency;
+mod faults;
 mod guards;
+mod http2;
 mod pipeline;
+mod provider;
 mod proxy;
 mod proxy_dies;
 #[path = "../programs/site.rs"]
 mod site;
 mod stage;
+mod tunnel;
 mod wire;

@@ -9,6 +9,7 @@ use gix::index::State;
 use gix::index::entry::Stage;
 use ops_core::{OperationId, Refusal, StepContext};
 
+use super::browse::Browser;
 use super::index_file::{self, Index};
 use super::look::Look;
 use super::place::{Manifest, Place, Switch, new_name, old_name};
@@ -265,15 +266,14 @@ fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
 fn stats(repo: &gix::Repository, root: &Root, prepared: &Prepared) -> Result<State, Error> {
     let mut next = prepared.next.clone();
     let mut look = Look::new(repo, root, &prepared.index.state)?;
+    let mut browser = Browser::new(root);
     let mut fresh = Vec::new();
     let mut racy = Vec::new();
     for (number, entry) in next.entries().iter().enumerate() {
         let path = entry.path(&next);
         if prepared.transitions.index.contains_key(path) {
-            let found = gix::index::fs::Metadata::from_path_no_follow(&root.at(path)).ok();
-            let found = found.filter(|found| !found.is_dir());
-            let stat = found.and_then(|found| gix::index::entry::Stat::from_fs(&found).ok());
-            fresh.extend(stat.map(|stat| (number, stat)));
+            let seen = browser.look(path)?.filter(|seen| !seen.is_folder());
+            fresh.extend(seen.map(|seen| (number, seen.stat())));
         } else if look.is_racy(entry)
             && look.same_stat(path, entry)
             && !matches!(super::planner::View::unchanged(&mut look, path, entry), Ok(true))

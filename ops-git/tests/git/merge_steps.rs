@@ -162,14 +162,6 @@ async fn what_stands_in_the_way_is_named() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     let error = mirror.safe_merge(&cx, "no-such-thing").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-
-    let work = GitRepository::open(world.work()).unwrap();
-    let head = world.head();
-    let error = work.safe_merge(&cx, "topic").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.to_string().contains("checked out in"), "{error}");
-    assert!(error.to_string().contains("bare mirror"), "{error}");
-    assert_eq!(world.head(), head);
 }
 
 #[tokio::test]

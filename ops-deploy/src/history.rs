@@ -1,5 +1,6 @@
 //! What was in service when: a durable record.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -49,11 +50,17 @@ pub struct Entry {
     pub operation: Option<String>,
     /// When it was recorded, just before the commit.
     pub at: Timestamp,
+    /// Which image each service ran, where services are containers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, String>,
+    /// The migration that came with it and after which no earlier version can run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closes_way_back: Option<String>,
 }
 
 impl Entry {
     pub(crate) fn new(version: Version, verb: Verb, at: Timestamp) -> Self {
-        Self { version, verb, operation: None, at }
+        Self { version, verb, operation: None, at, images: BTreeMap::new(), closes_way_back: None }
     }
 }
 
@@ -95,6 +102,17 @@ impl History {
         }
         way.reverse();
         way
+    }
+
+    /// The version and the migration that close the way back to a version, if any do.
+    #[cfg(feature = "docker")]
+    pub(crate) fn closed_since(&self, version: &Version) -> Option<(&Version, &str)> {
+        let since =
+            self.0.iter().rposition(|entry| entry.version == *version).map_or(0, |at| at + 1);
+        self.0[since..]
+            .iter()
+            .rev()
+            .find_map(|entry| Some((&entry.version, entry.closes_way_back.as_deref()?)))
     }
 
     pub(crate) fn push(&mut self, entry: Entry) {

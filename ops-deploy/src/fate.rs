@@ -10,7 +10,7 @@ const WAITING: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// One release, and when it was last of use.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Use {
+pub(crate) struct Use {
     /// When it came into service last, or, if it never did, when it was made.
     pub at: Timestamp,
     pub version: Version,
@@ -19,7 +19,7 @@ pub(super) struct Use {
 
 /// Why a release stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kept {
+pub(crate) enum Kept {
     InService,
     Previous,
     Runs,
@@ -43,7 +43,7 @@ impl fmt::Display for Kept {
 
 /// Why a release goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Gone {
+pub(crate) enum Gone {
     Old,
     Forgotten,
 }
@@ -59,13 +59,13 @@ impl fmt::Display for Gone {
 
 /// What becomes of a release.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fate {
+pub(crate) struct Fate {
     pub version: Version,
     pub fate: Result<Gone, Kept>,
 }
 
 /// The versions that go, sorted.
-pub(super) fn removed(fates: Vec<Fate>) -> Vec<Version> {
+pub(crate) fn removed(fates: Vec<Fate>) -> Vec<Version> {
     let mut old: Vec<_> =
         fates.into_iter().filter(|fate| fate.fate.is_ok()).map(|fate| fate.version).collect();
     old.sort();
@@ -74,7 +74,7 @@ pub(super) fn removed(fates: Vec<Fate>) -> Vec<Version> {
 
 /// What stays whatever its age.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Stays {
+pub(crate) struct Stays {
     pub comes: Option<Version>,
     pub goes: Option<Version>,
     pub others: Vec<(Version, Kept)>,
@@ -95,7 +95,7 @@ impl Stays {
 
     /// Besides what stays, the `keep` that were in service last stay; and one that never was, until
     /// it has waited for long. The youngest is judged first.
-    pub(super) fn judge(&self, mut uses: Vec<Use>, keep: usize, now: Timestamp) -> Vec<Fate> {
+    pub(crate) fn judge(&self, mut uses: Vec<Use>, keep: usize, now: Timestamp) -> Vec<Fate> {
         uses.sort_by(|a, b| b.cmp(a));
         let mut room = keep;
         let judged = uses.into_iter().map(|used| {

@@ -1,0 +1,6 @@
+//! Databases of a real server.
+
+mod live;
+mod museum;
+mod refusals;
+mod server;

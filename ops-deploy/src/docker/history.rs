@@ -1,0 +1,164 @@
+//! The history of this machine, completed from what others left on the engine.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ops_core::{StepContext, StepError, Version};
+
+use super::containers::{Container, ContainerState};
+use super::host::DockerHost;
+use super::status::Status;
+use crate::error::Error;
+use crate::history::{Entry, History, Verb};
+
+fn key(version: &Version) -> String {
+    format!("history before {version}")
+}
+
+/// Adds what the containers tell and the record does not: operations of other machines, and ones
+/// whose record is lost. `but` is the operation that is under way, `current` what is in service.
+pub(super) fn completed(
+    record: Option<History>,
+    containers: &[Container],
+    current: Option<&Version>,
+    but: Option<&str>,
+) -> History {
+    let mut history = record.unwrap_or_default();
+    let known: BTreeSet<String> =
+        history.0.iter().filter_map(|entry| entry.operation.clone()).collect();
+    let mut missing: BTreeMap<&str, Entry> = BTreeMap::new();
+    for container in containers {
+        let operation = container.operation.as_str();
+        let served = container.state == ContainerState::Stopped
+            || container.runs() && Some(&container.version) == current;
+        if known.contains(operation) || Some(operation) == but || !served {
+            continue;
+        }
+        let entry = missing.entry(operation).or_insert_with(|| Entry {
+            operation: Some(operation.to_owned()),
+            ..Entry::new(container.version.clone(), Verb::Observed, container.created)
+        });
+        entry.images.insert(container.service.clone(), container.image.clone());
+    }
+    history.0.extend(missing.into_values());
+    history.0.sort_by_key(|entry| entry.at);
+    // A rollback to a container that was kept leaves no container of its own.
+    if let Some(current) = current
+        && history.latest() != Some(current)
+    {
+        let at = history.0.last().map_or_else(jiff::Timestamp::now, |entry| entry.at);
+        let known = history.0.iter().any(|entry| entry.version == *current);
+        let verb = if known { Verb::Rollback } else { Verb::Observed };
+        history.push(Entry::new(current.clone(), verb, at));
+    }
+    history
+}
+
+impl DockerHost {
+    pub(super) async fn record_history(
+        &self,
+        version: &Version,
+        verb: Verb,
+        current: Option<&Version>,
+        cx: &StepContext,
+    ) -> Result<(), StepError> {
+        self.hold_lock(cx).await?;
+        let path = self.history_path();
+        let look = cx.blocking(move |_| Ok::<_, Error>(History::read(&path)?.is_some()));
+        cx.observe(&key(version), look).await?;
+        let containers = self.containers().await?.containers;
+        let operation = cx.operation().to_string();
+        let at = cx.context().clock().now();
+        let entry = Entry {
+            operation: Some(operation.clone()),
+            images: Self::pinned(version, cx)?,
+            closes_way_back: self.closes_way_back(version, cx)?,
+            ..Entry::new(version.clone(), verb, at)
+        };
+        let (path, current) = (self.history_path(), current.cloned());
+        cx.blocking(move |_| {
+            let record = History::read(&path)?;
+            let ours = |known: &Entry| known.operation == entry.operation;
+            if record.as_ref().is_some_and(|history| history.0.iter().any(ours)) {
+                return Ok::<_, Error>(());
+            }
+            let mut history = completed(record, &containers, current.as_ref(), Some(&operation));
+            history.push(entry);
+            history.write(&path)
+        })
+        .await
+    }
+
+    pub(super) async fn unrecord_history(
+        &self,
+        version: &Version,
+        cx: &StepContext,
+    ) -> Result<(), StepError> {
+        let Some(existed) = cx.noted::<bool>(&key(version))? else { return Ok(()) };
+        let (path, ours) = (self.history_path(), cx.operation().to_string());
+        cx.blocking(move |_| {
+            if !existed {
+                return Ok(ops_core::fs::remove_file_durable(&path)?);
+            }
+            let Some(mut history) = History::read(&path)? else { return Ok::<_, Error>(()) };
+            let before = history.0.len();
+            history.0.retain(|entry| entry.operation.as_deref() != Some(&ours));
+            if history.0.len() == before {
+                return Ok(());
+            }
+            history.write(&path)
+        })
+        .await
+    }
+
+    /// The version that a rollback goes to.
+    pub(super) fn previous(current: &Version, status: &Status) -> Option<Version> {
+        let complete = |version: &&Version| {
+            status.releases.iter().any(|r| r.version == **version && r.is_complete())
+        };
+        let way = status.history.way_back();
+        way.into_iter().filter(|version| *version != current).find(complete).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(n: i64, version: &str, state: ContainerState) -> Container {
+        Container {
+            name: format!("shop-web-{version}-{n}"),
+            service: "web".into(),
+            version: version.parse().unwrap(),
+            operation: format!("op{n}"),
+            epoch: n.unsigned_abs(),
+            image: format!("sha256:{version}"),
+            address: None,
+            state,
+            created: jiff::Timestamp::from_second(n).unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_record_is_rebuilt_and_completed_from_what_is_there() {
+        let v = |name: &str| -> Version { name.parse().unwrap() };
+        let stopped = |n, version| container(n, version, ContainerState::Stopped);
+        let running = |n, version| container(n, version, ContainerState::Running);
+        let way = |history: &History| {
+            history.way_back().iter().map(|v| v.as_str()).collect::<Vec<_>>().join(" ")
+        };
+        let seen = [stopped(1, "v1"), stopped(2, "v2"), running(3, "v3")];
+        let rebuilt = completed(None, &seen, Some(&v("v3")), None);
+        assert_eq!(way(&rebuilt), "v3 v2 v1");
+        assert_eq!(rebuilt.entries()[0].images["web"], "sha256:v1");
+        // What is under way, and what never served, is no history.
+        let seen = [stopped(1, "v1"), running(2, "v2"), running(3, "v3")];
+        let rebuilt = completed(None, &seen, Some(&v("v2")), Some("op3"));
+        assert_eq!(way(&rebuilt), "v2 v1");
+        // Another machine went back to v1: nobody goes forward to v2 by a rollback.
+        let seen = [stopped(0, "v0"), running(1, "v1"), stopped(2, "v2")];
+        let seen = completed(None, &seen, Some(&v("v1")), None);
+        assert_eq!(way(&seen), "v1 v0");
+        let again = completed(Some(seen.clone()), &[], Some(&v("v1")), None);
+        assert_eq!(again, seen);
+    }
+}

@@ -1,0 +1,271 @@
+//! What a deployment and a rollback do, as plans.
+
+use std::collections::BTreeMap;
+
+use futures::future::{BoxFuture, FutureExt as _};
+use ops_core::probe::observe;
+use ops_core::{Plan, Refusal, Version, World};
+
+use super::host::{DockerHost, names};
+use super::releases::{incomplete, short};
+use super::status::Status;
+use super::step::DockerStep as S;
+use crate::error::{Error, ErrorKind};
+use crate::fate::removed;
+use crate::history::Verb;
+use crate::stages::When;
+use crate::target::{Observed, Running, Target};
+
+/// How much is made sure before the traffic moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Care {
+    Gate,
+    Emergency,
+}
+
+impl DockerHost {
+    async fn plan(
+        &self,
+        version: &Version,
+        verb: Verb,
+        care: Care,
+        status: &Status,
+    ) -> Result<Plan, Error> {
+        let current = status.current()?.cloned();
+        let release = status.releases.iter().find(|it| it.version == *version && it.is_complete());
+        // What is to be built cannot be pinned yet.
+        let builds = verb == Verb::Deploy && release.is_none() && self.0.build.is_some();
+        let images = match release {
+            Some(release) => release.images.clone(),
+            None if builds && self.buildable(version, status) => BTreeMap::new(),
+            None => return Err(incomplete(version, &status.releases)),
+        };
+        let mut plan = Plan::new(verb.as_str()).version(version.clone()).within(self.0.deadline);
+        plan = plan.fact("to", version);
+        if let Some(current) = &current {
+            plan = plan.fact("from", current);
+        }
+        if care == Care::Emergency {
+            plan = plan.fact("emergency", true);
+        }
+        for (service, image) in &images {
+            plan = plan.fact(format!("image of {service}"), short(image));
+        }
+        if current.as_ref() == Some(version) && self.serves_well(version, status).await? {
+            return Ok(plan.fact("state", format!("{version} is in service and well")));
+        }
+
+        // A version that is brought into service anew has no earlier one to keep warm but itself.
+        let goes = current.clone().filter(|current| current != version);
+        let warm = goes.clone().filter(|_| self.0.keep_warm);
+        let old = removed(self.fates(Some(version), goes.as_ref(), Vec::new(), status));
+        let v = || version.clone();
+        let tag = self.0.services[0].tag(version);
+        let lock = images.values().next().cloned().unwrap_or(tag);
+        let mut changes = Vec::new();
+        if builds {
+            changes.push(S::Build { version: v() });
+        }
+        changes.extend([
+            S::TakeLock { image: lock },
+            S::ExpectCurrent { current: current.clone() },
+            S::Require { version: v(), images },
+        ]);
+        let hooks = |when: When| {
+            let of_stage = self.0.hooks.iter().filter(move |(at, _)| *at == when);
+            of_stage.map(move |(_, hook)| S::Hook {
+                name: hook.name.clone(),
+                when,
+                version: version.clone(),
+                undoable: hook.can_undo(),
+            })
+        };
+        let careful = care == Care::Gate;
+        changes.extend(hooks(When::BeforeStart).filter(|_| careful));
+        if let Some(migration) = self.0.migration.as_ref().filter(|_| verb == Verb::Deploy) {
+            let allow_incompatible = migration.allow_incompatible;
+            if migration.rehearsal.is_some() {
+                changes.push(S::RehearseMigration { version: v(), allow_incompatible });
+            }
+            changes.push(S::Migrate { version: v(), allow_incompatible });
+        }
+        for service in &self.0.services {
+            let service = service.name.clone();
+            changes.push(S::StartContainer { service, version: v(), verb });
+        }
+        changes.push(match care {
+            Care::Gate => {
+                let guards = crate::gate::guard_names(&self.0.guards);
+                S::PassGate { version: v(), guards }
+            }
+            Care::Emergency => S::AwaitListeners { version: v() },
+        });
+        changes.extend(hooks(When::BeforeSwitch).filter(|_| careful));
+        for service in self.0.services.iter().filter(|service| service.traffic.is_some()) {
+            changes.push(S::SwitchTraffic { service: service.name.clone(), version: v() });
+        }
+        let is_public = self.0.services.iter().any(|it| it.public_probe(version).is_some());
+        if is_public && care == Care::Gate {
+            changes.push(S::VerifyPublic { version: v() });
+        }
+        changes.extend(hooks(When::AfterSwitch).filter(|_| careful));
+        if self.0.bake.is_some() && careful {
+            changes.push(S::Bake { version: v() });
+        }
+        changes.push(S::RecordHistory { version: v(), verb, before: current });
+        for step in &changes {
+            plan = plan.change(self, step)?;
+        }
+        let finishers = [S::StopOthers { version: v(), warm }, S::RemoveOld { old }];
+        let after = hooks(When::AfterCommit);
+        for step in finishers.into_iter().chain(after).chain([S::ReleaseLock]) {
+            plan = plan.finisher(self, &step)?;
+        }
+        Ok(plan)
+    }
+
+    /// What lacks images may be built; what has moved or is of two commits may not.
+    fn buildable(&self, version: &Version, status: &Status) -> bool {
+        let known = status.releases.iter().find(|release| release.version == *version);
+        known.is_none_or(|known| {
+            known.lacking.len() == self.0.services.len().saturating_sub(known.images.len())
+        })
+    }
+
+    async fn serves_well(&self, version: &Version, status: &Status) -> Result<bool, Error> {
+        for service in &self.0.services {
+            let Some(container) = status.in_service.get(&service.name).filter(|it| it.runs())
+            else {
+                return Ok(false);
+            };
+            let Some(address) = container.address else { return Ok(false) };
+            if let Some(probe) = service.probe(address, version)
+                && !observe(&probe, self.0.gate.timeout).await.health.is_healthy()
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn plan_back(
+        &self,
+        to: Option<Version>,
+        care: Care,
+        across: bool,
+    ) -> Result<Plan, Error> {
+        let status = self.look().await?;
+        let current = status.current()?;
+        let to = match (to, current) {
+            (Some(to), _) => to,
+            (None, Some(current)) => Self::previous(current, &status).ok_or_else(|| {
+                let mut others = status.complete();
+                others.retain(|version| version != current);
+                let error =
+                    Error::new(ErrorKind::NoPrevious, "there is no previous complete version")
+                        .with("current", current);
+                if others.is_empty() {
+                    error.remedy("no other version is complete; deploy one")
+                } else {
+                    error.remedy(format!("name one of the complete versions: {}", names(&others)))
+                }
+            })?,
+            (None, None) => {
+                let unknown = "cannot determine the current version";
+                return Err(Error::new(ErrorKind::UnknownCurrent, unknown)
+                    .refusals([Refusal::new(
+                        "no version is in service",
+                        "name the version to go back to",
+                    )])
+                    .with("complete", names(&status.complete())));
+            }
+        };
+        let closed = status.history.closed_since(&to).filter(|(by, _)| **by != to);
+        match closed {
+            None => self.plan(&to, Verb::Rollback, care, &status).await,
+            Some((by, migration)) if across => {
+                let plan = self.plan(&to, Verb::Rollback, care, &status).await?;
+                Ok(plan.fact("across migration", format_args!("{migration} of {by}")))
+            }
+            Some((by, migration)) => {
+                let error = format!(
+                    "the way back to {to} is closed: it cannot run after the migration \
+                     `{migration}` of {by}"
+                );
+                Err(Error::new(ErrorKind::NoPrevious, error).remedy(
+                    "go forward to a repaired version; or take the migration back by hand, and \
+                     say explicitly that you roll back across it",
+                ))
+            }
+        }
+    }
+
+    /// Plans to go back although a migration has closed the way, for somebody who has taken it
+    /// back, or knows better. The plan says so, as the fact `across migration`.
+    ///
+    /// # Errors
+    /// Those of [`plan_rollback`](Target::plan_rollback) but for the closed way.
+    pub async fn plan_rollback_across_migrations(
+        &self,
+        to: Option<Version>,
+    ) -> Result<Plan, Error> {
+        self.plan_back(to, Care::Gate, true).await
+    }
+}
+
+impl Target for DockerHost {
+    fn name(&self) -> String {
+        ops_core::Resource::id(self).to_string()
+    }
+
+    fn world(&self) -> Box<dyn World + Send + '_> {
+        Box::new(self)
+    }
+
+    fn observe(&self) -> BoxFuture<'_, Result<Observed, Error>> {
+        async move {
+            let status = self.look().await?;
+            let current = status.current();
+            let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
+            let running = status.containers.iter().filter(|container| container.runs());
+            Ok(Observed {
+                contradictions: current
+                    .as_ref()
+                    .err()
+                    .map(|error| error.reasons().to_vec())
+                    .unwrap_or_default(),
+                current: current.ok().flatten().cloned(),
+                running: running
+                    .map(|container| Running {
+                        name: container.name.clone(),
+                        version: container.version.clone(),
+                        address: container.address.unwrap_or(nowhere),
+                        in_traffic: status.is_in_service(container),
+                    })
+                    .collect(),
+                versions: status.complete(),
+            })
+        }
+        .boxed()
+    }
+
+    fn versions(&self) -> BoxFuture<'_, Result<Vec<Version>, Error>> {
+        async move { Ok(self.look().await?.complete()) }.boxed()
+    }
+
+    fn plan_deploy<'a>(&'a self, version: &'a Version) -> BoxFuture<'a, Result<Plan, Error>> {
+        async move {
+            let status = self.look().await?;
+            self.plan(version, Verb::Deploy, Care::Gate, &status).await
+        }
+        .boxed()
+    }
+
+    fn plan_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
+        self.plan_back(to, Care::Gate, false).boxed()
+    }
+
+    fn plan_emergency_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
+        self.plan_back(to, Care::Emergency, false).boxed()
+    }
+}

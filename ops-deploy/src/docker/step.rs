@@ -1,0 +1,353 @@
+//! The steps of a deployment and of a rollback.
+
+use std::collections::BTreeMap;
+
+use ops_core::{Effect, Refusal, Step, StepContext, StepError, Version};
+use serde::{Deserialize, Serialize};
+
+use super::host::{DockerHost, names};
+use super::releases::short;
+use crate::error::{Error, ErrorKind};
+use crate::history::Verb;
+use crate::stages::When;
+
+/// One step on a [`DockerHost`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DockerStep {
+    /// The images of the version are made, if they are not there.
+    Build {
+        /// The version that comes.
+        version: Version,
+    },
+    /// A command of one's own.
+    Hook {
+        /// Its name.
+        name: String,
+        /// Between which stages it runs.
+        when: When,
+        /// The version that comes.
+        version: Version,
+        /// Whether it has a command that takes its effect back.
+        undoable: bool,
+    },
+    /// The migration says what it would do, and whether the old version could run afterwards.
+    RehearseMigration {
+        /// The version that comes.
+        version: Version,
+        /// Whether one after which it could not is allowed.
+        allow_incompatible: bool,
+    },
+    /// The migration runs.
+    Migrate {
+        /// The version that comes.
+        version: Version,
+        /// Whether one after which the old version could not run is allowed.
+        allow_incompatible: bool,
+    },
+    /// The new version is watched for a while.
+    Bake {
+        /// The version that comes.
+        version: Version,
+    },
+    /// The lock on the engine is taken.
+    TakeLock {
+        /// The image of the container that is the lock; it is never started.
+        image: String,
+    },
+    /// The version in service is still the one that the plan was made for.
+    ExpectCurrent {
+        /// The version in service; `None` if none is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        current: Option<Version>,
+    },
+    /// The images are there, under their tags, and so is all else that the containers need.
+    Require {
+        /// The version that comes.
+        version: Version,
+        /// The image's id of each service.
+        images: BTreeMap<String, String>,
+    },
+    /// The new container of a service starts beside the old one.
+    StartContainer {
+        /// The service.
+        service: String,
+        /// The version that comes.
+        version: Version,
+        /// How it comes: a rollback starts a container that was kept.
+        verb: Verb,
+    },
+    /// The new containers are the right version, several times in a row.
+    PassGate {
+        /// The version that comes.
+        version: Version,
+        /// The probes that must be healthy, too, by name.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        guards: Vec<String>,
+    },
+    /// Instead of the gate, in an emergency: the new containers run and take connections.
+    AwaitListeners {
+        /// The version that comes.
+        version: Version,
+    },
+    /// New requests of a service go to the new container.
+    SwitchTraffic {
+        /// The service.
+        service: String,
+        /// The version that comes.
+        version: Version,
+    },
+    /// The public addresses answer as the new version.
+    VerifyPublic {
+        /// The version that comes.
+        version: Version,
+    },
+    /// The history names the new version.
+    RecordHistory {
+        /// The version that comes.
+        version: Version,
+        /// How it comes.
+        verb: Verb,
+        /// The version that goes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<Version>,
+    },
+    /// After the commit: the old containers answer what they have begun, and stop.
+    StopOthers {
+        /// The version that is in service now.
+        version: Version,
+        /// The version whose containers keep running, out of traffic.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        warm: Option<Version>,
+    },
+    /// After the commit: the containers and images of old releases are removed.
+    RemoveOld {
+        /// What is removed.
+        old: Vec<Version>,
+    },
+    /// At the end: the lock is given back.
+    ReleaseLock,
+}
+
+impl Step for DockerStep {
+    const FAMILY: &'static str = "docker";
+    type Env = DockerHost;
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Build { .. } => "build",
+            Self::Hook { .. } => "hook",
+            Self::RehearseMigration { .. } => "rehearse_migration",
+            Self::Migrate { .. } => "migrate",
+            Self::Bake { .. } => "bake",
+            Self::TakeLock { .. } => "take_lock",
+            Self::ExpectCurrent { .. } => "expect_current",
+            Self::Require { .. } => "require",
+            Self::StartContainer { .. } => "start_container",
+            Self::PassGate { .. } => "pass_gate",
+            Self::AwaitListeners { .. } => "await_listeners",
+            Self::SwitchTraffic { .. } => "switch_traffic",
+            Self::VerifyPublic { .. } => "verify_public",
+            Self::RecordHistory { .. } => "record_history",
+            Self::StopOthers { .. } => "stop_others",
+            Self::RemoveOld { .. } => "remove_old",
+            Self::ReleaseLock => "release_lock",
+        }
+    }
+
+    fn effect(&self) -> Effect {
+        match self {
+            Self::Build { version } => {
+                Effect::retained(format!("make the images of {version}, if they are not there"))
+            }
+            Self::Hook { name, when: When::AfterCommit, .. } => {
+                Effect::changes(format!("run the command `{name}`, until it succeeds"))
+            }
+            Self::Hook { name, undoable: true, .. } => {
+                Effect::changes(format!("run the command `{name}`"))
+            }
+            Self::Hook { name, .. } => Effect::retained(format!("run the command `{name}`")),
+            Self::RehearseMigration { version, allow_incompatible: false } => {
+                Effect::reads(format!(
+                    "rehearse the migration to {version}: the old version must be able to run after it"
+                ))
+            }
+            Self::RehearseMigration { version, .. } => {
+                Effect::reads(format!("rehearse the migration to {version}"))
+            }
+            Self::Migrate { version, allow_incompatible: false } => {
+                Effect::retained(format!("migrate the schema to {version}"))
+            }
+            Self::Migrate { version, .. } => Effect::destroys(format!(
+                "migrate the schema to {version}, even if that closes the way back"
+            )),
+            Self::Bake { version } => Effect::reads(format!("watch {version} for a while")),
+            Self::TakeLock { .. } => Effect::changes("take the lock on the engine"),
+            Self::ExpectCurrent { current: None } => {
+                Effect::reads("see that no version is in service")
+            }
+            Self::ExpectCurrent { current: Some(version) } => {
+                Effect::reads(format!("see that {version} is still in service"))
+            }
+            Self::Require { version, images } if images.is_empty() => {
+                Effect::reads(format!("see that {version} is complete, and pin its images"))
+            }
+            Self::Require { version, images } => {
+                let images: Vec<_> =
+                    images.iter().map(|(name, id)| format!("{name} {}", short(id))).collect();
+                Effect::reads(format!("see that {version} is complete: {}", images.join(", ")))
+            }
+            Self::StartContainer { service, version, verb: Verb::Rollback, .. } => {
+                Effect::changes(format!(
+                    "start `{service}` {version} beside what runs, from the container that was kept if there is one"
+                ))
+            }
+            Self::StartContainer { service, version, .. } => {
+                Effect::changes(format!("start `{service}` {version} beside what runs"))
+            }
+            Self::PassGate { version, guards } if guards.is_empty() => {
+                Effect::reads(format!("see that the new containers answer as {version}"))
+            }
+            Self::PassGate { version, guards } => Effect::reads(format!(
+                "see that the new containers answer as {version}, and that {} is well",
+                guards.join(", ")
+            )),
+            Self::AwaitListeners { version } => Effect::reads(format!(
+                "see that {version} takes connections, and do not ask for its health"
+            )),
+            Self::SwitchTraffic { service, version } => {
+                Effect::changes(format!("send new requests of `{service}` to {version}"))
+            }
+            Self::VerifyPublic { version } => {
+                Effect::reads(format!("see that the public address answers as {version}"))
+            }
+            Self::RecordHistory { version, verb, .. } => {
+                Effect::changes(format!("record the {} of {version} in the history", verb.as_str()))
+            }
+            Self::StopOthers { version, warm: None } => Effect::changes(format!(
+                "let what is not the new {version} answer its last requests, and stop it (a rollback starts it again)"
+            )),
+            Self::StopOthers { version, warm: Some(warm) } => Effect::changes(format!(
+                "let what is not the new {version} answer its last requests, and stop it, but for {warm}, which stays warm"
+            )),
+            Self::RemoveOld { old } if old.is_empty() => {
+                Effect::changes("remove no release, but containers that no rollback would start")
+            }
+            Self::RemoveOld { old } => Effect::changes(format!(
+                "remove the containers and images of the old releases {}, which can be made again from their source",
+                names(old)
+            )),
+            Self::ReleaseLock => Effect::changes("give the lock on the engine back"),
+        }
+    }
+
+    async fn check(&self, host: &DockerHost, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
+        match self {
+            Self::Hook { name, when, .. } => Ok(host.hook(name, *when).err().into_iter().collect()),
+            Self::TakeLock { .. } => {
+                let held = host.held_by_another(cx.operation());
+                Ok(cx.until_cancelled(held).await??.into_iter().collect())
+            }
+            Self::ExpectCurrent { current } => host.expect_current(current.as_ref(), cx).await,
+            Self::Require { version, images } => host.preflight(version, images, cx).await,
+            Self::PassGate { guards, .. } => {
+                Ok(crate::gate::guards(&host.0.guards, guards).err().into_iter().collect())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    async fn run(&self, host: &DockerHost, cx: &StepContext) -> Result<(), StepError> {
+        match self {
+            Self::Build { version } => host.build(version, cx).await,
+            Self::Hook { name, when, version, .. } => host.run_hook(name, *when, version, cx).await,
+            Self::RehearseMigration { version, allow_incompatible } => {
+                host.rehearse_migration(version, *allow_incompatible, cx).await
+            }
+            Self::Migrate { version, .. } => host.migrate(version, cx).await,
+            Self::Bake { version } => host.watch(version, cx).await,
+            Self::TakeLock { image } => host.take_lock(image, cx).await,
+            Self::ExpectCurrent { current } => {
+                let refusals = host.expect_current(current.as_ref(), cx).await?;
+                if refusals.is_empty() {
+                    return Ok(());
+                }
+                let error =
+                    Error::new(ErrorKind::Conflict, "the state is not what the plan was made for");
+                Err(error.refusals(refusals).into())
+            }
+            Self::Require { version, images } => host.require(version, images, cx).await,
+            Self::StartContainer { service, version, verb } => {
+                host.start(service, version, *verb, cx).await
+            }
+            Self::PassGate { version, guards } => host.pass_gate(version, guards, cx).await,
+            Self::AwaitListeners { version } => host.await_listeners(version, cx).await,
+            Self::SwitchTraffic { service, version } => {
+                host.switch_traffic(service, version, cx).await
+            }
+            Self::VerifyPublic { version } => host.verify_public(version, cx).await,
+            Self::RecordHistory { version, verb, before } => {
+                host.record_history(version, *verb, before.as_ref(), cx).await
+            }
+            Self::StopOthers { version, warm } => {
+                host.stop_others(version, warm.as_ref(), cx).await
+            }
+            Self::RemoveOld { old } => host.remove_old(old, cx).await,
+            Self::ReleaseLock => host.release_lock(cx).await,
+        }
+    }
+
+    async fn undo(&self, host: &DockerHost, cx: &StepContext) -> Result<(), StepError> {
+        match self {
+            Self::Hook { name, when, version, undoable: true } => {
+                host.undo_hook(name, *when, version, cx).await
+            }
+            Self::TakeLock { .. } => host.release_lock(cx).await,
+            Self::StartContainer { service, version, .. } => {
+                host.unstart(service, version, cx).await
+            }
+            Self::SwitchTraffic { service, version } => {
+                host.switch_traffic_back(service, version, cx).await
+            }
+            Self::RecordHistory { version, .. } => host.unrecord_history(version, cx).await,
+            Self::Build { .. }
+            | Self::Hook { .. }
+            | Self::RehearseMigration { .. }
+            | Self::Migrate { .. }
+            | Self::Bake { .. }
+            | Self::ExpectCurrent { .. }
+            | Self::Require { .. }
+            | Self::PassGate { .. }
+            | Self::AwaitListeners { .. }
+            | Self::VerifyPublic { .. }
+            | Self::StopOthers { .. }
+            | Self::RemoveOld { .. }
+            | Self::ReleaseLock => Ok(()),
+        }
+    }
+}
+
+impl DockerHost {
+    async fn expect_current(
+        &self,
+        expected: Option<&Version>,
+        cx: &StepContext,
+    ) -> Result<Vec<Refusal>, StepError> {
+        let status = cx.until_cancelled(self.look()).await??;
+        let found = match status.current() {
+            Ok(found) => found,
+            Err(error) => return Ok(error.reasons().to_vec()),
+        };
+        if found == expected {
+            return Ok(Vec::new());
+        }
+        let name = |version: Option<&Version>| {
+            version.map_or("no version".to_owned(), ToString::to_string)
+        };
+        Ok(vec![Refusal::new(
+            format!("{} is in service, the plan was made for {}", name(found), name(expected)),
+            "plan again",
+        )])
+    }
+}

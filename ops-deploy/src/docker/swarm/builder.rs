@@ -1,0 +1,194 @@
+//! How a Swarm is set up.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ops_core::Refusal;
+use ops_core::probe::Probe;
+use ops_core::version::VersionPolicy;
+use url::Url;
+
+use super::super::spec::is_name;
+use super::{Engine, Settings, Swarm, is_web};
+use crate::error::{Error, ErrorKind};
+use crate::gate::Gate;
+use crate::service::Identity;
+
+/// A service of a Swarm, which exists already.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SwarmService {
+    /// The service's name in the Swarm.
+    pub name: String,
+    /// The image's repository, without a tag: the version is the tag.
+    pub repository: String,
+    /// The address under which the public reaches it; without one it is enough that its tasks run.
+    pub public_url: Option<Url>,
+    /// Where it answers for its health. Default: `/health`.
+    pub health_path: String,
+    /// How it says which version it is. Default: the header `x-version`.
+    pub identity: Identity,
+}
+
+impl SwarmService {
+    /// The service of this name, whose images lie in this repository.
+    pub fn new(name: impl Into<String>, repository: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            repository: repository.into(),
+            public_url: None,
+            health_path: "/health".to_owned(),
+            identity: Identity::Header("x-version".to_owned()),
+        }
+    }
+
+    /// Says where the public reaches it.
+    pub fn public_url(mut self, url: Url) -> Self {
+        self.public_url = Some(url);
+        self
+    }
+
+    /// Says where it answers for its health.
+    pub fn health_path(mut self, path: impl Into<String>) -> Self {
+        self.health_path = path.into();
+        self
+    }
+
+    /// Says how it tells its version.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = identity;
+        self
+    }
+}
+
+/// Sets up a [`Swarm`].
+#[derive(Debug)]
+#[must_use = "call `build`"]
+pub struct SwarmBuilder(Settings);
+
+impl SwarmBuilder {
+    pub(super) fn new(application: String, engine: String, folder: PathBuf) -> Self {
+        Self(Settings {
+            application,
+            folder,
+            engine: Engine::new(engine, Duration::from_secs(30)),
+            services: Vec::new(),
+            policy: VersionPolicy::default(),
+            gate: Gate::default(),
+            guards: Vec::new(),
+            converge: Duration::from_mins(2),
+            settle: Duration::from_secs(5),
+            deadline: Duration::from_mins(10),
+            lease: Duration::from_mins(30),
+        })
+    }
+
+    /// Adds a service. Services are updated in the order in which they are added.
+    pub fn service(mut self, service: SwarmService) -> Self {
+        self.0.services.push(service);
+        self
+    }
+
+    /// Which tags are versions. Default: the first 7 digits of a commit id. `latest` never is.
+    pub fn versions(mut self, policy: VersionPolicy) -> Self {
+        self.0.policy = policy;
+        self
+    }
+
+    /// When the public is heard well enough.
+    pub fn gate(mut self, gate: Gate) -> Self {
+        self.0.gate = gate;
+        self
+    }
+
+    /// Adds a probe that must be healthy, too, in the same rounds. Journals know it by its name.
+    /// Default: none.
+    pub fn guard(mut self, guard: impl Probe + 'static) -> Self {
+        self.0.guards.push(Arc::new(guard));
+        self
+    }
+
+    /// How long Swarm may take until all tasks of one service are new ones that run.
+    /// Default: 2 min.
+    pub fn converge_within(mut self, converge: Duration) -> Self {
+        self.0.converge = converge;
+        self
+    }
+
+    /// How long the same tasks must have run before they are believed. Default: 5 s.
+    pub fn settle(mut self, settle: Duration) -> Self {
+        self.0.settle = settle;
+        self
+    }
+
+    /// How long an operation may take until its commit. Default: 10 min.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.0.deadline = deadline;
+        self
+    }
+
+    /// After how long the lock of a deployer that died may be taken over, by the engine's clock.
+    /// It must be longer than an operation with its way back. Default: 30 min.
+    pub fn lock_lease(mut self, lease: Duration) -> Self {
+        self.0.lease = lease;
+        self
+    }
+
+    /// The Swarm. Blocks for a moment; the engine is asked later.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] with every reason at once.
+    pub fn build(mut self) -> Result<Swarm, Error> {
+        let settings = &mut self.0;
+        let mut refusals = Vec::new();
+        let mut refuse = |reason: String, remedy: &str| {
+            refusals.push(Refusal::new(reason, remedy));
+        };
+        if !is_name(&settings.application) {
+            refuse(
+                format!("no config can bear the application's name `{}`", settings.application),
+                "take lower-case letters, digits and `-`, a letter first",
+            );
+        }
+        match settings.folder.canonicalize() {
+            Ok(folder) if folder.is_dir() => settings.folder = folder,
+            Ok(folder) => refuse(
+                format!("`{}` is no folder", folder.display()),
+                "give the folder for this machine's history",
+            ),
+            Err(error) => refuse(
+                format!("the folder `{}` cannot be had: {error}", settings.folder.display()),
+                "create it",
+            ),
+        }
+        if settings.services.is_empty() {
+            refuse("there is no service".into(), "add at least one");
+        }
+        if settings.gate.consecutive == 0 {
+            refuse("a gate of no answers lets everything pass".into(), "ask for at least one");
+        }
+        for (n, service) in settings.services.iter().enumerate() {
+            let name = &service.name;
+            if name.is_empty() || settings.services[..n].iter().any(|other| other.name == *name) {
+                refuse(
+                    format!("the service `{name}` has no name of its own"),
+                    "give each service the name that it has in the Swarm",
+                );
+            }
+            if !service.health_path.starts_with('/')
+                || service.public_url.as_ref().is_some_and(|url| !is_web(url))
+            {
+                refuse(
+                    format!("the service `{name}` has no address that can be asked"),
+                    "begin its public address with http:// or https://, its health path with /",
+                );
+            }
+        }
+        refusals.extend(crate::gate::nameless(&settings.guards));
+        if refusals.is_empty() {
+            return Ok(Swarm(Arc::new(self.0)));
+        }
+        Err(Error::new(ErrorKind::InvalidConfig, "the Swarm is not set up well").refusals(refusals))
+    }
+}

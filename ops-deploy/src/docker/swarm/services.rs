@@ -1,0 +1,245 @@
+//! Gives a service another image, and waits until its tasks have it.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bollard::models::{
+    Service, ServiceSpec, ServiceSpecUpdateConfigFailureActionEnum,
+    ServiceSpecUpdateConfigOrderEnum, TaskState,
+};
+use ops_core::{StepContext, StepError, Version};
+use serde::{Deserialize, Serialize};
+
+use super::super::containers::{IMAGE, OPERATION, VERSION};
+use super::Swarm;
+use super::cluster::Swap;
+use crate::error::{Error, ErrorKind};
+
+const FENCE: &str = "ops-deploy.fence";
+const POLL: std::time::Duration = std::time::Duration::from_millis(100);
+/// So many new tasks may fail before the service is given up.
+const FAILURES: usize = 2;
+const OURS: [&str; 3] = [VERSION, IMAGE, OPERATION];
+
+/// What an update replaces, and what brings it back. Nothing else of a specification goes into a
+/// journal: environments may hold secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Before {
+    index: u64,
+    image: String,
+    labels: HashMap<String, String>,
+    task_labels: HashMap<String, String>,
+}
+
+fn key(service: &str, version: &Version) -> String {
+    format!("{service} before {version}")
+}
+
+pub(super) fn index_of(service: &Service) -> u64 {
+    service.version.as_ref().and_then(|version| version.index).unwrap_or_default()
+}
+
+pub(super) fn label(service: &Service, name: &str) -> Option<String> {
+    service.spec.as_ref()?.labels.as_ref()?.get(name).cloned()
+}
+
+fn only_ours(labels: Option<&HashMap<String, String>>) -> HashMap<String, String> {
+    let labels = labels.into_iter().flatten();
+    let ours = labels.filter(|(name, _)| OURS.contains(&name.as_str()));
+    ours.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+fn set(labels: &mut Option<HashMap<String, String>>, ours: &HashMap<String, String>) {
+    let labels = labels.get_or_insert_default();
+    labels.retain(|name, _| !OURS.contains(&name.as_str()));
+    labels.extend(ours.clone());
+}
+
+/// The specification with another image and other labels of ours: everything else stays.
+fn with(
+    spec: ServiceSpec,
+    image: &str,
+    labels: &HashMap<String, String>,
+    task_labels: &HashMap<String, String>,
+) -> ServiceSpec {
+    let mut spec = spec;
+    set(&mut spec.labels, labels);
+    let task = spec.task_template.get_or_insert_default();
+    // Also where the image is the same: its tasks are made anew.
+    task.force_update = Some(task.force_update.unwrap_or_default() + 1);
+    let container = task.container_spec.get_or_insert_default();
+    container.image = Some(image.to_owned());
+    set(&mut container.labels, task_labels);
+    let update = spec.update_config.get_or_insert_default();
+    update.order = Some(ServiceSpecUpdateConfigOrderEnum::START_FIRST);
+    // Going back is ours to do, with a journal.
+    update.failure_action = Some(ServiceSpecUpdateConfigFailureActionEnum::PAUSE);
+    spec
+}
+
+impl Swarm {
+    pub(super) async fn existing(&self, name: &str) -> Result<Service, Error> {
+        self.0.engine.swarm_service(name).await?.ok_or_else(|| {
+            Error::new(ErrorKind::Service, format!("the Swarm has no service `{name}`"))
+                .with("engine", self.0.engine.host())
+                .remedy("create it once, by `docker stack deploy` or `docker service create`")
+        })
+    }
+
+    pub(super) async fn update(
+        &self,
+        name: &str,
+        version: &Version,
+        image: &str,
+        cx: &StepContext,
+    ) -> Result<(), StepError> {
+        self.hold_lock(cx).await?;
+        let service = self.existing(name).await?;
+        let ours = cx.operation().to_string();
+        let look = async {
+            let spec = service.spec.clone().unwrap_or_default();
+            let container =
+                spec.task_template.and_then(|task| task.container_spec).unwrap_or_default();
+            Ok(Before {
+                index: index_of(&service),
+                image: container.image.unwrap_or_default(),
+                labels: only_ours(spec.labels.as_ref()),
+                task_labels: only_ours(container.labels.as_ref()),
+            })
+        };
+        let before: Before = cx.observe(&key(name, version), look).await?;
+        if label(&service, OPERATION).as_ref() != Some(&ours) {
+            let labels = [(VERSION, version.as_str()), (IMAGE, image), (OPERATION, &ours)];
+            let labels: HashMap<_, _> =
+                labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+            let spec = with(service.spec.unwrap_or_default(), image, &labels, &labels);
+            cx.fault_point("swarm: service about to be updated");
+            let swapped = self.0.engine.update_swarm_service(name, spec, before.index).await;
+            cx.fault_point("swarm: service updated");
+            match swapped {
+                Ok(Swap::Won) => {}
+                Ok(Swap::Lost) => return Err(stale(name, before.index).into()),
+                // Its answer may have been lost, and not the update.
+                Err(error) => {
+                    let now = self.existing(name).await?;
+                    if label(&now, OPERATION).as_ref() != Some(&ours) {
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+        self.converged(name, Some(&ours), cx).await
+    }
+
+    pub(super) async fn update_back(
+        &self,
+        name: &str,
+        version: &Version,
+        cx: &StepContext,
+    ) -> Result<(), StepError> {
+        let Some(before) = cx.noted::<Before>(&key(name, version))? else { return Ok(()) };
+        let service = self.existing(name).await?;
+        let (index, ours) = (index_of(&service), cx.operation().to_string());
+        let found = label(&service, OPERATION);
+        let spec = service.spec.unwrap_or_default();
+        if found.as_ref() == Some(&ours) {
+            let back = with(spec, &before.image, &before.labels, &before.task_labels);
+            if self.0.engine.update_swarm_service(name, back, index).await? == Swap::Lost {
+                return Err(stale(name, index).into());
+            }
+        } else if found != before.labels.get(OPERATION).cloned() {
+            let other = found.unwrap_or_else(|| "nobody known".to_owned());
+            let error = format!("the service `{name}` was updated by somebody else");
+            return Err(Error::new(ErrorKind::Conflict, error)
+                .with("operation", other)
+                .remedy("see who deploys there and which version it should be, then recover")
+                .into());
+        } else if index == before.index {
+            // A new version makes sure that an update of ours whose answer was lost does not
+            // arrive after all.
+            if self.bump(name, spec, index, &ours).await? == Swap::Lost {
+                return Err(stale(name, index).into());
+            }
+        }
+        self.converged(name, before.task_labels.get(OPERATION).map(String::as_str), cx).await
+    }
+
+    /// Gives every service another version, so that an older view of it loses.
+    pub(super) async fn fence(&self, ours: &str) -> Result<(), StepError> {
+        for service in &self.0.services {
+            let Some(found) = self.0.engine.swarm_service(&service.name).await? else { continue };
+            let index = index_of(&found);
+            let _ = self.bump(&service.name, found.spec.unwrap_or_default(), index, ours).await?;
+        }
+        Ok(())
+    }
+
+    async fn bump(
+        &self,
+        name: &str,
+        spec: ServiceSpec,
+        index: u64,
+        ours: &str,
+    ) -> Result<Swap, Error> {
+        let mut spec = spec;
+        spec.labels.get_or_insert_default().insert(FENCE.to_owned(), ours.to_owned());
+        self.0.engine.update_swarm_service(name, spec, index).await
+    }
+
+    /// Waits until all tasks that Swarm wants are of this operation, and the same ones have run for
+    /// a while: what ends soon after its start has run for a moment, too.
+    async fn converged(
+        &self,
+        name: &str,
+        operation: Option<&str>,
+        cx: &StepContext,
+    ) -> Result<(), StepError> {
+        let until = tokio::time::Instant::now() + self.0.converge;
+        let mut settled: (BTreeSet<String>, _) = (BTreeSet::new(), tokio::time::Instant::now());
+        loop {
+            let service = self.existing(name).await?;
+            let mode = service.spec.as_ref().and_then(|spec| spec.mode.as_ref());
+            let replicas = mode
+                .and_then(|mode| mode.replicated.as_ref())
+                .and_then(|replicated| replicated.replicas)
+                .and_then(|replicas| usize::try_from(replicas).ok());
+            let (mut ready, mut others, mut failures) = (BTreeSet::new(), 0, Vec::new());
+            for task in self.0.engine.tasks(name).await? {
+                let labels = task.spec.as_ref().and_then(|spec| spec.container_spec.as_ref());
+                let labels = labels.and_then(|container| container.labels.as_ref());
+                let ours = labels.and_then(|labels| labels.get(OPERATION)).map(String::as_str);
+                let status = task.status.unwrap_or_default();
+                let wanted = task.desired_state == Some(TaskState::RUNNING);
+                if ours != operation {
+                    others += usize::from(wanted);
+                } else if wanted && status.state == Some(TaskState::RUNNING) {
+                    ready.extend(task.id);
+                } else if matches!(status.state, Some(TaskState::FAILED | TaskState::REJECTED)) {
+                    failures.push(status.err.or(status.message).unwrap_or_default());
+                }
+            }
+            // A global service wants one a node; how many that are, its tasks tell.
+            let count = ready.len();
+            let enough = replicas.map_or(count > 0, |wanted| count >= wanted);
+            if others > 0 || !enough || ready != settled.0 {
+                settled = (ready, tokio::time::Instant::now());
+            } else if settled.1.elapsed() >= self.0.settle {
+                return Ok(());
+            }
+            let state = format!("{count} new tasks run, {others} old ones are still wanted");
+            let why = failures.last().map(|why| format!(": {why}")).unwrap_or_default();
+            if failures.len() >= FAILURES || tokio::time::Instant::now() >= until {
+                let error = format!("the service `{name}` does not come up: {state}{why}");
+                return Err(Error::new(ErrorKind::Service, error)
+                    .remedy(format!("see `docker service ps {name}`"))
+                    .into());
+            }
+            cx.until_cancelled(tokio::time::sleep(POLL)).await?;
+        }
+    }
+}
+
+fn stale(name: &str, index: u64) -> Error {
+    Error::new(ErrorKind::Conflict, format!("the service `{name}` was updated in the meantime"))
+        .with("expected_version", index)
+        .remedy("see who deploys there, then plan again")
+}

@@ -1,0 +1,79 @@
+//! Images out of nothing: an archive with one static program, imported. Nothing is pulled.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use bollard::query_parameters::CreateImageOptionsBuilder;
+use bollard::{API_DEFAULT_VERSION, Docker};
+use futures::StreamExt as _;
+
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/contained.rs");
+
+/// The static program, compiled once for all tests.
+fn program() -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let built = folder.join("ops-deploy-contained");
+    let modified = |path: &PathBuf| std::fs::metadata(path).and_then(|meta| meta.modified());
+    let source = modified(&PathBuf::from(SOURCE)).unwrap();
+    if modified(&built).is_ok_and(|built| built > source) {
+        return built;
+    }
+    // Tests are processes of their own, several at a time: each builds its own, one name stays.
+    let own = tempfile::tempdir_in(&folder).unwrap();
+    let out = own.path().join("serve");
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let compiled = Command::new(rustc)
+        .args([
+            "--edition=2024",
+            "-Ctarget-feature=+crt-static",
+            "-Cstrip=symbols",
+            "-Copt-level=1",
+        ])
+        .arg("-o")
+        .arg(&out)
+        .arg(SOURCE)
+        .output()
+        .expect("rustc compiles the program of the images");
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    std::fs::rename(out, &built).unwrap();
+    built
+}
+
+pub async fn docker() -> Docker {
+    let host = crate::dock::engine();
+    let docker = if host.starts_with("unix://") {
+        Docker::connect_with_unix(&host, 120, API_DEFAULT_VERSION).unwrap()
+    } else {
+        Docker::connect_with_http(&host, 120, API_DEFAULT_VERSION).unwrap()
+    };
+    docker.negotiate_version().await.unwrap()
+}
+
+/// Makes an image with this tag whose service behaves in this way; answers its id.
+pub async fn import(tag: &str, mode: &str, more: &[&str]) -> String {
+    let docker = docker().await;
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_path_with_name(program(), "serve").unwrap();
+    let archive = archive.into_inner().unwrap();
+    let (repository, version) = tag.rsplit_once(':').unwrap();
+    let changes: Vec<String> = [
+        "CMD [\"/serve\"]".to_owned(),
+        format!("ENV BUILD_VERSION={version}"),
+        format!("ENV MODE={mode}"),
+    ]
+    .into_iter()
+    .chain(more.iter().map(|&more| more.to_owned()))
+    .collect();
+    let options = CreateImageOptionsBuilder::default()
+        .from_src("-")
+        .repo(repository)
+        .tag(version)
+        .changes(changes)
+        .build();
+    let mut answers =
+        docker.create_image(Some(options), Some(bollard::body_full(archive.into())), None);
+    while let Some(answer) = answers.next().await {
+        answer.unwrap();
+    }
+    docker.inspect_image(tag).await.unwrap().id.unwrap()
+}

@@ -1,0 +1,20 @@
+//! Deployments of containers on a real Docker engine, behind the real proxy.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(missing_docs, unreachable_pub, reason = "a test has no users")]
+
+mod cleanup;
+mod crash;
+mod deploy;
+#[path = "../programs/dock.rs"]
+mod dock;
+mod dry_run;
+mod hosts;
+mod images;
+mod lock;
+mod observe;
+mod releases;
+mod rollback;
+mod stage;
+mod stages;
+mod surroundings;
+mod swarm;

@@ -1,0 +1,283 @@
+//! Services of a real Swarm of one node. There is no virtual address in it that needs the kernel's
+//! IP_VS: the tasks are in the host's network.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bollard::models::{
+    ConfigSpec, LocalNodeState, NetworkAttachmentConfig, ServiceSpec, ServiceSpecMode,
+    ServiceSpecModeReplicated, SwarmInitRequest, TaskSpec, TaskSpecContainerSpec,
+    TaskSpecRestartPolicy,
+};
+use ops_core::{Context, Environment};
+use ops_deploy::docker::SwarmBuilder;
+use ops_deploy::{ErrorKind, Gate, Swarm, SwarmService, Target};
+
+use crate::images::{docker, import};
+use crate::stage::{new_application, remove_all, until, v};
+
+/// The engine is one for all tests: whoever comes first makes it a Swarm.
+async fn join() {
+    until(async || {
+        let docker = docker().await;
+        let state = docker.info().await.unwrap().swarm.and_then(|it| it.local_node_state);
+        if state == Some(LocalNodeState::ACTIVE) {
+            return Ok(());
+        }
+        let init = SwarmInitRequest {
+            listen_addr: Some("127.0.0.1:2377".into()),
+            advertise_addr: Some("127.0.0.1".into()),
+            ..Default::default()
+        };
+        let begun = docker.init_swarm(init).await;
+        Err(format!("{state:?}, {begun:?}"))
+    })
+    .await;
+}
+
+struct Cluster {
+    dir: tempfile::TempDir,
+    port: u16,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let application = self.application();
+        let clear = || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                for service in ["web", "bot"] {
+                    let _ =
+                        docker().await.delete_service(&format!("{application}_{service}")).await;
+                }
+                let _ = docker().await.delete_config(&format!("{application}.ops-lock")).await;
+                remove_all(&application).await;
+            });
+        };
+        std::thread::scope(|scope| drop(scope.spawn(clear).join()));
+    }
+}
+
+impl Cluster {
+    async fn new() -> Self {
+        join().await;
+        let dir = tempfile::tempdir().unwrap();
+        new_application(dir.path());
+        // Free for the moment, and nobody else's range.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        Self { dir, port }
+    }
+
+    fn application(&self) -> String {
+        crate::dock::application(self.dir.path())
+    }
+
+    fn name(&self, service: &str) -> String {
+        format!("{}_{service}", self.application())
+    }
+
+    async fn image(&self, service: &str, version: &str, mode: &str) -> String {
+        import(&format!("{}/{service}:{version}", self.application()), mode, &[]).await
+    }
+
+    /// What a team does once, by hand.
+    async fn create(&self, service: &str, image: &str) {
+        let spec = ServiceSpec {
+            name: Some(self.name(service)),
+            labels: Some(HashMap::from([("team".to_owned(), "shop".to_owned())])),
+            mode: Some(ServiceSpecMode {
+                replicated: Some(ServiceSpecModeReplicated { replicas: Some(1) }),
+                ..Default::default()
+            }),
+            task_template: Some(TaskSpec {
+                container_spec: Some(TaskSpecContainerSpec {
+                    image: Some(image.to_owned()),
+                    args: Some(vec!["/serve".into(), self.port.to_string()]),
+                    env: Some(vec!["PASSWORD=correct horse".into()]),
+                    stop_signal: Some("SIGKILL".into()),
+                    ..Default::default()
+                }),
+                restart_policy: Some(TaskSpecRestartPolicy {
+                    delay: Some(100_000_000),
+                    ..Default::default()
+                }),
+                networks: Some(vec![NetworkAttachmentConfig {
+                    target: Some("host".into()),
+                    ..Default::default()
+                }]),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        docker().await.create_service(spec, None).await.unwrap();
+    }
+
+    fn builder(&self, folder: &str) -> SwarmBuilder {
+        let folder = self.dir.path().join(folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let gate = Gate::default()
+            .consecutive(2)
+            .interval(Duration::from_millis(20))
+            .deadline(Duration::from_secs(10));
+        Swarm::builder(self.application(), crate::dock::engine(), folder)
+            .gate(gate)
+            .converge_within(Duration::from_secs(15))
+            .settle(Duration::from_millis(500))
+    }
+
+    fn web(&self) -> SwarmService {
+        let url = format!("http://127.0.0.1:{}", self.port);
+        SwarmService::new(self.name("web"), format!("{}/web", self.application()))
+            .public_url(url.parse().unwrap())
+    }
+
+    fn bot(&self) -> SwarmService {
+        SwarmService::new(self.name("bot"), format!("{}/bot", self.application()))
+    }
+
+    fn cx(&self, folder: &str) -> Context {
+        Context::builder(self.dir.path().join(folder).join("state"))
+            .environment(Environment::Development)
+            .build()
+    }
+
+    async fn image_in_service(&self, service: &str) -> String {
+        let service = docker().await.inspect_service(&self.name(service), None).await.unwrap();
+        let task = service.spec.unwrap().task_template.unwrap();
+        task.container_spec.unwrap().image.unwrap()
+    }
+
+    async fn index(&self, service: &str) -> u64 {
+        let service = docker().await.inspect_service(&self.name(service), None).await.unwrap();
+        service.version.unwrap().index.unwrap()
+    }
+
+    async fn lock(&self, until: &str) {
+        let labels = [
+            ("operation", "01JD2Q5W3V8Y7K6M4N9P0R1S2T"),
+            ("who", "process 7 on `elsewhere`"),
+            ("since", "2026-11-21T06:00:00Z"),
+            ("until", until),
+        ];
+        let labels = labels.map(|(k, v)| (format!("ops-deploy.{k}"), v.to_owned()));
+        let spec = ConfigSpec {
+            name: Some(format!("{}.ops-lock", self.application())),
+            labels: Some(HashMap::from(labels)),
+            data: Some("bG9jaw==".into()),
+            templating: None,
+        };
+        docker().await.create_config(spec).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn services_are_updated_and_go_back() {
+    let cluster = Cluster::new().await;
+    let first = cluster.image("web", "a000001", "patient").await;
+    let second = cluster.image("web", "a000002", "patient").await;
+    cluster.image("web", "b000001", "crash").await;
+    let swarm = cluster.builder("host").service(cluster.web()).build().unwrap();
+    let cx = cluster.cx("host");
+    let error = swarm.plan_deploy(&v("a000001")).await.unwrap_err();
+    assert!(error.to_string().contains("has no service"), "{error}");
+
+    cluster.create("web", &first).await;
+    swarm.deploy(&cx, &v("a000001")).await.unwrap();
+    let report = swarm.deploy(&cx, &v("a000002")).await.unwrap();
+    assert_eq!(report.outcome.name(), "completed");
+    assert!(!format!("{report:?}").contains("correct horse"), "an environment is in no report");
+    assert_eq!(cluster.image_in_service("web").await, second);
+    let seen = swarm.observe().await.unwrap();
+    assert_eq!((seen.current, seen.running.len()), (Some(v("a000002")), 1));
+    assert!(swarm.plan_deploy(&v("a000002")).await.unwrap().is_empty());
+    let service = docker().await.inspect_service(&cluster.name("web"), None).await.unwrap();
+    let spec = service.spec.unwrap();
+    assert_eq!(spec.labels.unwrap()["team"], "shop", "what is not ours stays");
+    let container = spec.task_template.unwrap().container_spec.unwrap();
+    assert_eq!(container.env.unwrap(), ["PASSWORD=correct horse"]);
+
+    // What does not come up goes back by itself.
+    let error = swarm.deploy(&cx, &v("b000001")).await.unwrap_err();
+    assert_eq!(error.report().unwrap().outcome.name(), "rolled_back", "{error:?}");
+    assert!(format!("{error:?}").contains("does not come up"), "{error:?}");
+    assert_eq!(cluster.image_in_service("web").await, second);
+    assert_eq!(swarm.observe().await.unwrap().current, Some(v("a000002")));
+
+    swarm.rollback(&cx, None).await.unwrap();
+    assert_eq!(cluster.image_in_service("web").await, first);
+    assert_eq!(swarm.rollback(&cx, None).await.unwrap_err().kind(), ErrorKind::NoPrevious);
+    let lock = format!("{}.ops-lock", cluster.application());
+    assert!(docker().await.inspect_config(&lock).await.is_err(), "the lock is given back");
+}
+
+#[tokio::test]
+async fn services_of_different_versions_are_an_error() {
+    let cluster = Cluster::new().await;
+    for version in ["a000001", "a000002"] {
+        cluster.image("web", version, "patient").await;
+        cluster.image("bot", version, "worker").await;
+    }
+    for service in ["web", "bot"] {
+        let image = format!("{}/{service}:a000001", cluster.application());
+        let image = docker().await.inspect_image(&image).await.unwrap().id.unwrap();
+        cluster.create(service, &image).await;
+    }
+    let both =
+        cluster.builder("host").service(cluster.web()).service(cluster.bot()).build().unwrap();
+    both.deploy(&cluster.cx("host"), &v("a000001")).await.unwrap();
+    let one = cluster.builder("other").service(cluster.bot()).build().unwrap();
+    one.deploy(&cluster.cx("other"), &v("a000002")).await.unwrap();
+    let error = both.plan_deploy(&v("a000002")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownCurrent);
+    let told = error.to_string();
+    assert!(told.contains(&format!("`{}` is a000002", cluster.name("bot"))), "{told}");
+    assert!(told.contains(&format!("`{}` is a000001", cluster.name("web"))), "{told}");
+    assert_eq!(both.observe().await.unwrap().current, None);
+}
+
+#[tokio::test]
+async fn the_lock_names_its_holder_and_an_expired_one_has_one_heir() {
+    let cluster = Cluster::new().await;
+    let image = cluster.image("bot", "a000001", "worker").await;
+    cluster.create("bot", &image).await;
+    cluster.lock("2999-01-01T00:00:00Z").await;
+    let machine = |name: &str| {
+        let swarm = cluster.builder(name).service(cluster.bot()).build().unwrap();
+        (swarm, cluster.cx(name))
+    };
+    let (swarm, cx) = machine("host");
+    let refused = swarm.deploy(&cx, &v("a000001")).await.unwrap_err();
+    assert_eq!(refused.report().unwrap().outcome.name(), "refused", "{refused:?}");
+    let told = refused.to_string();
+    let held = "process 7 on `elsewhere` holds the lock since 2026-11-21T06:00:00Z";
+    assert!(told.contains(held), "{told}");
+
+    let lock = format!("{}.ops-lock", cluster.application());
+    docker().await.delete_config(&lock).await.unwrap();
+    cluster.lock("2026-01-01T00:00:00Z").await;
+    let before = cluster.index("bot").await;
+    let mut planned = Vec::new();
+    for n in 0..3 {
+        let (swarm, cx) = machine(&format!("machine{n}"));
+        planned.push((swarm.plan_deploy(&v("a000001")).await.unwrap(), swarm, cx));
+    }
+    let running = planned.into_iter().map(|(plan, swarm, cx)| {
+        tokio::spawn(async move {
+            cx.execute(plan, &*swarm.world()).await.map_err(|error| error.to_string())
+        })
+    });
+    let (mut won, mut lost) = (0, Vec::new());
+    for one in running.collect::<Vec<_>>() {
+        match one.await.unwrap() {
+            Ok(report) => won += usize::from(report.outcome.name() == "completed"),
+            Err(why) => lost.push(why),
+        }
+    }
+    assert_eq!((won, lost.len()), (1, 2), "{lost:?}");
+    assert!(
+        cluster.index("bot").await > before + 1,
+        "the heir fences what the old one still sends"
+    );
+    assert_eq!(swarm.observe().await.unwrap().current, Some(v("a000001")));
+}
