@@ -14,6 +14,10 @@ pub enum ErrorKind {
     Exists,
     /// Stored bytes are not what the manifest says.
     Corrupt,
+    /// Stored bytes were written by somebody without the repository's key.
+    Tampered,
+    /// The repository is encrypted, and no key that was given opens it.
+    WrongKey,
     /// Written by a newer version, or by another program.
     Foreign,
     /// The source cannot be read, or what was restored of it does not pass its checks.

@@ -102,7 +102,7 @@ fn prepare_prune(dir: &Path) -> Result<(), String> {
 fn nothing_left(dir: &Path) -> Result<usize, String> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let url = format!("file://{}", dir.join("store").display());
-    let mut known = Vec::new();
+    let (mut known, mut needed) = (Vec::new(), Vec::new());
     runtime.block_on(async {
         let vault = Vault::open_url(&url).await.unwrap();
         for set in ["first", "second"] {
@@ -110,6 +110,9 @@ fn nothing_left(dir: &Path) -> Result<usize, String> {
                 if !vault.verify(set, id, Depth::Full).await.unwrap().is_whole() {
                     return Err(format!("backup {id} is listed and not whole"));
                 }
+                let manifest = vault.show(set, id).await.unwrap();
+                let units = manifest.sources.into_iter().flat_map(|source| source.units);
+                needed.extend(units.flat_map(|unit| unit.chunks).map(|chunk| chunk.key));
                 known.push(id.to_string());
             }
         }
@@ -118,8 +121,10 @@ fn nothing_left(dir: &Path) -> Result<usize, String> {
     for entry in walkdir::WalkDir::new(dir.join("store")) {
         let entry = entry.unwrap();
         let name = entry.path().to_str().unwrap();
-        let part = ["/chunks/", "/sets/"].iter().any(|part| name.contains(part));
-        if entry.file_type().is_file() && part && !known.iter().any(|id| name.contains(id)) {
+        let part = ["/chunks/", "/sets/", "/begun/"].iter().any(|part| name.contains(part));
+        let used = known.iter().any(|id| name.contains(id) && !name.contains("/begun/"))
+            || needed.iter().any(|key| name.ends_with(key));
+        if entry.file_type().is_file() && part && !used {
             return Err(format!("`{name}` is left"));
         }
     }

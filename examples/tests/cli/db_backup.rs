@@ -229,3 +229,44 @@ fn what_makes_no_sense_is_usage() {
     let none = db_backup(dir.path(), "verify latest --set nightly").expect(3);
     assert!(none.err.contains("has no backup"), "{}", none.err);
 }
+
+#[test]
+fn an_encrypted_repository_is_begun_used_and_shared() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir_all(dir.join("data/cache")).unwrap();
+    std::fs::write(dir.join("data/a"), "keep me").unwrap();
+    std::fs::write(dir.join("data/cache/b"), "not me").unwrap();
+    std::fs::write(dir.join("phrase"), "correct horse\n").unwrap();
+    std::fs::write(dir.join("second"), "battery staple\n").unwrap();
+    db_backup(dir, "init").expect(2);
+    let begun = db_backup(dir, "init --passphrase-file DIR/phrase").expect(0);
+    assert!(begun.json["public_key"].as_str().unwrap().starts_with("age1"));
+    let wrong = db_backup(dir, "list --set s").expect(3);
+    assert!(wrong.json["error"].to_string().contains("no key was given"), "{}", wrong.json);
+    let create = "create --yes --set s --source directory:DIR/data --source CMD --exclude cache";
+    let with = " --passphrase-file DIR/phrase";
+    // A word of the test's command line has no space, so the source is given as JSON.
+    let create = create.replace("CMD", "cmd:[\"seq\",\"9\"]");
+    db_backup(dir, &format!("{create}{with}")).expect(0);
+    let again = db_backup(dir, &format!("{create}{with}")).expect(0);
+    assert_eq!(again.json["backup"]["uploaded"], 0, "{}", again.json);
+    let add = "key add --yes other --new-passphrase-file DIR/second";
+    db_backup(dir, &format!("{add}{with}")).expect(0);
+    let keys = db_backup(dir, "key list --passphrase-file DIR/second").expect(0);
+    assert_eq!(keys.json["keys"], serde_json::json!(["other", "passphrase"]));
+    db_backup(dir, "key remove --yes passphrase --passphrase-file DIR/second").expect(0);
+    db_backup(dir, &format!("list --set s{with}")).expect(3);
+    let with = " --passphrase-file DIR/second";
+    db_backup(dir, &format!("verify latest --quick --set s{with}")).expect(0);
+    let shown = db_backup(dir, &format!("show latest --set s{with}")).expect(0);
+    assert_eq!(shown.json["sources"][0]["source"]["exclude"][0], "cache");
+    let restore = "restore latest --yes --set s --component";
+    let data = "directory:DIR/data --to directory:DIR/back";
+    db_backup(dir, &format!("{restore} {data}{with}")).expect(0);
+    assert_eq!(std::fs::read_to_string(dir.join("back/a")).unwrap(), "keep me");
+    assert!(!dir.join("back/cache").exists());
+    let numbers = "cmd:[\"seq\",\"9\"] --to file:DIR/numbers";
+    db_backup(dir, &format!("{restore} {numbers}{with}")).expect(0);
+    assert_eq!(std::fs::read_to_string(dir.join("numbers")).unwrap().lines().count(), 9);
+}

@@ -30,7 +30,7 @@ async fn run(dir: &Path, verb: &str) -> Result<(), Failure> {
         .build();
     let url = format!("file://{}", dir.join("store").display());
     let mut settings = Settings::default();
-    settings.chunk_size = 4096;
+    settings.chunk_size = 16 << 10;
     let vault = Vault::builder().settings(settings).open(open_store(&url)?, "crash-test").await?;
     let path = dir.join("live/app.db");
     let spec = SourceSpec::sqlite(&path);
