@@ -2,16 +2,62 @@
 //! turns and tells their ratio; `cargo bench` has criterion look at each side for itself.
 
 pub mod backup;
+pub mod git;
 pub mod journal;
 pub mod rounds;
 pub mod saga;
 pub mod scratch;
 
+use std::path::{Path, PathBuf};
+
 /// Why nothing could be measured.
 pub type Failure = Box<dyn std::error::Error>;
 
-/// Makes a benchmark in a folder; the quick one has fewer rounds, and less data.
-pub type Make = fn(quick: bool, folder: &std::path::Path) -> Result<rounds::Benchmark, Failure>;
+/// What the caller wants to have measured.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Fewer rounds, and less data.
+    pub quick: bool,
+    /// Where on the disk.
+    pub folder: PathBuf,
+    /// A repository to measure beside the generated one.
+    pub git_repository: Option<PathBuf>,
+}
+
+impl Wish {
+    /// Of a run in this folder, without a repository.
+    pub fn new(quick: bool, folder: &Path) -> Self {
+        Self { quick, folder: folder.to_owned(), git_repository: None }
+    }
+}
+
+/// Benchmarks that belong together.
+#[derive(Debug)]
+pub struct Family {
+    /// What they are of.
+    pub name: &'static str,
+    /// Names every program of the peers that is missing.
+    pub need: fn() -> Result<(), Failure>,
+    /// Makes them.
+    pub make: fn(&Wish) -> Result<Vec<rounds::Benchmark>, Failure>,
+}
 
 /// Every benchmark.
-pub const ALL: [Make; 3] = [journal::benchmark, saga::benchmark, backup::benchmark];
+pub const ALL: [Family; 4] = [
+    Family {
+        name: "journal",
+        need: || Ok(()),
+        make: |wish| Ok(vec![journal::benchmark(wish.quick, &wish.folder)?]),
+    },
+    Family {
+        name: "saga",
+        need: || Ok(()),
+        make: |wish| Ok(vec![saga::benchmark(wish.quick, &wish.folder)?]),
+    },
+    Family {
+        name: "backup",
+        need: backup::need_programs,
+        make: |wish| Ok(vec![backup::benchmark(wish.quick, &wish.folder)?]),
+    },
+    Family { name: "git", need: git::need_programs, make: git::benchmarks },
+];

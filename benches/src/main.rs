@@ -6,14 +6,14 @@ mod compare;
 mod measurement;
 mod taking_turns;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use compare::{Comparison, Gate};
 use measurement::Measurement;
-use ops_benches::{ALL, Failure, backup, scratch};
+use ops_benches::{ALL, Failure, Family, Wish, git, scratch};
 
 /// How many times worse than the stored result is a regression, unless said otherwise.
 const MAX_REGRESSION: f64 = 1.25;
@@ -38,6 +38,12 @@ enum Verb {
         /// A folder on the disk to measure; it must not lie in memory. Default: the program's own.
         #[arg(long)]
         scratch: Option<PathBuf>,
+        /// Of these families alone. Default: all.
+        #[arg(long, value_parser = ALL.map(|family| family.name))]
+        only: Vec<String>,
+        /// A repository to measure the git family on, too; it is only read.
+        #[arg(long)]
+        git_repository: Option<PathBuf>,
         /// A stored result to compare with at once.
         #[arg(long)]
         base: Option<PathBuf>,
@@ -74,6 +80,9 @@ fn factor(text: &str) -> Result<f64, String> {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = git::helper() {
+        return code;
+    }
     match act(Arguments::parse().verb) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -87,10 +96,12 @@ fn main() -> ExitCode {
 /// Whether nothing has become too slow.
 fn act(verb: Verb) -> Result<bool, Failure> {
     match verb {
-        Verb::Run { quick, output, scratch, base, limit } => {
+        Verb::Run { quick, output, scratch, only, git_repository, base, limit } => {
             // Before a minute of measuring, not after it.
             let base = base.map(|base| measurement::read(&base)).transpose()?;
-            let new = run(quick, scratch.as_deref())?;
+            let scratch = scratch::open(scratch.as_deref())?;
+            let wish = Wish { git_repository, ..Wish::new(quick, scratch.path()) };
+            let new = run(&wish, &only)?;
             measurement::write(&output, &new)?;
             print!("\n{}", measurement::table(&new));
             println!("\nwritten to {}", output.display());
@@ -102,19 +113,29 @@ fn act(verb: Verb) -> Result<bool, Failure> {
     }
 }
 
-fn run(quick: bool, scratch: Option<&Path>) -> Result<Vec<Measurement>, Failure> {
-    backup::need_programs()?;
+fn run(wish: &Wish, only: &[String]) -> Result<Vec<Measurement>, Failure> {
+    let is_wished =
+        |family: &&Family| only.is_empty() || only.iter().any(|name| name == family.name);
+    let families: Vec<_> = ALL.iter().filter(is_wished).collect();
+    let missing: Vec<_> = families
+        .iter()
+        .filter_map(|family| (family.need)().err().map(|error| error.to_string()))
+        .collect();
+    if !missing.is_empty() {
+        return Err(missing.join("; ").into());
+    }
     if cfg!(debug_assertions) {
         eprintln!("ops-bench: this is a debug build: its figures mean nothing, use --release");
     }
-    let scratch = scratch::open(scratch)?;
     let mut results = Vec::new();
-    for make in ALL {
-        let found = taking_turns::measure(make(quick, scratch.path())?)?;
-        for one in &found {
-            eprintln!("{one}");
+    for family in families {
+        for benchmark in (family.make)(wish)? {
+            let found = taking_turns::measure(benchmark)?;
+            for one in &found {
+                eprintln!("{one}");
+            }
+            results.extend(found);
         }
-        results.extend(found);
     }
     Ok(results)
 }

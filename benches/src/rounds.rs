@@ -20,18 +20,36 @@ pub struct Benchmark {
     pub sides: Vec<Side>,
 }
 
+/// What one run of a side cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Cost {
+    /// How long the part that counts took.
+    pub wall: Duration,
+    /// How long processors worked for it, in user space and in the kernel, where that is known.
+    pub cpu: Option<Duration>,
+}
+
+impl From<Duration> for Cost {
+    fn from(wall: Duration) -> Self {
+        Self { wall, cpu: None }
+    }
+}
+
 /// One of the sides.
 pub struct Side {
     /// `ops`, or `peer: ` and what it is.
     pub name: String,
-    /// Does the work once, and answers how long the part that counts took.
-    pub run: Box<dyn FnMut() -> Result<Duration, Failure>>,
+    /// Does the work once, and answers what it cost.
+    pub run: Box<dyn FnMut() -> Result<Cost, Failure>>,
 }
 
 impl Side {
     /// A side of this name.
-    pub fn new(name: &str, run: impl FnMut() -> Result<Duration, Failure> + 'static) -> Self {
-        Self { name: name.to_owned(), run: Box::new(run) }
+    pub fn new<C: Into<Cost>>(
+        name: &str,
+        mut run: impl FnMut() -> Result<C, Failure> + 'static,
+    ) -> Self {
+        Self { name: name.to_owned(), run: Box::new(move || Ok(run()?.into())) }
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::sha256;
 use crate::error::{Error, ErrorKind};
+use crate::identity::Identity;
 use crate::manifest::{BackupId, Manifest, SetName};
 use crate::repository::Repository;
 use crate::verify::Verification;
@@ -72,6 +73,9 @@ pub struct Attestation {
 struct Sealed {
     attestation: Attestation,
     sha256: String,
+    /// Over the same bytes, with the repository's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mac: Option<String>,
 }
 
 impl Attestation {
@@ -104,17 +108,18 @@ impl Attestation {
         format!("sets/{set}/{backup}/attest/{at}-{}.json", proof.name())
     }
 
-    fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+    fn to_bytes(&self, identity: Option<&Identity>) -> Result<Vec<u8>, Error> {
         let fail = |e| Error::new(ErrorKind::InvalidInput, "no attestation").caused_by(e);
         let plain = serde_json::to_vec(self).map_err(fail)?;
-        let sealed = Sealed { attestation: self.clone(), sha256: sha256(&plain) };
+        let mac = identity.map(|identity| identity.mac(&plain));
+        let sealed = Sealed { attestation: self.clone(), sha256: sha256(&plain), mac };
         serde_json::to_vec(&sealed).map_err(fail)
     }
 
-    /// What is damaged, or of a newer program, proves nothing.
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    /// What is damaged, of a newer program, or not of who has the key, proves nothing.
+    fn from_bytes(bytes: &[u8], identity: Option<&Identity>) -> Option<Self> {
         let Sealed { attestation, .. } = serde_json::from_slice(bytes).ok()?;
-        let same = attestation.to_bytes().is_ok_and(|again| again == bytes);
+        let same = attestation.to_bytes(identity).is_ok_and(|again| again == bytes);
         (same && attestation.format <= FORMAT).then_some(attestation)
     }
 }
@@ -122,13 +127,17 @@ impl Attestation {
 impl Repository {
     /// Keeps an attestation. Keeping the same one twice is fine.
     pub async fn attest(&self, attestation: &Attestation) -> Result<(), Error> {
-        self.create(&attestation.key(), attestation.to_bytes()?.into()).await
+        let bytes = attestation.to_bytes(self.identity().map(AsRef::as_ref))?;
+        self.create(&attestation.key(), bytes.into()).await
     }
 
     /// The attestation under this key; nothing if it is damaged or was removed.
     pub async fn attestation(&self, key: &str) -> Result<Option<Attestation>, Error> {
         match self.get(key, MAX).await {
-            Ok(bytes) => Ok(Attestation::from_bytes(&bytes).filter(|found| found.key() == key)),
+            Ok(bytes) => {
+                let found = Attestation::from_bytes(&bytes, self.identity().map(AsRef::as_ref));
+                Ok(found.filter(|found| found.key() == key))
+            }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
                 Ok(None)
             }
@@ -173,13 +182,21 @@ mod tests {
     #[test]
     fn the_formats_are_what_they_were() {
         let golden = include_bytes!("../tests/attestation-1.json");
-        let attestation = Attestation::from_bytes(golden).unwrap();
-        assert_eq!(attestation.to_bytes().unwrap(), golden);
+        let attestation = Attestation::from_bytes(golden, None).unwrap();
+        assert_eq!(attestation.to_bytes(None).unwrap(), golden);
         assert_eq!(
             attestation.key(),
             "sets/nightly/01JD2Q5W3V8Y7K6M4N9P0R1S2T/attest/20261121T060000.000000000Z-drill.json"
         );
         let newer = Attestation { format: 2, ..attestation };
-        assert!(Attestation::from_bytes(&newer.to_bytes().unwrap()).is_none());
+        assert!(Attestation::from_bytes(&newer.to_bytes(None).unwrap(), None).is_none());
+        let (one, two) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+        let sealed = newer.to_bytes(Some(&one)).unwrap();
+        let attestation = Attestation { format: FORMAT, ..newer };
+        let ours = attestation.to_bytes(Some(&one)).unwrap();
+        assert!(Attestation::from_bytes(&sealed, Some(&one)).is_none(), "newer");
+        assert!(Attestation::from_bytes(&ours, Some(&one)).is_some());
+        assert!(Attestation::from_bytes(&ours, Some(&two)).is_none(), "forged");
+        assert!(Attestation::from_bytes(golden, Some(&one)).is_none(), "without a key");
     }
 }

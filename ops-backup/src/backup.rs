@@ -1,17 +1,21 @@
 //! The step that makes a backup.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
+use futures::StreamExt as _;
 use ops_core::progress::Update;
 use ops_core::{Effect, Refusal, Step, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::chunk::Writer;
 use crate::error::{Error, ErrorKind};
-use crate::manifest::{BackupId, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord};
+use crate::manifest::{
+    BackupId, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord, UnitRecord,
+};
+use crate::pipeline::Writer;
 use crate::repository::Repository;
-use crate::source::SourceSpec;
+use crate::source::{Session, SourceSpec, Unit};
 use crate::vault::Vault;
 use crate::verify::{self, Depth};
 
@@ -26,6 +30,29 @@ pub struct BackupStep {
 }
 
 impl BackupStep {
+    /// Writes the streams of a session, several at once.
+    async fn at_once(writer: &Writer<'_>, session: &dyn Session) -> Result<Vec<UnitRecord>, Error> {
+        let one = async |unit: &Unit| {
+            let dump = session.dump(unit).await?;
+            let mut written = writer.unit(unit.name.clone(), dump.bytes).await?;
+            written.rows = dump.rows;
+            Ok::<_, Error>(written)
+        };
+        let width = session.width().max(1);
+        let mut writing = futures::stream::iter(session.units().iter().enumerate())
+            .map(|(at, unit)| {
+                let written = one(unit);
+                async move { (at, written.await) }
+            })
+            .buffer_unordered(width);
+        let mut units = Vec::new();
+        while let Some((at, written)) = writing.next().await {
+            units.push((at, written?));
+        }
+        units.sort_by_key(|(at, _)| *at);
+        Ok(units.into_iter().map(|(_, unit)| unit).collect())
+    }
+
     async fn make(
         &self,
         vault: &Vault,
@@ -35,22 +62,23 @@ impl BackupStep {
         let id = BackupId::of(cx.operation(), &self.set)?;
         let repository = &vault.repository;
         match repository.manifest(&self.set, id).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(repository.end(id).await?),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
+        repository.upgrade().await?;
+        if let Some(folder) = &vault.folder {
+            chunk_folders(folder)?;
+        }
+        // Before it looks for chunks to reuse: a prune that does not see this finds none of them.
+        repository.begin(id, &self.set, cx.operation()).await?;
+        ops_core::fault::point("said that it runs");
+        let known = repository.reusable(&self.set).await?;
         let created_at = cx.context().clock().now();
         let phase = format!("backing up {}", self.set);
         let progress = |done| cx.context().progress().update(&Update::bytes(&*phase, done, None));
-        let mut writer = Writer {
-            repository,
-            id,
-            settings: self.settings,
-            cancel,
-            progress: &progress,
-            written: BTreeMap::new(),
-            total: 0,
-        };
+        let (settings, parallel) = (self.settings, vault.parallel);
+        let writer = Writer::new(repository, id, settings, known, parallel, cancel, &progress);
         let mut sources = Vec::new();
         for spec in &self.sources {
             let source = vault.source(spec)?;
@@ -59,8 +87,17 @@ impl BackupStep {
                 kind: source.kind().to_owned(),
                 fingerprint: source.fingerprint().await?,
                 versions: source.versions(),
+                facts: BTreeMap::new(),
+                tables: BTreeMap::new(),
                 units: Vec::new(),
             };
+            if let Some(session) = source.open(id).await? {
+                record.units = Self::at_once(&writer, &*session).await?;
+                let learned = session.finish().await?;
+                (record.facts, record.tables) = (learned.facts, learned.tables);
+                sources.push(record);
+                continue;
+            }
             for unit in source.plan().await? {
                 let dump = source.dump(&unit, id).await?;
                 let mut written = writer.unit(unit.name, dump.bytes).await?;
@@ -80,6 +117,7 @@ impl BackupStep {
             settings: self.settings,
             sources,
         };
+        let looked = SystemTime::now();
         let found = verify::verify(repository, &manifest, Depth::Quick, cancel).await?;
         if !found.is_whole() {
             let message = "the store lost what was uploaded";
@@ -95,11 +133,46 @@ impl BackupStep {
         cx.observe(&tried(id), async { Ok(true) }).await?;
         ops_core::fault::point("before the manifest");
         let key = Repository::manifest_key(&self.set, id);
-        repository.create(&key, manifest.to_bytes()?.into()).await?;
+        let bytes = manifest.seal(repository.identity().map(AsRef::as_ref))?;
+        repository.create(&key, bytes.into()).await?;
         ops_core::fault::point("after the manifest");
         // A prune that gave this backup up in between wins: the backup is not listed.
-        Ok(living(repository, id).await?)
+        living(repository, id).await?;
+        // A machine that slept for so long may have been given up, and the sign of it be gone.
+        if looked.elapsed().unwrap_or_default() > vault.grace / 2 {
+            let found = verify::verify(repository, &manifest, Depth::Quick, cancel).await?;
+            if !found.is_whole() {
+                repository.bury(id, cx.operation()).await?;
+                repository.delete(&key).await?;
+                let message = "a prune deleted chunks of this backup while its machine slept";
+                return Err(Error::new(ErrorKind::Source, message).remedy("make another").into());
+            }
+        }
+        if let Err(error) = repository.end(id).await {
+            // The backup is there; the next prune takes the mark away.
+            tracing::warn!(target: "ops", set = %self.set, %id, "still marked as running: {error}");
+        }
+        Ok(())
     }
+}
+
+/// Makes the folders of chunks at once: a store that finds one missing syncs the one above it, for
+/// each of 256.
+fn chunk_folders(store: &std::path::Path) -> Result<(), Error> {
+    let chunks = store.join("chunks");
+    let mut new = false;
+    for byte in 0..=u8::MAX {
+        let folder = chunks.join(hex::encode([byte]));
+        if !folder.is_dir() {
+            std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
+            new = true;
+        }
+    }
+    if new {
+        ops_core::fs::sync_dir(&chunks)?;
+        ops_core::fs::sync_dir(store)?;
+    }
+    Ok(())
 }
 
 /// The note that the manifest of a backup was tried to be written.
@@ -132,7 +205,7 @@ impl Step for BackupStep {
     async fn check(&self, vault: &Vault, _: &StepContext) -> Result<Vec<Refusal>, StepError> {
         let mut reasons = Vec::new();
         for spec in &self.sources {
-            if let (SourceSpec::Directory { path }, Some(store)) = (spec, &vault.folder)
+            if let (SourceSpec::Directory { path, .. }, Some(store)) = (spec, &vault.folder)
                 && let (Ok(path), Ok(store)) = (path.canonicalize(), store.canonicalize())
                 && store.starts_with(&path)
             {
@@ -173,12 +246,11 @@ impl Step for BackupStep {
             ops_core::fault::point("buried what may arrive");
         }
         // By its name and not by its content: whatever is listed keeps its chunks.
-        match repository.size(&Repository::manifest_key(&self.set, id)).await {
-            Ok(_) => return Ok(repository.unbury(id, operation).await?),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
+        if repository.exists(&Repository::manifest_key(&self.set, id)).await? {
+            repository.unbury(id, operation).await?;
+        } else {
+            repository.delete_chunks(id).await?;
         }
-        repository.delete_chunks(id).await?;
-        Ok(())
+        Ok(repository.end(id).await?)
     }
 }

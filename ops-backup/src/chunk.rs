@@ -1,110 +1,66 @@
-//! Chunks: a stream is cut into them on the way in, and put together again on the way out.
+//! Chunks as they are stored, and streams put together from them again.
 //!
-//! A chunk is compressed in memory before its upload begins. So its key can hold the digest of its
-//! content, an upload is a single atomic PUT, and there is no half an object to abort.
+//! A chunk is compressed, and encrypted, in memory before its upload begins. So an upload is a
+//! single atomic PUT, and there is no half an object to abort.
 
-use std::collections::BTreeMap;
 use std::io::Read as _;
 
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt as _;
-use futures::stream;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
 use tokio_util::sync::CancellationToken;
 
-use crate::digest::{Hasher, sha256};
+use crate::digest::{PlainDigest, sha256};
 use crate::error::{Error, ErrorKind};
-use crate::manifest::{BackupId, ChunkRecord, Settings, UnitRecord};
+use crate::identity::Identity;
+use crate::manifest::{ChunkRecord, UnitRecord};
 use crate::repository::Repository;
 use crate::source::ByteStream;
 
 /// A chunk is held in memory, so no manifest may ask for more.
-const MAX_CHUNK: usize = 1 << 30;
+const MAX_CHUNK: u64 = 1 << 30;
+/// How many chunks are fetched and decompressed at once.
+const READ_AHEAD: usize = 3;
 
-/// Writes the chunks of one backup.
-pub(crate) struct Writer<'a> {
-    pub repository: &'a Repository,
-    pub id: BackupId,
-    pub settings: Settings,
-    pub cancel: &'a CancellationToken,
-    /// Told the plain bytes written so far.
-    pub progress: &'a (dyn Fn(u64) + Sync),
-    /// What this backup has uploaded, by content: the same content is uploaded once.
-    pub written: BTreeMap<String, ChunkRecord>,
-    pub total: u64,
+/// The stored bytes of a chunk.
+pub(crate) fn encode(
+    plain: &[u8],
+    level: i32,
+    identity: Option<&Identity>,
+) -> Result<Vec<u8>, Error> {
+    let packed = zstd::bulk::compress(plain, level)
+        .map_err(|e| Error::new(ErrorKind::Source, "cannot compress a chunk").caused_by(e))?;
+    match identity {
+        None => Ok(packed),
+        Some(identity) => identity.encrypt(&packed),
+    }
 }
 
-impl Writer<'_> {
-    pub async fn unit(&mut self, name: String, mut bytes: ByteStream) -> Result<UnitRecord, Error> {
-        let mut hasher = Hasher::default();
-        let mut unit = UnitRecord {
-            name,
-            plain_size: 0,
-            plain_sha256: String::new(),
-            rows: BTreeMap::new(),
-            chunks: Vec::new(),
-        };
-        let size = self.settings.chunk_size.clamp(1, MAX_CHUNK);
-        let mut buffer = BytesMut::new();
-        // A source that is stuck must not keep the operation from going back.
-        let cancel = self.cancel;
-        loop {
-            let next = cancel.run_until_cancelled(bytes.next()).await;
-            let Some(piece) = next.ok_or_else(Error::cancelled)? else { break };
-            let mut piece = piece?;
-            while !piece.is_empty() {
-                let take = piece.len().min(size - buffer.len());
-                let head = piece.split_to(take);
-                hasher.update(&head);
-                buffer.extend_from_slice(&head);
-                if buffer.len() == size {
-                    let full = buffer.split().freeze();
-                    self.chunk(&mut unit, full).await?;
-                }
-            }
-        }
-        if !buffer.is_empty() {
-            self.chunk(&mut unit, buffer.freeze()).await?;
-        }
-        unit.plain_sha256 = hasher.finish();
-        Ok(unit)
+/// The plain bytes of a chunk, if they are what the manifest says.
+fn decode(
+    stored: Bytes,
+    chunk: &ChunkRecord,
+    identity: Option<&Identity>,
+) -> Result<Vec<u8>, String> {
+    if sha256(&stored) != chunk.stored_sha256 {
+        return Err("its SHA-256 is not the manifest's".to_owned());
     }
-
-    async fn chunk(&mut self, unit: &mut UnitRecord, plain: Bytes) -> Result<(), Error> {
-        if self.cancel.is_cancelled() {
-            return Err(Error::cancelled());
+    let packed = match identity {
+        None => stored,
+        // What is decrypted is smaller than what is stored.
+        Some(identity) => {
+            identity.decrypt(&stored, chunk.stored_size).map_err(|e| e.to_string())?.into()
         }
-        let plain_size = plain.len() as u64;
-        let level = self.settings.zstd_level;
-        let (content, stored) = tokio::task::spawn_blocking(move || {
-            let stored = zstd::bulk::compress(&plain, level);
-            (sha256(&plain), stored)
+    };
+    // A bound, so that a hostile object cannot fill the memory.
+    let mut plain =
+        Vec::with_capacity(usize::try_from(chunk.plain_size).unwrap_or(0).min(64 << 20));
+    zstd::stream::read::Decoder::new(&*packed)
+        .and_then(|decoder| {
+            decoder.take(chunk.plain_size.saturating_add(1)).read_to_end(&mut plain)
         })
-        .await
-        .map_err(Error::panicked)?;
-        let record = if let Some(known) = self.written.get(&content) {
-            known.clone()
-        } else {
-            let stored = stored.map_err(|e| {
-                Error::new(ErrorKind::Source, "cannot compress a chunk").caused_by(e)
-            })?;
-            let key = Repository::chunk_key(&content, self.id);
-            let record = ChunkRecord {
-                stored_size: stored.len() as u64,
-                stored_sha256: sha256(&stored),
-                plain_size,
-                key,
-            };
-            self.repository.put(&record.key, stored.into()).await?;
-            ops_core::fault::point("after a chunk");
-            self.written.insert(content, record.clone());
-            record
-        };
-        unit.chunks.push(record);
-        unit.plain_size += plain_size;
-        self.total += plain_size;
-        (self.progress)(self.total);
-        Ok(())
-    }
+        .map_err(|e| e.to_string())?;
+    if plain.len() as u64 == chunk.plain_size { Ok(plain) } else { Err("its size is wrong".into()) }
 }
 
 /// Fetches a chunk, and answers its plain bytes only if all of them are right.
@@ -114,57 +70,83 @@ pub(crate) async fn fetch(repository: &Repository, chunk: &ChunkRecord) -> Resul
             .remedy("use another backup of the set")
     };
     // What does not compress grows a little.
-    if chunk.plain_size > MAX_CHUNK as u64 || chunk.stored_size > 2 * MAX_CHUNK as u64 {
+    if chunk.plain_size > MAX_CHUNK || chunk.stored_size > 2 * MAX_CHUNK {
         return Err(corrupt("the manifest gives it a size that no program writes"));
     }
-    let stored = repository.get(&chunk.key, chunk.stored_size).await?;
-    let expected = (chunk.stored_sha256.clone(), chunk.plain_size);
-    let plain = tokio::task::spawn_blocking(move || {
-        if sha256(&stored) != expected.0 {
-            return Err("its SHA-256 is not the manifest's".to_owned());
+    let mut why = String::new();
+    // Twice: no store checks what it sends, so the first time it may be the way that is to blame.
+    for _ in 0..2 {
+        let stored = repository.get(&chunk.key, chunk.stored_size).await?;
+        let (expected, identity) = (chunk.clone(), repository.identity().cloned());
+        let decoded = move || decode(stored, &expected, identity.as_deref());
+        match tokio::task::spawn_blocking(decoded).await.map_err(Error::panicked)? {
+            Ok(plain) => return Ok(plain.into()),
+            Err(error) => why = error,
         }
-        // A bound, so that a hostile object cannot fill the memory.
-        let mut plain = Vec::new();
-        zstd::stream::read::Decoder::new(&*stored)
-            .and_then(|decoder| decoder.take(expected.1.saturating_add(1)).read_to_end(&mut plain))
-            .map_err(|e| e.to_string())?;
-        if plain.len() as u64 == expected.1 { Ok(plain) } else { Err("its size is wrong".into()) }
-    })
-    .await
-    .map_err(Error::panicked)?;
-    plain.map(Bytes::from).map_err(|why| corrupt(&why))
+    }
+    Err(corrupt(&why))
 }
 
+type Chunks = BoxStream<'static, Result<Bytes, Error>>;
+
 /// The plain bytes of a unit. Ends with an error if they are not what the manifest says, or if the
-/// token was cancelled.
+/// token was cancelled. A few chunks are read ahead.
 pub(crate) fn read(
     repository: Repository,
     unit: UnitRecord,
     cancel: CancellationToken,
 ) -> ByteStream {
-    let state = Some((repository, unit, cancel, 0_usize, Hasher::default()));
+    let digest = repository.plain_digest(!unit.plain_blake3.is_empty());
+    let digest = match digest {
+        Ok(digest) => digest,
+        Err(error) => return stream::iter([Err(error)]).boxed(),
+    };
+    let UnitRecord { name, plain_sha256, plain_blake3, chunks, .. } = unit;
+    let fetching = cancel.clone();
+    let chunks: Chunks = stream::iter(chunks)
+        .map(move |chunk| {
+            let (repository, cancel) = (repository.clone(), fetching.clone());
+            async move {
+                if cancel.is_cancelled() {
+                    return Err(Error::cancelled());
+                }
+                fetch(&repository, &chunk).await
+            }
+        })
+        .buffered(READ_AHEAD)
+        .boxed();
+    let state = Some((chunks, digest, (plain_sha256, plain_blake3), name, cancel));
     stream::unfold(state, |state| async {
-        let (repository, unit, cancel, at, mut hasher) = state?;
+        let (mut chunks, mut digest, expected, name, cancel) = state?;
         if cancel.is_cancelled() {
             return Some((Err(Error::cancelled()), None));
         }
-        let Some(chunk) = unit.chunks.get(at) else {
-            if hasher.finish() == unit.plain_sha256 {
-                return None;
+        match chunks.try_next().await {
+            Ok(Some(bytes)) => {
+                digest.update(&bytes);
+                Some((Ok(bytes), Some((chunks, digest, expected, name, cancel))))
             }
-            let error = Error::new(
-                ErrorKind::Corrupt,
-                format!("the SHA-256 of unit `{}` is not the manifest's", unit.name),
-            );
-            return Some((Err(error), None));
-        };
-        match fetch(&repository, chunk).await {
-            Ok(bytes) => {
-                hasher.update(&bytes);
-                Some((Ok(bytes), Some((repository, unit, cancel, at + 1, hasher))))
+            Ok(None) if digest.finish() == expected => None,
+            Ok(None) => {
+                let message = format!("the digest of unit `{name}` is not the manifest's");
+                Some((Err(Error::new(ErrorKind::Corrupt, message)), None))
             }
             Err(error) => Some((Err(error), None)),
         }
     })
     .boxed()
+}
+
+impl Repository {
+    /// A new digest of plain bytes, as this repository has it.
+    pub fn plain_digest(&self, keyed: bool) -> Result<PlainDigest, Error> {
+        match (keyed, self.identity()) {
+            (false, _) => Ok(PlainDigest::Sha256(crate::digest::Hasher::default())),
+            (true, Some(identity)) => Ok(PlainDigest::Keyed(Box::new(identity.content_hasher()))),
+            (true, None) => Err(Error::new(
+                ErrorKind::WrongKey,
+                "the backup was made with a key that this repository does not have",
+            )),
+        }
+    }
 }

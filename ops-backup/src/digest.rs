@@ -1,4 +1,4 @@
-//! SHA-256 as lower-case hexadecimal.
+//! Digests as lower-case hexadecimal.
 
 use sha2::{Digest as _, Sha256};
 
@@ -17,4 +17,30 @@ impl Hasher {
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
+}
+
+/// The digest of the plain bytes of a unit. Of an encrypted repository it needs the key: a plain
+/// one in a manifest would tell who guesses the bytes that he is right.
+pub(crate) enum PlainDigest {
+    Sha256(Hasher),
+    Keyed(Box<blake3::Hasher>),
+}
+
+impl PlainDigest {
+    pub fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(hasher) => hasher.update(bytes),
+            Self::Keyed(hasher) => {
+                hasher.update(bytes);
+            }
+        }
+    }
+
+    /// What a manifest calls `plain_sha256` and `plain_blake3`; one of them is empty.
+    pub fn finish(self) -> (String, String) {
+        match self {
+            Self::Sha256(hasher) => (hasher.finish(), String::new()),
+            Self::Keyed(hasher) => (String::new(), hasher.finalize().to_hex().to_string()),
+        }
+    }
 }

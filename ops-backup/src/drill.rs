@@ -133,6 +133,11 @@ impl Step for DrillStep {
             if let Err(error) = vault.source(&record.source) {
                 let remedy = "register the source in the vault of this program";
                 reasons.push(Refusal::new(error.to_string(), remedy));
+            } else if record.kind.starts_with("postgres") {
+                reasons.push(Refusal::new(
+                    format!("`{}` cannot be restored into a folder", record.source),
+                    "restore it into a database of a new name, which compares every row",
+                ));
             }
         }
         let (need, state) = (manifest.plain_size(), cx.context().state_dir());

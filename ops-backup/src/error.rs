@@ -14,12 +14,18 @@ pub enum ErrorKind {
     Exists,
     /// Stored bytes are not what the manifest says.
     Corrupt,
+    /// Stored bytes were written by somebody without the repository's key.
+    Tampered,
+    /// The repository is encrypted, and no key that was given opens it.
+    WrongKey,
     /// Written by a newer version, or by another program.
     Foreign,
     /// The source cannot be read, or what was restored of it does not pass its checks.
     Source,
     /// The source changed while it was read.
     Changed,
+    /// A database server refused or lost a call.
+    Database,
     /// The object store refused or lost a call.
     Store,
     /// The file system refused a call.

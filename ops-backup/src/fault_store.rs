@@ -12,9 +12,10 @@ use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use tokio::sync::Semaphore;
 
 /// What happens to the call that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,11 @@ pub enum Fault {
     /// There is never an answer, and what it writes arrives so much later. As [`Hangs`](Self::Hangs)
     /// for calls that write nothing.
     Late(Duration),
+    /// It has its effect, and its answer takes so much longer.
+    Slow(Duration),
+    /// What is read ends in the middle, without an error. As [`Refused`](Self::Refused) for calls
+    /// that read no content.
+    CutShort,
 }
 
 /// A store around another one of which calls fail: for testing what builds on a store.
@@ -43,6 +49,14 @@ pub struct FaultStore {
     fault: Fault,
     calls: AtomicU64,
     late: Arc<AtomicU64>,
+    gate: Option<Arc<Gate>>,
+}
+
+/// Where calls wait for their turn.
+#[derive(Debug)]
+struct Gate {
+    turns: Semaphore,
+    waiting: AtomicU64,
 }
 
 impl FaultStore {
@@ -56,7 +70,27 @@ impl FaultStore {
             fault,
             calls: AtomicU64::new(0),
             late: Arc::default(),
+            gate: None,
         }
+    }
+
+    /// Lets each call wait until [`grant`](Self::grant) lets it on: for stepping several programs
+    /// that share a store through one another, each with a store like this around the same one.
+    pub fn in_turns(inner: Arc<dyn ObjectStore>) -> Self {
+        let gate = Gate { turns: Semaphore::new(0), waiting: AtomicU64::new(0) };
+        Self { gate: Some(Arc::new(gate)), ..Self::new(inner, 0, Fault::Refused) }
+    }
+
+    /// Lets so many more calls on.
+    pub fn grant(&self, calls: u32) {
+        if let Some(gate) = &self.gate {
+            gate.turns.add_permits(calls as usize);
+        }
+    }
+
+    /// How many calls wait for their turn.
+    pub fn waiting(&self) -> u64 {
+        self.gate.as_ref().map_or(0, |gate| gate.waiting.load(Ordering::SeqCst))
     }
 
     /// Lets so many calls in a row fail. Default: 1.
@@ -65,8 +99,8 @@ impl FaultStore {
         self
     }
 
-    /// Lets about one call of `of` fail, by chance: refused or with a lost answer. The same seed
-    /// chooses the same calls.
+    /// Lets about one call of `of` fail, by chance: refused, with a lost answer, cut short, or only
+    /// 1 ms late. The same seed chooses the same calls.
     pub fn seeded(inner: Arc<dyn ObjectStore>, seed: u64, of: u64) -> Self {
         Self { random: Some((seed, of.max(1))), ..Self::new(inner, 0, Fault::Refused) }
     }
@@ -85,11 +119,34 @@ impl FaultStore {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         if let Some((seed, of)) = self.random {
             let chance = scramble(seed ^ scramble(call));
-            let fault = if chance.is_multiple_of(2) { Fault::Refused } else { Fault::AnswerLost };
-            return (chance >> 1).is_multiple_of(of).then_some(fault);
+            let fault = match chance % 8 {
+                0..3 => Fault::Refused,
+                3..6 => Fault::AnswerLost,
+                6 => Fault::CutShort,
+                _ => Fault::Slow(Duration::from_millis(1)),
+            };
+            return (chance >> 3).is_multiple_of(of).then_some(fault);
         }
         let fails = self.at > 0 && (self.at..self.at.saturating_add(self.times)).contains(&call);
         fails.then_some(self.fault)
+    }
+}
+
+impl Gate {
+    async fn turn(gate: Option<Arc<Self>>) {
+        // Also when the call is given up while it waits.
+        struct Waits<'a>(&'a AtomicU64);
+        impl Drop for Waits<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        let Some(gate) = gate else { return };
+        gate.waiting.fetch_add(1, Ordering::SeqCst);
+        let _waits = Waits(&gate.waiting);
+        if let Ok(permit) = gate.turns.acquire().await {
+            permit.forget();
+        }
     }
 }
 
@@ -101,19 +158,30 @@ fn scramble(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Nothing, after a while.
+fn later<T: Send + 'static>(delay: Duration) -> BoxStream<'static, T> {
+    stream::once(tokio::time::sleep(delay)).filter_map(async |()| None).boxed()
+}
+
 fn failure() -> Error {
     Error::Generic { store: "FaultStore", source: "the call fails by order".into() }
 }
 
 /// Runs the call, or not, as the fault says.
 macro_rules! call {
-    ($self:ident, $call:expr) => {
+    ($self:ident, $call:expr) => {{
+        Gate::turn($self.gate.clone()).await;
         call!(in $self.enter(), $call)
-    };
+    }};
     (in $fault:expr, $call:expr) => {
         match $fault {
             None => $call.await,
-            Some(Fault::Refused) => Err(failure()),
+            Some(Fault::Refused | Fault::CutShort) => Err(failure()),
+            Some(Fault::Slow(delay)) => {
+                let answer = $call.await;
+                tokio::time::sleep(delay).await;
+                answer
+            }
             Some(Fault::AnswerLost) => $call.await.and_then(|_| Err(failure())),
             Some(Fault::Hangs | Fault::Late(_)) => std::future::pending().await,
             Some(Fault::HangsAfter) => {
@@ -133,6 +201,7 @@ impl fmt::Display for FaultStore {
 #[async_trait]
 impl ObjectStore for FaultStore {
     async fn put_opts(&self, at: &Path, bytes: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        Gate::turn(self.gate.clone()).await;
         let fault = self.enter();
         if let Some(Fault::Late(delay)) = fault {
             let (inner, late, at) = (self.inner.clone(), self.late.clone(), at.clone());
@@ -156,7 +225,17 @@ impl ObjectStore for FaultStore {
     }
 
     async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
-        call!(self, self.inner.get_opts(at, options))
+        Gate::turn(self.gate.clone()).await;
+        let fault = self.enter();
+        if fault == Some(Fault::CutShort) {
+            let GetResult { meta, range, attributes, extensions, .. } =
+                self.inner.get_opts(at, options.clone()).await?;
+            let bytes = self.inner.get_opts(at, options).await?.bytes().await?;
+            let half = bytes.slice(..bytes.len() / 2);
+            let payload = GetResultPayload::Stream(stream::iter([Ok(half)]).boxed());
+            return Ok(GetResult { payload, meta, range, attributes, extensions });
+        }
+        call!(in fault, self.inner.get_opts(at, options))
     }
 
     async fn get_ranges(&self, at: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
@@ -167,28 +246,46 @@ impl ObjectStore for FaultStore {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        match self.enter() {
-            None => self.inner.delete_stream(locations),
-            Some(Fault::Refused) => stream::iter([Err(failure())]).boxed(),
-            Some(Fault::AnswerLost) => {
-                self.inner.delete_stream(locations).map(|_| Err(failure())).boxed()
+        let (gate, inner, fault) = (self.gate.clone(), self.inner.clone(), self.enter());
+        let answer = async move {
+            Gate::turn(gate).await;
+            match fault {
+                None => inner.delete_stream(locations),
+                Some(Fault::Refused | Fault::CutShort) => stream::iter([Err(failure())]).boxed(),
+                Some(Fault::AnswerLost) => {
+                    inner.delete_stream(locations).map(|_| Err(failure())).boxed()
+                }
+                Some(Fault::Hangs | Fault::Late(_)) => stream::pending().boxed(),
+                Some(Fault::Slow(delay)) => {
+                    inner.delete_stream(locations).chain(later(delay)).boxed()
+                }
+                Some(Fault::HangsAfter) => inner
+                    .delete_stream(locations)
+                    .filter_map(async |_| None)
+                    .chain(stream::pending())
+                    .boxed(),
             }
-            Some(Fault::Hangs | Fault::Late(_)) => stream::pending().boxed(),
-            Some(Fault::HangsAfter) => self
-                .inner
-                .delete_stream(locations)
-                .filter_map(async |_| None)
-                .chain(stream::pending())
-                .boxed(),
-        }
+        };
+        stream::once(answer).flatten().boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        match self.enter() {
-            None => self.inner.list(prefix),
-            Some(Fault::Refused | Fault::AnswerLost) => stream::iter([Err(failure())]).boxed(),
-            Some(Fault::Hangs | Fault::HangsAfter | Fault::Late(_)) => stream::pending().boxed(),
-        }
+        let (gate, inner, fault) = (self.gate.clone(), self.inner.clone(), self.enter());
+        let prefix = prefix.cloned();
+        let answer = async move {
+            Gate::turn(gate).await;
+            match fault {
+                None => inner.list(prefix.as_ref()),
+                Some(Fault::Refused | Fault::AnswerLost | Fault::CutShort) => {
+                    stream::iter([Err(failure())]).boxed()
+                }
+                Some(Fault::Slow(delay)) => inner.list(prefix.as_ref()).chain(later(delay)).boxed(),
+                Some(Fault::Hangs | Fault::HangsAfter | Fault::Late(_)) => {
+                    stream::pending().boxed()
+                }
+            }
+        };
+        stream::once(answer).flatten().boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

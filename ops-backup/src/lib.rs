@@ -1,4 +1,5 @@
-//! Backups of SQLite databases and directories into any object store, and restores that go back.
+//! Backups of PostgreSQL and SQLite databases, directories, files and the output of programs into
+//! any object store, and restores that go back.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -27,23 +28,51 @@
 //! deletes after its commit. A drill restores into scratch and keeps an attestation of what it
 //! found; [`BackupAge`] and [`LastProvenRestore`] are the probes that ask for both.
 //!
-//! Not there yet: encryption, deduplication between backups.
+//! Streams are cut where their content says so, and chunks that an earlier backup of the set has
+//! are not uploaded again; still each backup is complete by itself.
+//!
+//! A repository that is begun with a [`Recipient`] is encrypted with age: chunks are unreadable
+//! without a key, manifests and attestations cannot be forged, and the names of chunks tell nothing.
+//! Manifests stay readable: names of sources and tables, and sizes, are no secret to the store.
+//!
+//! A PostgreSQL database ([`SourceSpec::postgres`]) is dumped by several connections in one
+//! snapshot, and restored into a new database beside the old, whose names are then swapped.
+//!
+//! # Features
+//!
+//! | feature | default | what it brings |
+//! |---|---|---|
+//! | `postgres` | no | PostgreSQL databases as sources and as targets, and their `maintenance`; needs PostgreSQL's client programs |
+//! | `s3` | no | stores that speak S3: `s3://bucket/prefix` |
+//! | `test-util` | no | fault points, for crash tests |
 
 mod attest;
 mod backup;
+mod begun;
 mod chunk;
+mod cut;
 mod digest;
 mod drill;
 mod error;
 mod fault_store;
+mod format;
+mod identity;
+mod key;
+mod key_step;
+#[cfg(feature = "postgres")]
+pub mod maintenance;
 mod manifest;
 mod open;
 mod patience;
+mod pipeline;
 mod probe;
 mod prune;
 mod repository;
 mod restore;
 pub mod retention;
+mod reuse;
+#[cfg(feature = "s3")]
+mod s3;
 mod source;
 mod step;
 mod swap;
@@ -56,15 +85,27 @@ pub use backup::BackupStep;
 pub use drill::DrillStep;
 pub use error::{Error, ErrorKind};
 pub use fault_store::{Fault, FaultStore};
+pub use key::{KeyName, Recipient, Unlock};
+pub use key_step::KeyStep;
 pub use manifest::{
-    BackupId, ChunkRecord, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord, UnitRecord,
+    BackupId, ChunkRecord, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord, TableRecord,
+    UnitRecord,
 };
 pub use open::open_store;
 pub use patience::Patience;
 pub use probe::{BackupAge, LastProvenRestore};
 pub use prune::PruneStep;
 pub use restore::{Place, RestoreOptions, RestoreStep};
-pub use source::{ByteStream, Directory, Dump, Source, SourceSpec, Sqlite, Unit};
+#[cfg(feature = "s3")]
+pub use s3::S3Options;
+pub use source::{
+    ByteStream, Command, Directory, Dump, File, Learned, PostgresUrl, Session, Source, SourceSpec,
+    Sqlite, Unit,
+};
+#[cfg(feature = "postgres")]
+pub use source::{
+    DatabaseOptions, DatabasePlace, DatabaseStep, Postgres, PostgresDump, PostgresGlobals, SqlProbe,
+};
 pub use step::VaultStep;
 pub use vault::{Vault, VaultBuilder};
 pub use verify::{Depth, Verification};

@@ -11,12 +11,15 @@ use ulid::Ulid;
 
 use crate::digest::sha256;
 use crate::error::{Error, ErrorKind};
+use crate::identity::Identity;
+use crate::repository::chunk_owner;
 use crate::source::SourceSpec;
 
 /// The manifest format that this crate writes, and the newest that it reads.
 ///
-/// 2 added the rows of each table; 1 is read.
-pub const MANIFEST_FORMAT: u32 = 2;
+/// 2 added the rows of each table, 3 what a source learned of itself, 4 keyed digests,
+/// authentication, and chunks that earlier backups uploaded; older ones are read.
+pub const MANIFEST_FORMAT: u32 = 4;
 
 /// The name of one backup: a ULID, so that names sort by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -109,7 +112,8 @@ impl fmt::Display for SetName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Settings {
-    /// Plain bytes a chunk holds at most. Default: 8 MiB. A backup holds three in memory at most.
+    /// Plain bytes a chunk holds at most, 1 KiB to 16 MiB. Chunks end where their content says so,
+    /// and hold a quarter of this on average. Default: 8 MiB.
     pub chunk_size: usize,
     /// Level of zstd, 1 to 19. Default: 3.
     pub zstd_level: i32,
@@ -141,8 +145,12 @@ pub struct UnitRecord {
     pub name: String,
     /// Its size, in bytes.
     pub plain_size: u64,
-    /// SHA-256 of its bytes.
+    /// SHA-256 of its bytes; empty in an encrypted repository.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub plain_sha256: String,
+    /// BLAKE3 of its bytes, keyed, in an encrypted repository.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub plain_blake3: String,
     /// The rows of each of its tables, where it has tables.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rows: BTreeMap<String, u64>,
@@ -161,8 +169,23 @@ pub struct SourceRecord {
     pub fingerprint: String,
     /// Versions of the programs that read it.
     pub versions: BTreeMap<String, String>,
+    /// What else it told of itself, such as the snapshot that was read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub facts: BTreeMap<String, String>,
+    /// Its tables, where they are more than the streams that hold them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tables: BTreeMap<String, TableRecord>,
     /// Its bytes.
     pub units: Vec<UnitRecord>,
+}
+
+/// What one table holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableRecord {
+    /// How many rows.
+    pub rows: u64,
+    /// A digest of the rows that does not depend on their order.
+    pub content: String,
 }
 
 /// What a backup is made of.
@@ -192,25 +215,57 @@ pub struct Manifest {
 struct Sealed<'a> {
     manifest: &'a Manifest,
     sha256: String,
+    /// Over the same bytes, with the repository's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mac: Option<String>,
 }
 
 impl Manifest {
-    /// The bytes of `manifest.json`: one line of JSON, with the SHA-256 of its manifest part.
+    /// The bytes of `manifest.json`: one line of JSON, with the SHA-256 of its manifest part. It is
+    /// not authenticated; a vault does that where its repository is encrypted.
     ///
     /// # Errors
     /// If a path is not UTF-8.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
-        let fail =
-            |e| Error::new(ErrorKind::InvalidInput, "a manifest cannot be written").caused_by(e);
-        let plain = serde_json::to_vec(self).map_err(fail)?;
-        serde_json::to_vec(&Sealed { manifest: self, sha256: sha256(&plain) }).map_err(fail)
+        self.seal(None)
     }
 
-    /// Reads `manifest.json`, and refuses it if any byte differs from what was written.
+    /// The bytes of `manifest.json`, authenticated where there is a key.
+    pub(crate) fn seal(&self, identity: Option<&Identity>) -> Result<Vec<u8>, Error> {
+        let plain = serde_json::to_vec(self).map_err(unwritable)?;
+        self.sealed(&plain, identity.map(|identity| identity.mac(&plain)))
+    }
+
+    fn sealed(&self, plain: &[u8], mac: Option<String>) -> Result<Vec<u8>, Error> {
+        let sealed = Sealed { manifest: self, sha256: sha256(plain), mac };
+        serde_json::to_vec(&sealed).map_err(unwritable)
+    }
+
+    /// Reads `manifest.json`, and refuses it if any byte differs from what was written. Who wrote it
+    /// is not asked; a vault does that where its repository is encrypted.
     ///
     /// # Errors
     /// [`ErrorKind::Foreign`] for a newer format, [`ErrorKind::Corrupt`] for damage.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        Self::parse(bytes).map(|(manifest, _)| manifest)
+    }
+
+    /// Reads `manifest.json`, of which the writer must have had the key, where there is one.
+    pub(crate) fn unseal(bytes: &[u8], identity: Option<&Identity>) -> Result<Self, Error> {
+        let (manifest, mac) = Self::parse(bytes)?;
+        let Some(identity) = identity else { return Ok(manifest) };
+        let plain = serde_json::to_vec(&manifest).map_err(unwritable)?;
+        if mac.is_some_and(|mac| identity.is_mac(&plain, &mac)) {
+            return Ok(manifest);
+        }
+        let Self { set, id, .. } = manifest;
+        let message = format!("the manifest of backup {id} of set `{set}` is not authentic");
+        Err(Error::new(ErrorKind::Tampered, message).remedy(
+            "somebody without the repository's key wrote it: find out who can write to the store",
+        ))
+    }
+
+    fn parse(bytes: &[u8]) -> Result<(Self, Option<String>), Error> {
         let corrupt = || {
             Error::new(ErrorKind::Corrupt, "the manifest is damaged")
                 .remedy("use another backup of the set")
@@ -227,13 +282,24 @@ impl Manifest {
             )
             .remedy("use the version of the program that wrote it, or a newer one"));
         }
+        let mac = value["mac"].as_str().map(str::to_owned);
         let manifest: Self =
             serde_json::from_value(value["manifest"].take()).map_err(|e| corrupt().caused_by(e))?;
         // The writer has one way of writing, so equal bytes are the strictest check there is.
-        if manifest.to_bytes()? != bytes {
+        let plain = serde_json::to_vec(&manifest).map_err(unwritable)?;
+        if manifest.sealed(&plain, mac.clone())? != bytes {
             return Err(corrupt());
         }
-        Ok(manifest)
+        Ok((manifest, mac))
+    }
+
+    /// The stored bytes that this backup uploaded itself; the rest earlier ones had.
+    pub fn uploaded(&self) -> u64 {
+        let own = |chunk: &&ChunkRecord| chunk_owner(&chunk.key) == Some(self.id);
+        let chunks: BTreeMap<_, _> = (self.units().flat_map(|unit| &unit.chunks).filter(own))
+            .map(|chunk| (&chunk.key, chunk.stored_size))
+            .collect();
+        chunks.values().sum()
     }
 
     /// The size of everything in it, decompressed, in bytes.
@@ -244,4 +310,8 @@ impl Manifest {
     pub(crate) fn units(&self) -> impl Iterator<Item = &UnitRecord> {
         self.sources.iter().flat_map(|source| &source.units)
     }
+}
+
+fn unwritable(source: serde_json::Error) -> Error {
+    Error::new(ErrorKind::InvalidInput, "a manifest cannot be written").caused_by(source)
 }

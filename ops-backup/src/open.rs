@@ -11,9 +11,10 @@ use url::Url;
 use crate::error::{Error, ErrorKind};
 
 /// Opens the store of a URL: `file:///var/backups` (the folder is created; every write is synced to
-/// the disk) or `memory:` (gone with the process, for tests).
+/// the disk), `s3://bucket/prefix` with the feature `s3` (see `S3Options` for its parameters, and for
+/// the environment variables with the credentials) or `memory:` (gone with the process, for tests).
 ///
-/// Other stores, such as S3, are built by the caller with `object_store` and handed to
+/// Other stores are built by the caller with `object_store` and handed to
 /// [`Vault::open`](crate::Vault::open).
 ///
 /// # Errors
@@ -22,7 +23,7 @@ use crate::error::{Error, ErrorKind};
 pub fn open_store(url: &str) -> Result<Arc<dyn ObjectStore>, Error> {
     let refuse = |why: String| {
         Error::new(ErrorKind::InvalidInput, format!("`{url}` is no store: {why}"))
-            .remedy("use `file:///absolute/path` or `memory:`")
+            .remedy("use `file:///absolute/path`, `s3://bucket/prefix` or `memory:`")
     };
     let parsed = Url::parse(url).map_err(|e| refuse(e.to_string()))?;
     match parsed.scheme() {
@@ -32,6 +33,10 @@ pub fn open_store(url: &str) -> Result<Arc<dyn ObjectStore>, Error> {
                 parsed.to_file_path().map_err(|()| refuse("it has no absolute path".into()))?;
             local(&path)
         }
+        #[cfg(feature = "s3")]
+        "s3" => crate::s3::S3Options::from_url(url)?.open(),
+        #[cfg(not(feature = "s3"))]
+        "s3" => Err(refuse("this program was built without the feature `s3`".to_owned())),
         other => Err(refuse(format!("`{other}:` is not supported"))),
     }
 }

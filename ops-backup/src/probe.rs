@@ -131,7 +131,7 @@ fn answer(asked: Result<Health, Error>) -> Health {
     asked.unwrap_or_else(|error| {
         let reason = ops_core::error::chain(&error).join(": ");
         match error.kind() {
-            ErrorKind::Corrupt => Health::unhealthy(reason),
+            ErrorKind::Corrupt | ErrorKind::Tampered => Health::unhealthy(reason),
             _ => Health::unknown(reason),
         }
     })

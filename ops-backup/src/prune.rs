@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{BackupId, SetName};
-use crate::repository::{Repository, chunk_owner, moment};
+use crate::repository::{Repository, Sets, chunk_owner, moment};
 use crate::retention::{self, Candidate, Policy};
 use crate::step::VaultStep;
 use crate::vault::Vault;
@@ -43,7 +43,14 @@ struct Uploaded {
     last: Option<Timestamp>,
 }
 
-fn add_upload(uploads: &mut BTreeMap<BackupId, Uploaded>, object: &ObjectMeta) {
+type Uploads = BTreeMap<BackupId, Uploaded>;
+
+/// What the store's clock may tell of two objects in the wrong order.
+const MARGIN: Duration = Duration::from_mins(1);
+/// How often it is marked what is needed, when another prune deletes at the same time.
+const MARKS: usize = 8;
+
+fn add_upload(uploads: &mut Uploads, object: &ObjectMeta) {
     if let Some(id) = chunk_owner(object.location.as_ref()) {
         let upload = uploads.entry(id).or_default();
         upload.objects += 1;
@@ -84,10 +91,8 @@ impl Vault {
                 .remedy("give at least one of last, daily, weekly, monthly, yearly"));
         }
         let repository = &self.repository;
-        let uploads = repository.fold("chunks", BTreeMap::new, add_upload).await?;
-        // After the chunks, so that what is finished meanwhile is listed here.
-        let all = repository.all().await?;
-        let buried = repository.buried().await?;
+        let seen = Seen::look(repository).await?;
+        let Seen { uploads, all, buried, .. } = &seen;
         let Some(listed) = all.get(&set).filter(|listed| !listed.is_empty()) else {
             let message = format!("set `{set}` has no backup");
             return Err(Error::new(ErrorKind::NotFound, message).remedy("is its name right?"));
@@ -96,33 +101,38 @@ impl Vault {
         let candidate = |id: &BackupId| Candidate { id: *id, verified: Some(*id) == proven };
         let candidates: Vec<_> = listed.keys().map(candidate).collect();
         let mut plan = Plan::new("prune").fact("set", &set);
-        let (mut backups, mut freed) = (Vec::new(), 0);
+        let mut backups = Vec::new();
         for verdict in retention::plan(&candidates, policy, now) {
             let what = if verdict.keep { "keep" } else { "delete" };
             plan = plan.fact(format!("{what} {}", verdict.id), &verdict.reason);
             if !verdict.keep {
                 backups.push(verdict.id);
-                freed += uploads.get(&verdict.id).map_or(0, |upload| upload.bytes);
             }
         }
-        let finished: HashSet<_> = all.values().flat_map(BTreeMap::keys).collect();
         let mut abandoned = Vec::new();
-        let mut to_sweep = !backups.is_empty();
-        for (id, upload) in uploads.iter().filter(|(id, _)| !finished.contains(id)) {
-            let Uploaded { objects, bytes, last } = *upload;
-            let last = last.unwrap_or(Timestamp::MAX);
-            if buried.contains_key(id) {
-                to_sweep = true;
-                freed += bytes;
-                plan = plan.fact(format!("delete {id}"), "taken out before, not yet swept");
-            } else if is_over(last, self.grace, now) {
+        for (id, last) in seen.unfinished() {
+            if is_over(last, self.grace, now) {
+                let objects = uploads.get(&id).map_or(0, |upload| upload.objects);
                 let why = format!("never finished, {objects} objects, the last of {last}");
                 plan = plan.fact(format!("delete {id}"), why);
-                abandoned.push(*id);
-                freed += bytes;
+                abandoned.push(id);
             }
         }
-        to_sweep |= buried.values().any(|since| is_over(*since, self.grace, now));
+        let gone: BTreeSet<_> = buried.keys().chain(&backups).chain(&abandoned).copied().collect();
+        // A manifest that cannot be read is a reason to refuse, which the check of the sweep gives.
+        let (free, shared) = free(repository, uploads, &gone).await.unwrap_or_default();
+        let freed: u64 = free.values().sum();
+        let mut to_sweep = !free.is_empty() || buried.keys().any(|id| seen.remains.contains(id));
+        for id in buried.keys().filter(|id| free.contains_key(id)) {
+            plan = plan.fact(format!("delete {id}"), "taken out before, not yet swept");
+        }
+        to_sweep |= buried
+            .iter()
+            .any(|(id, since)| is_over(*since, self.grace, now) && !shared.contains(id));
+        // Of a backup that ended, and was killed before it said so.
+        to_sweep |= seen.begun.iter().any(|(id, since)| {
+            is_over(*since, self.grace, now) && all.values().any(|of| of.contains_key(id))
+        });
         if let Some(folder) = &self.folder {
             let half = staged(folder, self.grace).await?;
             if !half.is_empty() {
@@ -143,38 +153,57 @@ impl Vault {
     }
 
     /// Deletes what the backups that were taken out have left.
+    ///
+    /// A backup that runs may hold chunks of any that was listed when it began. So one that was
+    /// taken out after that keeps its manifest, and what it names stays, until no such backup runs.
+    /// The order matters: manifests go first; then who runs is asked again, for whoever has read
+    /// one of them has begun before; then it is marked what is needed; then chunks go.
     async fn sweep(&self) -> Result<(), Error> {
         let repository = &self.repository;
         let now = repository.now().await?;
-        let buried = repository.buried().await?;
-        let named = named_chunks(repository, &buried).await?;
-        let below_sets = |keys: &mut Vec<String>, object: &ObjectMeta| {
-            let id = object.location.parts().nth(2).and_then(|id| id.as_ref().parse().ok());
-            if id.is_some_and(|id: BackupId| buried.contains_key(&id)) {
-                keys.push(object.location.to_string());
-            }
+        let begun = repository.begun().await?;
+        let (buried, all) = (repository.buried().await?, repository.all().await?);
+        let listed = |id: &BackupId| all.values().any(|backups| backups.contains_key(id));
+        let running = |id: &&BackupId| !buried.contains_key(id) && !listed(id);
+        let oldest = begun.iter().filter(|(id, _)| running(id)).map(|(_, began)| *began).min();
+        let margin = SignedDuration::try_from(MARGIN.min(self.grace)).unwrap_or_default();
+        let before = |since: Timestamp| {
+            oldest.is_none_or(|oldest| since.saturating_add(margin).is_ok_and(|t| t < oldest))
         };
-        let objects = repository.fold("sets", Vec::new, below_sets).await?;
+        let ripe: BTreeMap<_, _> =
+            buried.iter().filter(|(_, since)| before(**since)).map(|(id, at)| (*id, *at)).collect();
+        let objects = below_sets(repository).await?;
+        let of_ripe = objects.into_iter().filter(|(id, _)| ripe.contains_key(id));
         let (manifests, attestations): (Vec<_>, Vec<_>) =
-            objects.into_iter().partition(|key| key.ends_with("/manifest.json"));
+            of_ripe.map(|(_, key)| key).partition(|key| key.ends_with("/manifest.json"));
         repository.delete_all(manifests).await?;
         ops_core::fault::point("deleted manifests");
+        let meanwhile = repository.begun().await?;
+        if meanwhile.keys().any(|id| !begun.contains_key(id) && !ripe.contains_key(id)) {
+            // It may have looked before the manifests went. The next prune finds the chunks.
+            return Ok(());
+        }
+        let named = named_chunks(repository, &ripe.keys().copied().collect()).await?;
         let chunks = |keys: &mut Vec<String>, object: &ObjectMeta| {
             let key = object.location.as_ref();
-            if chunk_owner(key).is_some_and(|id| buried.contains_key(&id)) && !named.contains(key) {
+            if chunk_owner(key).is_some_and(|id| ripe.contains_key(&id)) && !named.contains(key) {
                 keys.push(key.to_owned());
             }
         };
         repository.delete_all(repository.fold("chunks", Vec::new, chunks).await?).await?;
         ops_core::fault::point("deleted chunks");
         repository.delete_all(attestations).await?;
+        // Of those that ended, and could not say so any more.
+        for id in begun.keys().filter(|id| ripe.contains_key(id) || listed(id)) {
+            repository.end(*id).await?;
+        }
         if let Some(folder) = &self.folder {
             for file in staged(folder, self.grace).await? {
                 ops_core::fs::remove_file_durable(&file)?;
             }
         }
         // The tombstone goes last, and late: it hides what may still arrive.
-        for (id, since) in &buried {
+        for (id, since) in &ripe {
             let shared = named.iter().any(|key| chunk_owner(key) == Some(*id));
             if is_over(*since, self.grace, now) && !shared {
                 repository.forget_tombstone(*id).await?;
@@ -183,6 +212,76 @@ impl Vault {
         }
         Ok(())
     }
+}
+
+/// Everything that lies below the sets, with the backup that it belongs to.
+async fn below_sets(repository: &Repository) -> Result<Vec<(BackupId, String)>, Error> {
+    let add = |found: &mut Vec<_>, object: &ObjectMeta| {
+        let id = object.location.parts().nth(2).and_then(|id| id.as_ref().parse().ok());
+        if let Some(id) = id {
+            found.push((id, object.location.to_string()));
+        }
+    };
+    repository.fold("sets", Vec::new, add).await
+}
+
+/// What lies in the store, as a plan sees it.
+struct Seen {
+    uploads: Uploads,
+    begun: BTreeMap<BackupId, Timestamp>,
+    all: Sets,
+    buried: BTreeMap<BackupId, Timestamp>,
+    /// Who has anything below the sets.
+    remains: BTreeSet<BackupId>,
+}
+
+impl Seen {
+    async fn look(repository: &Repository) -> Result<Self, Error> {
+        let uploads = repository.fold("chunks", Uploads::new, add_upload).await?;
+        let begun = repository.begun().await?;
+        // After these, so that what is finished meanwhile is listed here.
+        let all = repository.all().await?;
+        let buried = repository.buried().await?;
+        let remains = below_sets(repository).await?.into_iter().map(|(id, _)| id).collect();
+        Ok(Self { uploads, begun, all, buried, remains })
+    }
+
+    /// The backups that are neither listed nor taken out, and when they were last heard of.
+    fn unfinished(&self) -> BTreeMap<BackupId, Timestamp> {
+        let uploaded = self.uploads.iter().filter_map(|(id, upload)| Some((*id, upload.last?)));
+        let began = self.begun.iter().map(|(id, began)| (*id, *began));
+        let mut heard = BTreeMap::new();
+        for (id, at) in uploaded.chain(began) {
+            let last = heard.entry(id).or_insert(at);
+            *last = at.max(*last);
+        }
+        let finished = |id: &BackupId| self.all.values().any(|of| of.contains_key(id));
+        heard.retain(|id, _| !self.buried.contains_key(id) && !finished(id));
+        heard
+    }
+}
+
+/// The stored bytes of these backups' chunks that none of the others needs, by who uploaded them;
+/// and those of which others need some.
+async fn free(
+    repository: &Repository,
+    uploads: &Uploads,
+    of: &BTreeSet<BackupId>,
+) -> Result<(BTreeMap<BackupId, u64>, BTreeSet<BackupId>), Error> {
+    if of.iter().all(|id| !uploads.contains_key(id)) {
+        return Ok(Default::default());
+    }
+    let named = named_chunks(repository, of).await?;
+    let add = |free: &mut BTreeMap<BackupId, u64>, object: &ObjectMeta| {
+        let key = object.location.as_ref();
+        if let Some(id) = chunk_owner(key).filter(|id| of.contains(id))
+            && !named.contains(key)
+        {
+            *free.entry(id).or_default() += object.size;
+        }
+    };
+    let free = repository.fold("chunks", BTreeMap::new, add).await?;
+    Ok((free, named.iter().filter_map(|key| chunk_owner(key)).collect()))
 }
 
 async fn newest_verified(
@@ -198,28 +297,38 @@ async fn newest_verified(
     Ok(None)
 }
 
-/// The chunks of these backups that a listed backup names. An unreadable manifest may name any, so
-/// nothing may be deleted before a person has looked at it.
+/// The chunks of these backups that another one names, whether it is listed or was taken out and
+/// still has its manifest. An unreadable manifest may name any, so nothing may be deleted before a
+/// person has looked at it.
 async fn named_chunks(
     repository: &Repository,
-    of: &BTreeMap<BackupId, Timestamp>,
+    of: &BTreeSet<BackupId>,
 ) -> Result<HashSet<String>, Error> {
-    let mut named = HashSet::new();
-    for (set, backups) in repository.all().await? {
-        for id in backups.into_keys() {
+    'anew: for _ in 0..MARKS {
+        let mut named = HashSet::new();
+        for (id, key) in below_sets(repository).await? {
+            if of.contains(&id) || !key.ends_with("/manifest.json") {
+                continue;
+            }
+            let Some(set) = key.split('/').nth(1).and_then(|set| set.parse().ok()) else {
+                continue;
+            };
             let manifest = match repository.manifest(&set, id).await {
                 Ok(manifest) => manifest,
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                // Another prune deletes at the same time, for it saw a backup end that is not in
+                // this listing yet.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue 'anew,
                 Err(error) => return Err(error.with("set", set).with("backup", id)),
             };
             let chunks = manifest.units().flat_map(|unit| &unit.chunks);
-            let ours = chunks.filter(|chunk| {
-                chunk_owner(&chunk.key).is_some_and(|owner| of.contains_key(&owner))
-            });
+            let ours = chunks
+                .filter(|chunk| chunk_owner(&chunk.key).is_some_and(|owner| of.contains(&owner)));
             named.extend(ours.map(|chunk| chunk.key.clone()));
         }
+        return Ok(named);
     }
-    Ok(named)
+    let message = "the vault changes all the while, so what is needed cannot be told";
+    Err(Error::new(ErrorKind::Store, message).remedy("prune when less of it goes on"))
 }
 
 /// The files that `object_store` was writing when its process died: `<name>#<number>`. It does not
@@ -271,12 +380,9 @@ impl PruneStep {
         let repository = &vault.repository;
         // By the store's clock: the plan's may be wrong, and a backup may have gone on since.
         let now = repository.now().await?;
-        let uploads = repository.fold("chunks", BTreeMap::new, add_upload).await?;
-        let all = repository.all().await?;
-        let finished: HashSet<_> = all.values().flat_map(BTreeMap::keys).collect();
+        let unfinished = Seen::look(repository).await?.unfinished();
         let silent = |id: &&BackupId| {
-            let last = uploads.get(id).and_then(|upload| upload.last);
-            !finished.contains(id) && last.is_some_and(|last| is_over(last, vault.grace, now))
+            unfinished.get(id).is_some_and(|last| is_over(*last, vault.grace, now))
         };
         for id in backups.iter().chain(abandoned.iter().filter(silent)) {
             repository.bury(*id, operation).await?;
@@ -314,7 +420,7 @@ impl Step for PruneStep {
     async fn check(&self, vault: &Vault, _: &StepContext) -> Result<Vec<Refusal>, StepError> {
         let mut reasons = self.reasons(vault).await?;
         if *self == Self::Sweep
-            && let Err(error) = named_chunks(&vault.repository, &BTreeMap::new()).await
+            && let Err(error) = named_chunks(&vault.repository, &BTreeSet::new()).await
         {
             reasons.push(Refusal::new(
                 format!("what is still needed cannot be told: {error}"),

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! format.json
-//! chunks/<aa>/<SHA-256 of the plain bytes>.<backup id>.zst
+//! keys/<name>.<ulid>.age                    the repository's identity, wrapped for one key
+//! chunks/<aa>/<BLAKE3 of the plain bytes>.<backup id>.zst[.age]
 //! sets/<set>/<backup id>/manifest.json
 //! sets/<set>/<backup id>/attest/<time>-{verify,drill}.json
+//! begun/<backup id>.json                    while it runs
 //! tombstones/<backup id>.json
 //! clock
 //! ```
@@ -19,13 +21,16 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+use ulid::Ulid;
 
 use crate::error::{Error, ErrorKind};
+use crate::format::{self, Format, Keys};
+use crate::identity::Identity;
+use crate::key::{self, wrap};
 use crate::manifest::{BackupId, Manifest, SetName};
 use crate::patience::{Patience, bounded};
+use crate::reuse::Content;
 
-const FORMAT_KEY: &str = "format.json";
-const FORMAT: u64 = 1;
 /// A manifest describes each 8 MiB in about 300 bytes, so this is a backup of some 7 TiB.
 const MAX_MANIFEST: u64 = 256 << 20;
 
@@ -33,6 +38,8 @@ const MAX_MANIFEST: u64 = 256 << 20;
 pub(crate) struct Repository {
     store: Arc<dyn ObjectStore>,
     patience: Patience,
+    format: Format,
+    identity: Option<Arc<Identity>>,
 }
 
 /// When an object was written, by the store's clock.
@@ -42,21 +49,64 @@ pub(crate) fn moment(object: &ObjectMeta) -> Timestamp {
 
 impl Repository {
     /// Opens the repository, or begins it in an empty store.
-    pub async fn open(store: Arc<dyn ObjectStore>, patience: Patience) -> Result<Self, Error> {
-        let repository = Self { store, patience };
-        let ours = format!("{{\"repository\":\"ops-backup\",\"format\":{FORMAT}}}\n");
-        match repository.get(FORMAT_KEY, 4096).await {
-            Ok(found) => check_format(&found, ours.as_bytes())?,
+    pub async fn open(
+        store: Arc<dyn ObjectStore>,
+        patience: Patience,
+        keys: &Keys,
+    ) -> Result<Self, Error> {
+        let mut repository = Self { store, patience, format: Format::plain(), identity: None };
+        match repository.get(format::KEY, 4096).await {
+            Ok(found) => repository.format = Format::from_bytes(&found)?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                repository.create(FORMAT_KEY, ours.into()).await?;
+                repository.found(keys).await?;
+                return Ok(repository);
             }
             Err(error) => return Err(error),
+        }
+        keys.fit(&repository.format)?;
+        if let Some(recipient) = &repository.format.recipient {
+            let identity = repository.unlock(recipient, &keys.unlock).await?;
+            repository.identity = Some(Arc::new(identity));
         }
         Ok(repository)
     }
 
-    pub fn chunk_key(content: &str, id: BackupId) -> String {
-        format!("chunks/{}/{content}.{id}.zst", content.get(..2).unwrap_or("00"))
+    /// Begins a repository; `format.json` is written last.
+    async fn found(&mut self, keys: &Keys) -> Result<(), Error> {
+        if !keys.recipients.is_empty() {
+            let identity = Identity::generate()?;
+            for (name, recipient) in &keys.recipients {
+                let wrapped = wrap(recipient.clone(), &identity.to_text()).await?;
+                self.create(&key::object(name, Ulid::generate()), wrapped.into()).await?;
+            }
+            self.format = Format::encrypted(identity.recipient());
+            if !keys.unlock.is_empty() {
+                // Better now than when the first restore is needed.
+                self.unlock(&identity.recipient(), &keys.unlock).await?;
+            }
+            self.identity = Some(Arc::new(identity));
+        }
+        keys.fit(&self.format)?;
+        self.create(format::KEY, self.format.to_bytes()?.into()).await
+    }
+
+    /// Before something is written that older programs would not understand.
+    pub async fn upgrade(&self) -> Result<(), Error> {
+        if self.format.is_current() {
+            return Ok(());
+        }
+        self.put(format::KEY, Format::plain().to_bytes()?.into()).await
+    }
+
+    /// The keys, where it is encrypted.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        self.identity.as_ref()
+    }
+
+    pub fn chunk_key(&self, content: &Content, id: BackupId) -> String {
+        let (content, end) =
+            (hex::encode(content), if self.identity.is_some() { ".age" } else { "" });
+        format!("chunks/{}/{content}.{id}.zst{end}", &content[..2])
     }
 
     pub fn manifest_key(set: &SetName, id: BackupId) -> String {
@@ -109,7 +159,22 @@ impl Repository {
                 format!("object `{key}` has {} bytes, expected {limit} at most", answer.meta.size),
             ));
         }
-        answer.bytes().await.map_err(fail)
+        let size = answer.meta.size;
+        let bytes = answer.bytes().await.map_err(fail)?;
+        // What ends early is the connection's fault: to be asked again, and no damage.
+        if bytes.len() as u64 != size {
+            let message = format!("object `{key}` came with {} of {size} bytes", bytes.len());
+            return Err(Error::new(ErrorKind::Store, message));
+        }
+        Ok(bytes)
+    }
+
+    pub async fn exists(&self, key: &str) -> Result<bool, Error> {
+        match self.head(key).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     pub async fn size(&self, key: &str) -> Result<u64, Error> {
@@ -173,7 +238,8 @@ impl Repository {
             }
             _ => error,
         })?;
-        let manifest = Manifest::from_bytes(&bytes)?;
+        let manifest = Manifest::unseal(&bytes, self.identity.as_deref())
+            .map_err(|error| error.with("object", &key))?;
         if manifest.id == id && manifest.set == *set {
             return Ok(manifest);
         }
@@ -254,21 +320,7 @@ pub(crate) type Sets = BTreeMap<SetName, BTreeMap<BackupId, Vec<String>>>;
 
 /// The backup that uploaded a chunk, as its key tells.
 pub(crate) fn chunk_owner(key: &str) -> Option<BackupId> {
-    key.strip_prefix("chunks/")?.strip_suffix(".zst")?.rsplit_once('.')?.1.parse().ok()
-}
-
-fn check_format(found: &[u8], ours: &[u8]) -> Result<(), Error> {
-    if found == ours {
-        return Ok(());
-    }
-    let value: serde_json::Value = serde_json::from_slice(found).unwrap_or_default();
-    match value["format"].as_u64() {
-        Some(format) if format > FORMAT => Err(Error::new(
-            ErrorKind::Foreign,
-            format!("the repository has format {format}, this program reads up to {FORMAT}"),
-        )
-        .remedy("use the version of the program that wrote it, or a newer one")),
-        _ => Err(Error::new(ErrorKind::Corrupt, "`format.json` is damaged, or of another program")
-            .remedy("use an empty store, or put the file's one line back")),
-    }
+    let key = key.strip_prefix("chunks/")?;
+    let key = key.strip_suffix(".age").unwrap_or(key);
+    key.strip_suffix(".zst")?.rsplit_once('.')?.1.parse().ok()
 }

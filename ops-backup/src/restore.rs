@@ -85,9 +85,12 @@ pub enum RestoreStep {
 
 impl Place {
     pub(crate) fn new(vault: Vault, target: &SourceSpec) -> Result<Self, Error> {
-        let (SourceSpec::Sqlite { path } | SourceSpec::Directory { path }) = target else {
+        let (SourceSpec::Sqlite { path }
+        | SourceSpec::Directory { path, .. }
+        | SourceSpec::File { path }) = target
+        else {
             return Err(Error::new(ErrorKind::InvalidInput, format!("`{target}` has no path"))
-                .remedy("restore into a `sqlite` or `directory` target"));
+                .remedy("restore into a `sqlite`, `directory` or `file` target"));
         };
         let refuse =
             |why: &str| Error::new(ErrorKind::InvalidInput, format!("`{}` {why}", path.display()));
@@ -128,7 +131,7 @@ impl Place {
         options: &RestoreOptions,
     ) -> Result<Plan, Error> {
         let component = match (&options.component, manifest.sources.as_slice()) {
-            (Some(wanted), all) => all.iter().find(|record| record.source == *wanted),
+            (Some(wanted), all) => all.iter().find(|record| record.source.is_same(wanted)),
             (None, [only]) => Some(only),
             (None, _) => None,
         };
@@ -205,7 +208,9 @@ impl Place {
             ops_core::fault::point("restored a unit");
         }
         target.smoke(staged).await?;
-        if let (SourceSpec::Sqlite { .. }, Ok(old)) = (&self.target, self.path.metadata()) {
+        if let (SourceSpec::Sqlite { .. } | SourceSpec::File { .. }, Ok(old)) =
+            (&self.target, self.path.metadata())
+        {
             // A tar brings modes and owners with it, a database takes those of the one it replaces.
             let failed = |e| Error::io("set mode and owner of", staged, e);
             let new = staged.metadata().map_err(failed)?;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backup::BackupStep;
 use crate::drill::DrillStep;
+use crate::key_step::KeyStep;
 use crate::prune::PruneStep;
 use crate::vault::Vault;
 
@@ -17,6 +18,8 @@ pub enum VaultStep {
     Prune(PruneStep),
     /// Proves that a backup can be restored.
     Drill(DrillStep),
+    /// Adds or removes who can open the repository.
+    Key(KeyStep),
     /// Makes a backup.
     Backup(BackupStep),
 }
@@ -29,6 +32,7 @@ impl Step for VaultStep {
         match self {
             Self::Prune(step) => step.name(),
             Self::Drill(step) => step.name(),
+            Self::Key(step) => step.name(),
             Self::Backup(step) => step.name(),
         }
     }
@@ -37,6 +41,7 @@ impl Step for VaultStep {
         match self {
             Self::Prune(step) => step.effect(),
             Self::Drill(step) => step.effect(),
+            Self::Key(step) => step.effect(),
             Self::Backup(step) => step.effect(),
         }
     }
@@ -45,6 +50,7 @@ impl Step for VaultStep {
         match self {
             Self::Prune(step) => step.check(vault, cx).await,
             Self::Drill(step) => step.check(vault, cx).await,
+            Self::Key(step) => step.check(vault, cx).await,
             Self::Backup(step) => step.check(vault, cx).await,
         }
     }
@@ -53,6 +59,7 @@ impl Step for VaultStep {
         match self {
             Self::Prune(step) => step.run(vault, cx).await,
             Self::Drill(step) => step.run(vault, cx).await,
+            Self::Key(step) => step.run(vault, cx).await,
             Self::Backup(step) => step.run(vault, cx).await,
         }
     }
@@ -61,6 +68,7 @@ impl Step for VaultStep {
         match self {
             Self::Prune(step) => step.undo(vault, cx).await,
             Self::Drill(step) => step.undo(vault, cx).await,
+            Self::Key(step) => step.undo(vault, cx).await,
             Self::Backup(step) => step.undo(vault, cx).await,
         }
     }

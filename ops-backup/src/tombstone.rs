@@ -62,11 +62,7 @@ impl Repository {
     }
 
     pub async fn is_buried(&self, id: BackupId) -> Result<bool, Error> {
-        match self.size(&key(id)).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.exists(&key(id)).await
     }
 
     /// Every tombstone, with its age by the store's clock.

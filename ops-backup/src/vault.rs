@@ -13,13 +13,15 @@ use crate::attest::{Attestation, Proof};
 use crate::backup::BackupStep;
 use crate::drill::DrillStep;
 use crate::error::{Error, ErrorKind};
+use crate::format::Keys;
+use crate::key::{KeyName, Recipient, Unlock};
 use crate::manifest::{BackupId, Manifest, SetName, Settings};
 use crate::open::open_store;
 use crate::patience::Patience;
 use crate::repository::Repository;
 use crate::restore::{Place, RestoreOptions};
 use crate::retention::Policy;
-use crate::source::{Directory, Source, SourceSpec, Sqlite};
+use crate::source::{Command, Directory, File, Source, SourceSpec, Sqlite, postgres};
 use crate::step::VaultStep;
 use crate::verify::{self, Depth, Verification};
 
@@ -27,6 +29,10 @@ use crate::verify::{self, Depth, Verification};
 ///
 /// As a resource it excludes other backups into the same vault by programs that share a state
 /// directory; the ids of backups keep the rest apart.
+///
+/// A backup says that it runs in `begun/<id>.json` before it looks for chunks to reuse, and a prune
+/// deletes nothing that a backup which ran then may have seen. So any number of backups and prunes
+/// may run at once, from any number of machines.
 #[derive(Debug, Clone)]
 pub struct Vault {
     pub(crate) repository: Repository,
@@ -35,6 +41,10 @@ pub struct Vault {
     pub(crate) grace: Duration,
     /// Where the store is a folder of this machine.
     pub(crate) folder: Option<PathBuf>,
+    /// How many chunks a backup compresses or uploads at once.
+    pub(crate) parallel: usize,
+    /// Passphrases that a key may be added for.
+    pub(crate) passphrases: BTreeMap<KeyName, Recipient>,
     name: String,
     sources: BTreeMap<String, Arc<dyn Source>>,
 }
@@ -47,6 +57,8 @@ pub struct VaultBuilder {
     patience: Patience,
     clock: Arc<dyn Clock>,
     grace: Duration,
+    parallel: usize,
+    keys: Keys,
     sources: BTreeMap<String, Arc<dyn Source>>,
 }
 
@@ -76,6 +88,36 @@ impl VaultBuilder {
         self
     }
 
+    /// How many chunks a backup compresses or uploads at once; it holds so many in memory, and one
+    /// more that is being cut. Default: 4.
+    pub fn parallel(mut self, chunks: usize) -> Self {
+        self.parallel = chunks;
+        self
+    }
+
+    /// Encrypts a repository that does not exist yet, and lets this recipient open it; may be called
+    /// several times. Of a repository that exists, nothing changes, but it must be encrypted: add
+    /// further recipients with [`Vault::add_recipient`].
+    pub fn encrypt_for(mut self, name: KeyName, recipient: Recipient) -> Self {
+        self.keys.recipients.push((name, recipient));
+        self
+    }
+
+    /// Opens an encrypted repository with this; may be called several times, and one of them has to
+    /// fit. A repository that is not encrypted is refused then.
+    pub fn unlock(mut self, with: Unlock) -> Self {
+        self.keys.unlock.push(with);
+        self
+    }
+
+    /// The public key that the repository must have, as [`Vault::public_key`] told it before. Whoever
+    /// can write to the store could otherwise put a repository of his own in its place, wrapped for
+    /// your public recipient, and wait for the next backup.
+    pub fn expect_public_key(mut self, key: impl Into<String>) -> Self {
+        self.keys.expected = Some(key.into());
+        self
+    }
+
     /// Registers a source of yours under the name that [`SourceSpec::Named`] uses.
     pub fn source(mut self, name: impl Into<String>, source: impl Source + 'static) -> Self {
         self.sources.insert(name.into(), Arc::new(source));
@@ -86,16 +128,27 @@ impl VaultBuilder {
     /// or path: it goes into journals, so it must be the same in every process, and hold no secret.
     ///
     /// # Errors
-    /// [`ErrorKind::Foreign`] if a newer version wrote it; [`ErrorKind::Store`] if it cannot be
-    /// read or written.
+    /// [`ErrorKind::Foreign`] if a newer version wrote it; [`ErrorKind::WrongKey`] if it is
+    /// encrypted and no key opens it, or is not and a key was given; [`ErrorKind::Store`] if it
+    /// cannot be read or written.
     pub async fn open(
         self,
         store: Arc<dyn ObjectStore>,
         name: impl Into<String>,
     ) -> Result<Vault, Error> {
-        let Self { settings, patience, clock, grace, sources } = self;
-        let repository = Repository::open(store, patience).await?;
-        Ok(Vault { repository, settings, clock, grace, folder: None, name: name.into(), sources })
+        let Self { settings, patience, clock, grace, parallel, keys, sources } = self;
+        let repository = Repository::open(store, patience, &keys).await?;
+        Ok(Vault {
+            repository,
+            settings,
+            clock,
+            grace,
+            folder: None,
+            parallel,
+            passphrases: BTreeMap::new(),
+            name: name.into(),
+            sources,
+        })
     }
 
     /// Opens the vault of a URL, as [`open_store`] reads it. Of a folder, a prune then also sweeps
@@ -133,6 +186,8 @@ impl Vault {
             patience: Patience::default(),
             clock: Arc::new(SystemClock::new()),
             grace: Duration::from_hours(24),
+            parallel: 4,
+            keys: Keys::default(),
             sources: BTreeMap::new(),
         }
     }
@@ -344,7 +399,16 @@ impl Vault {
     pub(crate) fn source(&self, spec: &SourceSpec) -> Result<Arc<dyn Source>, Error> {
         match spec {
             SourceSpec::Sqlite { path } => Ok(Arc::new(Sqlite::new(path))),
-            SourceSpec::Directory { path } => Ok(Arc::new(Directory::new(path))),
+            SourceSpec::Directory { path, include, exclude } => {
+                let directory = Directory::new(path);
+                let directory = include.iter().fold(directory, Directory::include);
+                Ok(Arc::new(exclude.iter().fold(directory, Directory::exclude)))
+            }
+            SourceSpec::Command { argv } => Ok(Arc::new(Command::new(argv))),
+            SourceSpec::File { path } => Ok(Arc::new(File::new(path))),
+            SourceSpec::Postgres { .. }
+            | SourceSpec::PostgresDump { .. }
+            | SourceSpec::PostgresGlobals { .. } => postgres::source(spec),
             SourceSpec::Named { name } => self.sources.get(name).cloned().ok_or_else(|| {
                 let known: Vec<_> = self.sources.keys().map(String::as_str).collect();
                 Error::new(ErrorKind::InvalidInput, format!("source `{name}` is not registered"))

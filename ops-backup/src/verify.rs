@@ -10,6 +10,9 @@ use crate::error::{Error, ErrorKind};
 use crate::manifest::Manifest;
 use crate::repository::Repository;
 
+/// How many objects are asked for at once.
+const AT_ONCE: usize = 16;
+
 /// How closely to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
@@ -51,15 +54,17 @@ pub(crate) async fn verify(
 ) -> Result<Verification, Error> {
     let mut found = Verification::default();
     let mut seen = HashSet::new();
-    for chunk in manifest.units().flat_map(|unit| &unit.chunks) {
+    let chunks = manifest.units().flat_map(|unit| &unit.chunks);
+    let sizes = futures::stream::iter(chunks.filter(|chunk| seen.insert(&chunk.key)))
+        .map(|chunk| async move { (chunk, repository.size(&chunk.key).await) })
+        .buffered(AT_ONCE);
+    let mut sizes = std::pin::pin!(sizes);
+    while let Some((chunk, size)) = sizes.next().await {
         if cancel.is_cancelled() {
             return Err(Error::cancelled());
         }
-        if !seen.insert(&chunk.key) {
-            continue;
-        }
         found.objects += 1;
-        match repository.size(&chunk.key).await {
+        match size {
             Ok(size) if size == chunk.stored_size => {}
             Ok(size) => found.problems.push(format!(
                 "object `{}` has {size} bytes instead of {}",

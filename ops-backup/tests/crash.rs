@@ -102,7 +102,7 @@ fn prepare_prune(dir: &Path) -> Result<(), String> {
 fn nothing_left(dir: &Path) -> Result<usize, String> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let url = format!("file://{}", dir.join("store").display());
-    let mut known = Vec::new();
+    let (mut known, mut needed) = (Vec::new(), Vec::new());
     runtime.block_on(async {
         let vault = Vault::open_url(&url).await.unwrap();
         for set in ["first", "second"] {
@@ -110,6 +110,9 @@ fn nothing_left(dir: &Path) -> Result<usize, String> {
                 if !vault.verify(set, id, Depth::Full).await.unwrap().is_whole() {
                     return Err(format!("backup {id} is listed and not whole"));
                 }
+                let manifest = vault.show(set, id).await.unwrap();
+                let units = manifest.sources.into_iter().flat_map(|source| source.units);
+                needed.extend(units.flat_map(|unit| unit.chunks).map(|chunk| chunk.key));
                 known.push(id.to_string());
             }
         }
@@ -118,8 +121,10 @@ fn nothing_left(dir: &Path) -> Result<usize, String> {
     for entry in walkdir::WalkDir::new(dir.join("store")) {
         let entry = entry.unwrap();
         let name = entry.path().to_str().unwrap();
-        let part = ["/chunks/", "/sets/"].iter().any(|part| name.contains(part));
-        if entry.file_type().is_file() && part && !known.iter().any(|id| name.contains(id)) {
+        let part = ["/chunks/", "/sets/", "/begun/"].iter().any(|part| name.contains(part));
+        let used = known.iter().any(|id| name.contains(id) && !name.contains("/begun/"))
+            || needed.iter().any(|key| name.ends_with(key));
+        if entry.file_type().is_file() && part && !used {
             return Err(format!("`{name}` is left"));
         }
     }
@@ -141,7 +146,7 @@ fn a_prune_killed_at_every_place_took_all_or_none_and_leaves_nothing_behind() {
         .operation(|dir| program(dir, "prune"))
         .recovery(|dir| program(dir, "recover"))
         .check(pruned)
-        .recovery_every(11)
+        .recovery_every(17)
         .run()
         .unwrap_or_else(|e| panic!("{e}"));
     assert!(summary.old > 0 && summary.new > 0, "{summary}");
@@ -233,4 +238,123 @@ fn a_full_disk_leaves_nothing_half_done() {
         .output()
         .unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use std::sync::LazyLock;
+
+    use super::*;
+
+    /// The server, and the name that the databases of this test begin with.
+    static SERVER: LazyLock<(url::Url, String)> = LazyLock::new(|| {
+        let url = std::env::var("OPS_TEST_POSTGRES_URL")
+            .expect("OPS_TEST_POSTGRES_URL must name a PostgreSQL server: run scripts/test");
+        (url.parse().unwrap(), format!("ops_crash_{}", std::process::id()))
+    });
+
+    fn sql(database: &str, sql: &str) -> Result<String, String> {
+        let url = &SERVER.0;
+        let output = Command::new("psql")
+            .env("PGHOST", url.host_str().unwrap())
+            .env("PGPORT", url.port().unwrap_or(5432).to_string())
+            .env("PGUSER", url.username())
+            .env("PGPASSWORD", url.password().unwrap_or_default())
+            .env("PGDATABASE", database)
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql])
+            .output()
+            .map_err(|e| e.to_string())?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    fn address(dir: &Path, database: &str) {
+        let (url, pass) = (&SERVER.0, dir.join("pass"));
+        let line = format!("*:*:*:*:{}\n", url.password().unwrap_or_default());
+        fs::write(&pass, line).unwrap();
+        fs::set_permissions(&pass, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let (user, host) = (url.username(), url.host_str().unwrap());
+        let port = url.port().unwrap_or(5432);
+        let pass = pass.display();
+        let address = format!("postgres://{user}@{host}:{port}/{database}?passfile={pass}");
+        fs::write(dir.join("url"), address).unwrap();
+    }
+
+    /// The database of a round: another one each time, for the last round's may still be dropped.
+    fn base(dir: &Path) -> String {
+        let tail: String = dir.file_name().unwrap().to_str().unwrap().to_lowercase();
+        format!("{}_{}", SERVER.1, tail.trim_start_matches('.'))
+    }
+
+    fn state(dir: &Path) -> Result<State, String> {
+        let base = base(dir);
+        let names = sql(
+            "postgres",
+            &format!(
+                "SELECT datname FROM pg_database
+                WHERE starts_with(datname, '{base}') AND datallowconn ORDER BY 1"
+            ),
+        )?;
+        let all = format!("SELECT count(*) FROM pg_database WHERE starts_with(datname, '{base}')");
+        let names: Vec<_> = names.lines().collect();
+        if sql("postgres", &all)? != names.len().to_string() {
+            return Err("a database lets nobody in".into());
+        }
+        let rows = |name: &str| sql(name, "SELECT string_agg(n::text, ',' ORDER BY n) FROM t");
+        match names[..] {
+            [only] if only == base && rows(only)? == "1,2" => Ok(State::Old),
+            [new, old]
+                if new == base
+                    && old.starts_with(&format!("{base}_before_"))
+                    && rows(new)? == "1"
+                    && rows(old)? == "1,2" =>
+            {
+                Ok(State::New)
+            }
+            _ => Err(format!("between: {names:?}")),
+        }
+    }
+
+    fn drop_all(beginning: &str) {
+        let names =
+            format!("SELECT datname FROM pg_database WHERE starts_with(datname, '{beginning}')");
+        for name in sql("postgres", &names).unwrap().lines() {
+            sql("postgres", &format!("DROP DATABASE \"{name}\" WITH (FORCE)")).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_restore_of_postgres_killed_at_every_place_is_old_or_new() {
+        let first = tempfile::tempdir().unwrap();
+        let template = format!("{}_template", SERVER.1);
+        sql("postgres", &format!("CREATE DATABASE {template}")).unwrap();
+        sql(&template, "CREATE TABLE t (n int PRIMARY KEY); INSERT INTO t VALUES (1)").unwrap();
+        address(first.path(), &template);
+        assert!(program(first.path(), "postgres-back-up").status().unwrap().success());
+        sql(&template, "INSERT INTO t VALUES (2)").unwrap();
+        let store = first.path().join("store");
+        let summary = CrashTest::new()
+            .setup(move |dir| {
+                address(dir, &base(dir));
+                let copied = Command::new("cp").arg("-r").arg(&store).arg(dir).status();
+                assert!(copied.unwrap().success());
+                let (base, template) = (base(dir), &SERVER.1);
+                sql("postgres", &format!("CREATE DATABASE {base} TEMPLATE {template}_template"))?;
+                Ok(())
+            })
+            .operation(|dir| program(dir, "postgres-restore"))
+            .recovery(|dir| program(dir, "postgres-recover"))
+            .check(state)
+            .teardown(|dir| drop_all(&base(dir)))
+            .recovery_every(17)
+            .run()
+            .unwrap_or_else(|e| panic!("{e}"));
+        drop_all(&SERVER.1);
+        assert!(summary.old > 0 && summary.new > 0, "{summary}");
+        for place in ["created the new database", "blocked the old database", "swapped the names"] {
+            assert!(summary.places.contains_key(place), "{place}: {summary:?}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ops_core::{CommitId, Refusal};
 
 use crate::id::BranchName;
+use crate::lock_file::LockFile;
 use crate::path_bytes::PathBytes;
 use crate::worktree::Obstacle;
 
@@ -13,7 +14,7 @@ use crate::worktree::Obstacle;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Blocker {
-    /// Files of the work tree or the index differ from the commit, or are not tracked.
+    /// Files of the work tree or the index differ from the commit.
     Dirty {
         /// The first of them, at most [`Blocker::LISTED`].
         paths: Vec<PathBytes>,
@@ -36,6 +37,9 @@ pub enum Blocker {
         path: PathBuf,
         /// How long it has been there.
         age: Duration,
+        /// Whose it is, as far as the machine tells: an operation of ours, the process that has it
+        /// open, the user whose file it is.
+        owner: String,
     },
     /// `HEAD` is at a commit and on no branch.
     DetachedHead {
@@ -83,6 +87,15 @@ pub enum Blocker {
         /// Its tip on the remote.
         upstream: CommitId,
     },
+    /// The history is cut off where the answer lies whether this is a fast-forward.
+    HistoryCut {
+        /// The branch.
+        branch: BranchName,
+        /// Its tip here.
+        local: CommitId,
+        /// Its tip on the remote.
+        upstream: CommitId,
+    },
     /// History is cut off, so that ancestry cannot be told for sure.
     Shallow,
     /// The repository belongs to another user, so its configuration cannot be believed.
@@ -97,6 +110,20 @@ pub enum Blocker {
         /// Every one of them.
         paths: Vec<PathBytes>,
     },
+    /// A linked work tree is locked, so that nobody takes it away.
+    WorktreeLocked {
+        /// The work tree.
+        worktree: PathBuf,
+        /// Why, as whoever locked it says.
+        reason: String,
+    },
+    /// `HEAD` of a work tree is detached at a commit that no branch and no tag leads to.
+    OnlyHere {
+        /// The work tree.
+        worktree: PathBuf,
+        /// The commit.
+        commit: CommitId,
+    },
     /// Only a part of the tree is checked out.
     Sparse,
     /// The index lies in two files.
@@ -108,6 +135,102 @@ pub enum Blocker {
         /// What it left.
         folder: PathBuf,
     },
+    /// There are files that git neither tracks nor ignores.
+    Untracked {
+        /// The first of them, at most [`Blocker::LISTED`]; a folder of such files counts as one.
+        paths: Vec<PathBytes>,
+        /// How many there are.
+        total: usize,
+    },
+    /// Conflicts of a merge that nobody resolved.
+    Unmerged {
+        /// The first of the paths, at most [`Blocker::LISTED`].
+        paths: Vec<PathBytes>,
+        /// How many there are.
+        total: usize,
+    },
+    /// Files that changed although the index says that nobody need look, so that git's own status
+    /// does not tell of them.
+    HiddenChanges {
+        /// The first of them, at most [`Blocker::LISTED`].
+        paths: Vec<PathBytes>,
+        /// How many there are.
+        total: usize,
+    },
+    /// A submodule that cannot move along with the tree that holds it.
+    Submodule {
+        /// Its path.
+        path: PathBytes,
+        /// Why.
+        state: SubmoduleState,
+    },
+    /// Submodules that are at another commit than the index says, or have changes of their own.
+    Submodules {
+        /// The first of them, at most [`Blocker::LISTED`].
+        paths: Vec<PathBytes>,
+        /// How many there are.
+        total: usize,
+    },
+    /// Both sides have commits that the other has not, and none in common.
+    Unrelated {
+        /// The branch.
+        branch: BranchName,
+        /// Its tip here.
+        local: CommitId,
+        /// Its tip on the remote.
+        upstream: CommitId,
+    },
+    /// There is less room than is needed.
+    DiskFull {
+        /// Where.
+        folder: PathBuf,
+        /// How many bytes this user can still write there.
+        free: u64,
+        /// How many are needed.
+        needed: u64,
+    },
+}
+
+/// Why a submodule cannot move along with the tree that holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubmoduleState {
+    /// Its work tree is not there.
+    NotThere,
+    /// It is not at the commit that the tree records.
+    Elsewhere {
+        /// Where it is; none on a branch without commits.
+        at: Option<CommitId>,
+        /// Where it should be.
+        expected: CommitId,
+    },
+    /// The commit that it has to go to is not there.
+    CommitMissing {
+        /// The commit.
+        commit: CommitId,
+    },
+}
+
+impl SubmoduleState {
+    fn refusal(self, path: &PathBytes) -> Refusal {
+        match self {
+            Self::NotThere => Refusal::new(
+                format!("submodule `{path}` is not there"),
+                format!("bring it with `git submodule update --init {path}`, or leave it alone"),
+            ),
+            Self::Elsewhere { at, expected } => Refusal::new(
+                format!(
+                    "submodule `{path}` is at {}, the tree has it at {expected}",
+                    at.map_or_else(|| "no commit".to_owned(), |at| at.to_string())
+                ),
+                format!("put it there with `git submodule update {path}`, or leave it alone"),
+            ),
+            Self::CommitMissing { commit } => Refusal::new(
+                format!("submodule `{path}` does not have commit {commit}"),
+                format!("fetch it with `git -C {path} fetch`, or leave it alone"),
+            ),
+        }
+    }
 }
 
 impl Blocker {
@@ -127,12 +250,22 @@ impl Blocker {
             Self::NoUpstream { .. } => "no_upstream",
             Self::Diverged { .. } => "diverged",
             Self::Rewritten { .. } => "rewritten",
+            Self::HistoryCut { .. } => "history_cut",
             Self::Shallow => "shallow",
             Self::UntrustedOwner { .. } => "untrusted_owner",
             Self::Paths { .. } => "paths",
+            Self::WorktreeLocked { .. } => "worktree_locked",
+            Self::OnlyHere { .. } => "only_here",
             Self::Sparse => "sparse",
             Self::SplitIndex => "split_index",
             Self::Interrupted { .. } => "interrupted",
+            Self::Untracked { .. } => "untracked",
+            Self::Unmerged { .. } => "unmerged",
+            Self::HiddenChanges { .. } => "hidden_changes",
+            Self::Submodule { .. } => "submodule",
+            Self::Submodules { .. } => "submodules",
+            Self::Unrelated { .. } => "unrelated",
+            Self::DiskFull { .. } => "disk_full",
         }
     }
 }
@@ -140,17 +273,10 @@ impl Blocker {
 impl From<Blocker> for Refusal {
     fn from(blocker: Blocker) -> Self {
         match blocker {
-            Blocker::Dirty { paths, total } => {
-                let names: Vec<_> = paths.iter().map(|path| format!("`{path}`")).collect();
-                let more = match total - paths.len() {
-                    0 => String::new(),
-                    more => format!(" and {more} more"),
-                };
-                Self::new(
-                    format!("uncommitted changes: {}{more}", names.join(", ")),
-                    "commit them, stash them, or take them away",
-                )
-            }
+            Blocker::Dirty { paths, total } => Self::new(
+                format!("uncommitted changes: {}", listed(&paths, total)),
+                "commit them, stash them, or take them away",
+            ),
             Blocker::StatusUnknown { reason } => Self::new(
                 format!("whether the work tree is clean cannot be told: {reason}"),
                 "repair what is named, then try again",
@@ -159,8 +285,8 @@ impl From<Blocker> for Refusal {
                 format!("a {operation} is in progress"),
                 format!("end it with `git {operation} --continue` or `git {operation} --abort`"),
             ),
-            Blocker::Locked { path, age } => Self::new(
-                format!("lock file `{}`, {} s old", path.display(), age.as_secs()),
+            Blocker::Locked { path, age, owner } => Self::new(
+                LockFile { path, age, owner }.to_string(),
                 "wait for the git that holds it; remove the file only if no git process runs there",
             ),
             Blocker::DetachedHead { commit } => Self::new(
@@ -176,7 +302,8 @@ impl From<Blocker> for Refusal {
                     "branch `{branch}` is checked out in `{}`, which would be left behind",
                     worktree.display()
                 ),
-                "pull into a bare mirror and export from it, or switch that work tree away",
+                "open the repository there and do it there, or switch that work tree away; if it is \
+                 gone, `git worktree prune` forgets it",
             ),
             Blocker::NoUpstream { branch } => Self::new(
                 format!("branch `{branch}` has no upstream"),
@@ -194,7 +321,15 @@ impl From<Blocker> for Refusal {
                     "the history of branch `{branch}` was rewritten upstream: here {local}, \
                      upstream {upstream}, which does not contain it"
                 ),
-                "find out who force-pushed and why; then move the branch by hand, or mirror afresh",
+                "find out who force-pushed and why; then pull with `Rewritten::Follow`, which keeps the \
+                 old tip",
+            ),
+            Blocker::HistoryCut { branch, local, upstream } => Self::new(
+                format!(
+                    "whether branch `{branch}` can be fast-forwarded cannot be told, for its history \
+                     is cut off: here {local}, upstream {upstream}"
+                ),
+                "pull with `History::Deepen` or `History::Complete`",
             ),
             Blocker::Shallow => Self::new(
                 "the repository is shallow: its history is cut off",
@@ -205,14 +340,22 @@ impl From<Blocker> for Refusal {
                 "run as its owner, or give it to the user that runs this",
             ),
             Blocker::Paths { obstacle, paths } => {
-                let names: Vec<_> =
-                    paths.iter().take(Blocker::LISTED).map(|path| format!("`{path}`")).collect();
-                let more = match paths.len() - names.len() {
-                    0 => String::new(),
-                    more => format!(" and {more} more"),
-                };
-                Self::new(format!("{obstacle}: {}{more}", names.join(", ")), obstacle.remedy())
+                Self::new(format!("{obstacle}: {}", listed(&paths, paths.len())), obstacle.remedy())
             }
+            Blocker::WorktreeLocked { worktree, reason } => {
+                let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+                Self::new(
+                    format!("work tree `{}` is locked{why}", worktree.display()),
+                    "find out why; then let it go with `git worktree unlock`",
+                )
+            }
+            Blocker::OnlyHere { worktree, commit } => Self::new(
+                format!(
+                    "`{}` is at {commit}, which no branch and no tag leads to",
+                    worktree.display()
+                ),
+                format!("keep it with `git branch <name> {commit}`"),
+            ),
             Blocker::Sparse => Self::new(
                 "only a part of the tree is checked out",
                 "check the whole of it out with `git sparse-checkout disable`",
@@ -225,8 +368,48 @@ impl From<Blocker> for Refusal {
                 format!("checkout {operation} was interrupted, see `{}`", folder.display()),
                 "call `recover` with the state directory of the program that began it",
             ),
+            Blocker::Untracked { paths, total } => Self::new(
+                format!("files that git does not track: {}", listed(&paths, total)),
+                "add them, ignore them, take them away, or allow untracked files",
+            ),
+            Blocker::Unmerged { paths, total } => Self::new(
+                format!("conflicts that are not resolved: {}", listed(&paths, total)),
+                "resolve them and commit, or abort what began them",
+            ),
+            Blocker::HiddenChanges { paths, total } => Self::new(
+                format!("changes that the index hides: {}", listed(&paths, total)),
+                "show them with `git update-index --no-assume-unchanged --no-skip-worktree \
+                 --no-fsmonitor-valid`, then commit them or take them away",
+            ),
+            Blocker::Submodule { path, state } => state.refusal(&path),
+            Blocker::Submodules { paths, total } => Self::new(
+                format!("submodules that are not as the index says: {}", listed(&paths, total)),
+                "commit them, put them back with `git submodule update`, or allow submodules",
+            ),
+            Blocker::Unrelated { branch, local, upstream } => Self::new(
+                format!(
+                    "branch `{branch}` and its upstream have no commit in common: here {local}, \
+                     upstream {upstream}"
+                ),
+                "find out which of the two is meant; then set another upstream, or mirror afresh",
+            ),
+            Blocker::DiskFull { folder, free, needed } => Self::new(
+                format!("`{}` has room for {free} bytes, {needed} are needed", folder.display()),
+                "make room there",
+            ),
         }
     }
+}
+
+/// The first paths, and how many more there are.
+fn listed(paths: &[PathBytes], total: usize) -> String {
+    let first = &paths[..paths.len().min(Blocker::LISTED)];
+    let names: Vec<_> = first.iter().map(|path| format!("`{path}`")).collect();
+    let more = match total - names.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", names.join(", "))
 }
 
 /// What an inspection found.
@@ -282,8 +465,12 @@ mod tests {
                     .to_owned(),
             ),
             (
-                Blocker::Locked { path: "/r/index.lock".into(), age: Duration::from_secs(7) },
-                "lock file `/r/index.lock`, 7 s old (wait for the git that holds it; remove the \
+                Blocker::Locked {
+                    path: "/r/index.lock".into(),
+                    age: Duration::from_secs(7),
+                    owner: "user `ada`".into(),
+                },
+                "lock file `/r/index.lock`, 7 s old, of user `ada` (wait for the git that holds it; remove the \
                  file only if no git process runs there)"
                     .to_owned(),
             ),
@@ -310,8 +497,8 @@ mod tests {
                 Blocker::Rewritten { branch: branch(), local: commit("a"), upstream: commit("b") },
                 format!(
                     "the history of branch `main` was rewritten upstream: here {a}, upstream {b}, \
-                     which does not contain it (find out who force-pushed and why; then move the \
-                     branch by hand, or mirror afresh)"
+                     which does not contain it (find out who force-pushed and why; then pull with \
+                     `Rewritten::Follow`, which keeps the old tip)"
                 ),
             ),
             (

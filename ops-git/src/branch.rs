@@ -7,6 +7,7 @@
 use gix::refs::FullName;
 use ops_core::{CommitId, OperationId, Refusal, StepContext};
 
+use crate::checked_out::anywhere;
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::id::{BranchName, object_id};
 use crate::refs::{self, Move, shown};
@@ -30,13 +31,14 @@ pub(crate) fn check(
 ) -> Result<Vec<Refusal>, Error> {
     let old = old.map(object_id).transpose()?;
     let now = refs::tip(repo, &branch.full())?;
-    if now == old {
-        return Ok(Vec::new());
+    let mut reasons: Vec<_> = anywhere(repo, branch).into_iter().map(Refusal::from).collect();
+    if now != old {
+        reasons.push(Refusal::new(
+            format!("branch `{branch}` is at {}, the plan expects {}", shown(now), shown(old)),
+            "somebody moved it since: plan afresh",
+        ));
     }
-    Ok(vec![Refusal::new(
-        format!("branch `{branch}` is at {}, the plan expects {}", shown(now), shown(old)),
-        "somebody moved it since: plan afresh",
-    )])
+    Ok(reasons)
 }
 
 pub(crate) fn run(
@@ -58,6 +60,11 @@ pub(crate) fn run(
     repo.find_commit(new)
         .and_then(|commit| commit.tree())
         .doing(|| format!("commit {new} is not whole here, so branch `{branch}` stays"))?;
+    let taken = anywhere(repo, branch);
+    if !taken.is_empty() {
+        let reasons = taken.into_iter().map(Refusal::from).collect();
+        return Err(Error::refused(format!("branch `{branch}` stays where it is"), reasons));
+    }
 
     let keep = kept(branch, cx.operation());
     let message = format!("ops-git: operation {}", cx.operation());

@@ -26,7 +26,8 @@
 //!
 //! A repository is on disk, as a [`GitRepository`], or in memory for tests, as a
 //! [`MemoryRepository`]; programs hold either as `dyn` [`VersionControl`]. Remotes are paths, and
-//! http and https URLs.
+//! http, https and ssh URLs; [`Credentials`] or git's own helpers answer those that ask who this is,
+//! and nobody is ever prompted. Whatever hangs ends at the deadline of its [`PullOptions`].
 //!
 //! A merge is tried in memory first: [`GitRepository::preview_merge`] says every conflict at once,
 //! with its paths and versions, and nothing is written and nothing moves. Its answer is git's own,
@@ -34,7 +35,9 @@
 //!
 //! [`GitRepository::safe_checkout`] makes a work tree another version's in place, by renames, and
 //! goes back to the very bytes if it is interrupted; what belongs to neither version is saved below
-//! `.git/ops/lost`.
+//! `.git/ops-git/lost`. A pull, a merge and a rollback of the branch that the work tree is on move it
+//! along in the same way. [`GitRepository::add_worktree`] and [`GitRepository::remove_worktree`] make
+//! linked work trees and take them away.
 //!
 //! | feature | what it brings |
 //! |---|---|
@@ -43,54 +46,71 @@
 //! # Limits
 //!
 //! A checkout in place needs the work tree and its `.git` on one file system that can exchange names
-//! atomically (ext4, xfs, btrfs, tmpfs); sparse and split indexes are refused, submodules' own work
-//! trees are left alone.
+//! atomically (ext4, xfs, btrfs, tmpfs); sparse and split indexes are refused. Submodules' own
+//! work trees are left alone, or by [`SubmodulePolicy`] switched along; none is fetched or made. A
+//! branch that another work tree is on is refused.
 //!
-//! An export refuses submodules by name; a pull refuses shallow repositories. `export-subst` is not
-//! applied. Remotes over ssh are not supported yet, nor is pulling or merging into a work tree that
-//! has the branch checked out. Merges are neither signed nor given notes or hooks; a merge with more
-//! than two parents is none. Unix only.
+//! An export refuses submodules by name. `export-subst` is not applied. Over ssh the `ssh` program is
+//! needed. Merges are neither signed nor given notes or hooks; a merge with more than two parents is
+//! none. Unix only.
 
+mod ahead_behind;
 mod blocker;
 mod branch;
+mod checked_out;
 mod checkout;
 #[cfg(feature = "test-util")]
 pub mod contract;
+mod credentials;
 mod error;
 mod export;
+mod fast_forward;
 mod fetch;
+mod history;
 mod id;
 mod identity;
 mod inspect;
+mod linked;
+mod lock_file;
 mod memory;
 mod merge;
 mod mirror;
 mod objects;
 mod path_bytes;
+mod probe;
 mod pull;
+mod pulled;
+mod recovery_ref;
 mod refs;
 mod repository;
+mod room;
 mod step;
 mod tag;
 mod version_control;
 mod versions;
 mod worktree;
 
-pub use blocker::{Blocker, Inspection};
+pub use blocker::{Blocker, Inspection, SubmoduleState};
 pub use checkout::CheckoutOptions;
+pub use credentials::{Credentials, Login};
 pub use error::{Error, ErrorKind};
+pub use fetch::History;
 pub use id::BranchName;
 pub use identity::Identity;
+pub use inspect::InspectOptions;
+pub use linked::{LinkedWorktree, RemoveWorktreeOptions};
 pub use memory::{MemoryRepository, MemoryStep};
 pub use merge::{
     Caution, Conflict, ConflictKind, FastForward, MergeCommit, MergeOptions, MergePreview,
     MergeResult, Stage,
 };
 pub use path_bytes::PathBytes;
-pub use pull::PullOptions;
+pub use probe::{BehindUpstream, RepositoryClean};
+pub use pull::{PullOptions, PullPolicy, Rewritten};
+pub use pulled::Pulled;
 pub use repository::GitRepository;
 pub use step::GitStep;
 pub use tag::{TagName, TagOptions, Tagging};
 pub use version_control::VersionControl;
 pub use versions::VersionInfo;
-pub use worktree::{HeadPosition, Obstacle};
+pub use worktree::{HeadPosition, Obstacle, SubmodulePolicy};

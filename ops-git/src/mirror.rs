@@ -17,7 +17,8 @@ impl GitRepository {
     /// It is built under a temporary name beside and renamed, so after a crash it is there or not;
     /// a temporary folder `.NAME.ops-git-new-*` may stay behind, which nobody needs.
     ///
-    /// The URL is stored in the mirror's configuration, so it must hold no password.
+    /// The URL is stored in the mirror's configuration, so it must hold no password: see
+    /// [`with_credentials`](Self::with_credentials).
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a URL that is none or holds a password,
@@ -73,12 +74,12 @@ fn checked(url: &str) -> Result<String, Error> {
                 .doing(|| "the path cannot be written into a configuration".into())?
                 .to_string())
         }
-        Scheme::Http | Scheme::Https => Ok(parsed.to_bstring().to_string()),
+        Scheme::Http | Scheme::Https | Scheme::Ssh => Ok(parsed.to_bstring().to_string()),
         other => Err(Error::new(
             ErrorKind::InvalidInput,
             format!("scheme `{}` is not supported", other.as_str()),
         )
-        .remedy("use a path, `file`, `http` or `https`")),
+        .remedy("use a path, `file`, `http`, `https` or `ssh`")),
     }
 }
 
@@ -139,11 +140,13 @@ mod tests {
     fn urls_are_checked_before_anything_is_made() {
         assert_eq!(checked("https://example.org/a.git").unwrap(), "https://example.org/a.git");
         assert_eq!(checked("file:///srv/a.git").unwrap(), "/srv/a.git");
+        for ssh in ["ssh://git@example.org:2222/a.git", "git@example.org:a.git"] {
+            assert_eq!(checked(ssh).unwrap(), ssh);
+        }
         assert_eq!(checked("/srv/a b.git").unwrap(), "/srv/a b.git");
         for (bad, says) in [
             ("https://me:secret@example.org/a.git", "holds a password"),
-            ("ssh://example.org/a.git", "scheme `ssh`"),
-            ("git@example.org:a.git", "scheme `ssh`"),
+            ("ftp://example.org/a.git", "scheme `ftp`"),
         ] {
             let error = checked(bad).unwrap_err().to_string();
             assert!(error.contains(says), "{bad}: {error}");

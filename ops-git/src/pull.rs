@@ -1,18 +1,24 @@
-//! Pulling: fetch, then fast-forward.
+//! Pulling: fetch, then fast-forward, or merge where that was asked for.
 
 use std::time::Duration;
 
 use ops_core::{Context, Plan, Refusal, Report};
 
+use crate::ahead_behind::{Apart, ahead_behind};
 use crate::blocker::Blocker;
+use crate::checked_out::elsewhere;
 use crate::error::{Error, ErrorKind, GitResult as _};
-use crate::fetch::{Fetched, fetch};
+use crate::fast_forward::{Known, no_fast_forward};
+use crate::fetch::{Fetched, History, Task, boundary, fetch, tidy};
 use crate::id::{BranchName, commit_id};
-use crate::inspect::{Upstream, apart, of_the_repository};
+use crate::identity::seconds;
+use crate::inspect::{Upstream, of_the_repository};
+use crate::merge::{Landing, MergeOptions, Merging, merging, place};
+use crate::recovery_ref;
 use crate::refs;
 use crate::repository::GitRepository;
 use crate::step::GitStep;
-use crate::versions::version_of;
+use crate::versions::{named, version_of};
 
 /// How to pull.
 #[derive(Debug, Clone)]
@@ -22,11 +28,54 @@ pub struct PullOptions {
     pub branch: Option<BranchName>,
     /// How long the fetch may take. Default: 5 minutes.
     pub deadline: Duration,
+    /// How much of the history is fetched. Default: all that is new.
+    pub history: History,
+    /// What to do when the remote's history was rewritten. Default: refuse.
+    pub rewritten: Rewritten,
+    /// What happens if both sides have commits of their own. Default: it is refused.
+    pub policy: PullPolicy,
+    /// How a merge is made, if the policy asks for one: its message, committer and merge programs.
+    /// Its branch and whether it may fast-forward are not asked. Of a fast-forward, too, it says
+    /// whether ignored files may be replaced.
+    pub merge: MergeOptions,
+}
+
+/// What a pull does when the remote's branch was force-pushed: when it no longer contains what was
+/// pulled from it before. Commits of our own are never left this way: that is
+/// [`ErrorKind::Diverged`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Rewritten {
+    /// Nothing moves; both commits are named. The default.
+    #[default]
+    Refuse,
+    /// The branch moves to where the remote is. Where it was is kept for good as
+    /// `refs/ops-git/recovery/<branch>/<operation>`, until a person deletes that ref.
+    Follow,
+}
+
+/// What a pull does if both sides have commits of their own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PullPolicy {
+    /// Nothing: it is refused with both commits.
+    #[default]
+    FastForwardOnly,
+    /// Merges what upstream has into the branch. A conflict is refused before anything moves, and
+    /// an upstream that was rewritten always.
+    Merge,
 }
 
 impl Default for PullOptions {
     fn default() -> Self {
-        Self { branch: None, deadline: Duration::from_mins(5) }
+        Self {
+            branch: None,
+            deadline: Duration::from_mins(5),
+            history: History::default(),
+            rewritten: Rewritten::default(),
+            policy: PullPolicy::default(),
+            merge: MergeOptions::default(),
+        }
     }
 }
 
@@ -37,9 +86,28 @@ impl PullOptions {
         self
     }
 
+    /// Fetches so much of the history.
+    pub fn history(mut self, history: History) -> Self {
+        self.history = history;
+        self
+    }
+
+    /// Does this when the remote's history was rewritten.
+    pub fn rewritten(mut self, rewritten: Rewritten) -> Self {
+        self.rewritten = rewritten;
+        self
+    }
+
     /// Bounds the fetch.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Merges, like this, if both sides have commits of their own.
+    pub fn merge(mut self, options: MergeOptions) -> Self {
+        self.policy = PullPolicy::Merge;
+        self.merge = options;
         self
     }
 }
@@ -53,34 +121,54 @@ struct Aim {
     unborn: Option<BranchName>,
     /// Where the remote's branch was when it was fetched last.
     known: Option<gix::ObjectId>,
+    /// The ref that follows it.
+    tracking: Option<String>,
 }
 
 impl GitRepository {
-    /// Fetches, and plans the fast-forward of a branch to what its upstream has now.
+    /// Fetches, and plans the fast-forward of a branch to what its upstream has now, or by
+    /// [`PullPolicy::Merge`] a merge of that.
+    ///
+    /// If the repository's work tree is on the branch, it moves along, under the rules of
+    /// [`plan_checkout`](Self::plan_checkout). A branch that another work tree is on is refused
+    /// with its path.
     ///
     /// This is the one planning that changes something: objects, remote-tracking refs and new tags
     /// come over, durably, because the plan cannot be made without them. They stay even if
     /// the plan is never run. If nothing is new the plan is empty.
     ///
-    /// Facts of the plan: `branch`, `sha_before`, `sha_after`, `commits`, `upstream`.
+    /// What the plan means is read by [`Pulled::in_plan`](crate::Pulled::in_plan). Facts: `branch`,
+    /// `sha_before`, `sha_after`, `commits`, `upstream`; `rewritten` and `recovery_ref` where a
+    /// rewritten history is followed, `tags_moved_upstream`, and `history` if it is cut off; with a
+    /// work tree also `work_tree`, `files_new`, `files_changed`, `files_removed`.
     ///
-    /// A fetch that hangs ends with an error at its deadline or at the context's cancellation; so
-    /// does dropping the future. Its thread then ends by itself, at the latest when the
-    /// connection's own timeout, which is the same deadline, has passed; until then it may still
-    /// move remote-tracking refs. Temporary files below `objects/pack` may stay, which `git gc`
-    /// removes.
+    /// Remotes are paths, `file`, `http`, `https` and `ssh` URLs. Tags come along as with git: those
+    /// on what is fetched, and a tag that is here is never moved. Over http `http.extraHeader`,
+    /// `proxy`, `sslCAInfo`, `sslCert`, `sslKey`, `sslVerify`, `userAgent` and `followRedirects` of
+    /// the repository's configuration count, also below `http.<url>`; http/2 and low-speed limits
+    /// do not. Over ssh the program of `core.sshCommand` or of the environment runs, without a
+    /// shell; nobody is ever asked for anything.
+    ///
+    /// A fetch that hangs ends with an error at its deadline or at the context's cancellation, and
+    /// then neither a thread nor a child process nor a temporary file is left; so does dropping the
+    /// future, within a second. (A name that is being looked up ends by the resolver's own timeout.)
+    /// What a killed process left is taken away by the next pull.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] with every [`Blocker`] at once, [`ErrorKind::Diverged`] with both
-    /// commits, [`ErrorKind::NotFound`] if the remote has no such branch, and those of the fetch:
+    /// commits, [`ErrorKind::HistoryUnavailable`] where history that is cut off hides the answer,
+    /// [`ErrorKind::Conflict`] with every conflict of a merge, [`ErrorKind::NotFound`] if the remote
+    /// has no such branch, and those of the fetch:
     /// [`ErrorKind::Remote`], [`ErrorKind::TimedOut`], [`ErrorKind::Cancelled`],
     /// [`ErrorKind::Unauthenticated`].
     pub async fn plan_pull(&self, cx: &Context, options: PullOptions) -> Result<Plan, Error> {
         let asked = options.branch.clone();
         let aim = self.blocking(move |repo| aim(repo, asked.as_ref())).await?;
-        let fetched = fetch(self, &aim.remote, options.deadline, cx).await?;
+        let task = Task::Fetch(options.history);
+        let fetched = fetch(self, &aim.remote, task, options.deadline, cx).await?;
         let this = self.clone();
-        self.blocking(move |repo| plan(&this, repo, aim, &fetched)).await
+        let now = seconds(cx.clock().now());
+        self.blocking(move |repo| plan(&this, repo, aim, &fetched, options, now)).await
     }
 
     /// Fetches, and fast-forwards the branch that `HEAD` is on: [`plan_pull`](Self::plan_pull),
@@ -94,7 +182,10 @@ impl GitRepository {
 }
 
 fn aim(repo: &gix::Repository, asked: Option<&BranchName>) -> Result<Aim, Error> {
+    tidy(repo)?;
     let mut blockers = of_the_repository(repo)?;
+    // Only where the cut hides an answer it is in the way, and that is seen later.
+    blockers.retain(|blocker| *blocker != Blocker::Shallow);
     let head = repo.head().doing(|| "HEAD cannot be read".into())?;
     let current = head.referent_name().and_then(BranchName::from_full);
     let unborn = head.is_unborn();
@@ -102,15 +193,17 @@ fn aim(repo: &gix::Repository, asked: Option<&BranchName>) -> Result<Aim, Error>
         blockers.push(Blocker::DetachedHead { commit: commit_id(id.detach()) });
     }
     let branch = asked.cloned().or(current);
-    let mut aim = Aim { remote: "origin".into(), branches: None, unborn: None, known: None };
+    let mut aim =
+        Aim { remote: "origin".into(), branches: None, unborn: None, known: None, tracking: None };
     if let Some(branch) = &branch {
-        blockers.extend(checked_out(repo, branch));
+        blockers.extend(elsewhere(repo, branch));
         match Upstream::of(repo, branch) {
             Some(upstream) => {
                 aim.known = match gix::refs::FullName::try_from(upstream.tracking.as_str()) {
                     Ok(name) => refs::tip(repo, &name)?,
                     Err(_) => None,
                 };
+                aim.tracking = Some(upstream.tracking);
                 aim.remote = upstream.remote;
                 aim.branches = Some((branch.clone(), upstream.branch));
             }
@@ -127,47 +220,16 @@ fn aim(repo: &gix::Repository, asked: Option<&BranchName>) -> Result<Aim, Error>
     Ok(aim)
 }
 
-/// A branch that a work tree has checked out must not move without it.
-pub(crate) fn checked_out(repo: &gix::Repository, branch: &BranchName) -> Vec<Blocker> {
-    let on_it = |repo: &gix::Repository| {
-        repo.head_name()
-            .ok()
-            .flatten()
-            .and_then(|name| BranchName::from_full(name.as_ref()))
-            .as_ref()
-            == Some(branch)
-    };
-    let mut found = Vec::new();
-    let mut look = |repo: &gix::Repository| {
-        if let Some(worktree) = repo.workdir().filter(|_| on_it(repo)) {
-            let worktree = worktree.to_owned();
-            found.push(Blocker::CheckedOut { branch: branch.clone(), worktree });
-        }
-    };
-    look(repo);
-    if let Ok(main) = repo.main_repo()
-        && main.git_dir() != repo.git_dir()
-    {
-        look(&main);
-    }
-    for proxy in repo.worktrees().into_iter().flatten() {
-        if let Ok(linked) = proxy.into_repo_with_possibly_inaccessible_worktree()
-            && linked.git_dir() != repo.git_dir()
-        {
-            look(&linked);
-        }
-    }
-    found
-}
-
 fn plan(
     this: &GitRepository,
     repo: &gix::Repository,
-    aim: Aim,
+    mut aim: Aim,
     fetched: &Fetched,
+    options: PullOptions,
+    now: i64,
 ) -> Result<Plan, Error> {
-    let remote = &aim.remote;
-    let (branch, there) = if let Some(branches) = aim.branches {
+    let remote = &aim.remote.clone();
+    let (branch, there) = if let Some(branches) = aim.branches.take() {
         branches
     } else {
         // Before the first pull our HEAD is on a name that gix made up; the remote knows.
@@ -185,8 +247,8 @@ fn plan(
         .ok_or_else(|| none_of(remote, &format!("branch `{there}`"), fetched))?;
     let old = refs::tip(repo, &branch.full())?;
 
-    let (ahead, behind) = if let Some(old) = old {
-        apart(repo, old, new)?
+    let apart = if let Some(old) = old {
+        ahead_behind(repo, old, new)?
     } else {
         let doing = || format!("history of {new} cannot be read");
         let mut count = 0;
@@ -194,18 +256,42 @@ fn plan(
             commit.doing(doing)?;
             count += 1;
         }
-        (0, count)
+        Apart { behind: count, ..Apart::default() }
     };
-    if let (Some(old), true, true) = (old, ahead > 0, behind > 0) {
-        return Err(diverged(repo, branch, old, new, aim.known, (ahead, behind)));
-    }
-    if let (Some(old), true, 0) = (old, ahead > 0, behind)
-        && (repo.is_bare() || aim.known.is_some_and(|known| contains(repo, known, old)))
-    {
-        // Upstream had all of ours and went back since; nobody commits into a mirror.
-        return Err(diverged(repo, branch, old, new, aim.known, (ahead, behind)));
-    }
-    let after = if ahead > 0 { old.unwrap_or(new) } else { new };
+    let Apart { ahead, behind, .. } = apart;
+    let why = match old {
+        Some(old) if ahead > 0 => {
+            let known = Known { tip: aim.known, tracking: aim.tracking.as_deref() };
+            no_fast_forward(repo, &branch, (old, new), &known, apart)?
+        }
+        _ => None,
+    };
+    let follows = match (why, old) {
+        (None, _) => false,
+        (Some(Blocker::Rewritten { .. }), _) if options.rewritten == Rewritten::Follow => true,
+        (Some(Blocker::Diverged { .. }), Some(old)) if options.policy == PullPolicy::Merge => {
+            let upstream = format!("{remote}/{there}");
+            let plan = Plan::new("pull")
+                .fact("branch", &branch)
+                .fact("upstream", &upstream)
+                .fact("sha_before", old)
+                .fact("commits", behind)
+                .fact("commits_not_upstream", ahead);
+            let message = named(repo, &format!("refs/remotes/{upstream}"))?.merge_message(&branch);
+            let options = options.merge;
+            let (ours, theirs, revision) = (old, new, upstream.as_str());
+            let merge = Merging { branch, ours, theirs, revision, message, options, now };
+            return merging(this, repo, plan, merge);
+        }
+        (Some(blocker), _) => {
+            let kind = match blocker {
+                Blocker::HistoryCut { .. } => ErrorKind::HistoryUnavailable,
+                _ => ErrorKind::Diverged,
+            };
+            return Err(Error::new(kind, "this is no fast-forward").refusals([blocker.into()]));
+        }
+    };
+    let after = if ahead > 0 && !follows { old.unwrap_or(new) } else { new };
     let mut plan = Plan::new("pull")
         .version(version_of(repo, after)?)
         .fact("branch", &branch)
@@ -218,6 +304,17 @@ fn plan(
     if ahead > 0 {
         plan = plan.fact("commits_not_upstream", ahead);
     }
+    if follows {
+        let kept = format!("{}/<operation>", recovery_ref::folder(&branch));
+        plan = plan.fact("rewritten", "followed").fact("recovery_ref", kept);
+    }
+    if !fetched.moved_tags.is_empty() {
+        let named: Vec<_> = fetched.moved_tags.iter().take(20).cloned().collect();
+        plan = plan.fact("tags_moved_upstream", named.join(", "));
+    }
+    if !boundary(repo)?.is_empty() {
+        plan = plan.fact("history", "cut off");
+    }
     if old == Some(after) {
         return Ok(plan.fact("result", "already up to date"));
     }
@@ -226,34 +323,31 @@ fn plan(
         // Else HEAD would stay on a branch that the remote never had.
         plan = plan.change(this, &GitStep::PointHead { from, to: branch.clone() })?;
     }
-    Ok(plan
-        .change(this, &GitStep::MoveBranch { branch: branch.clone(), old, new: new.clone() })?
-        .change(this, &GitStep::VerifyBranch { branch: branch.clone(), commit: new })?
-        .finisher(this, &GitStep::ReleaseTip { branch })?)
+    if let (true, Some(commit)) = (follows, old.clone()) {
+        plan = plan.change(this, &GitStep::KeepTip { branch: branch.clone(), commit })?;
+    }
+    let MergeOptions { overwrite_ignored, submodules, .. } = options.merge;
+    let landing = Landing { branch, old, new, merge: None, overwrite_ignored, submodules };
+    place(this, repo, plan, landing)
 }
 
-fn diverged(
+/// The branch that is asked for or that `HEAD` is on, and where it is pulled from.
+pub(crate) fn upstream_of(
     repo: &gix::Repository,
-    branch: BranchName,
-    old: gix::ObjectId,
-    new: gix::ObjectId,
-    known: Option<gix::ObjectId>,
-    (ahead, behind): (usize, usize),
-) -> Error {
-    // What upstream had when it was fetched last contained all of ours: then it is upstream that
-    // left, and not we.
-    let had_ours = behind == 0 || known.is_some_and(|known| contains(repo, known, old));
-    let (local, upstream) = (commit_id(old), commit_id(new));
-    let blocker = if had_ours {
-        Blocker::Rewritten { branch, local, upstream }
-    } else {
-        Blocker::Diverged { branch, local, upstream, ahead, behind }
+    asked: Option<&BranchName>,
+) -> Result<(BranchName, Upstream), Error> {
+    let current = || {
+        let name = repo.head_name().ok().flatten()?;
+        BranchName::from_full(name.as_ref())
     };
-    Error::new(ErrorKind::Diverged, "this is no fast-forward").refusals([blocker.into()])
-}
-
-fn contains(repo: &gix::Repository, tip: gix::ObjectId, commit: gix::ObjectId) -> bool {
-    apart(repo, commit, tip).is_ok_and(|(own, _)| own == 0)
+    let branch = asked.cloned().or_else(current).ok_or_else(|| {
+        Error::new(ErrorKind::InvalidInput, "HEAD is on no branch").remedy("name the branch")
+    })?;
+    let upstream = Upstream::of(repo, &branch).ok_or_else(|| {
+        let reasons = vec![Blocker::NoUpstream { branch: branch.clone() }.into()];
+        Error::refused("there is nothing to compare with", reasons)
+    })?;
+    Ok((branch, upstream))
 }
 
 fn none_of(remote: &str, what: &str, fetched: &Fetched) -> Error {

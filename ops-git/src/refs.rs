@@ -9,6 +9,7 @@ use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
 use gix::refs::{FullName, Target};
 
 use crate::error::{Error, ErrorKind, GitResult as _};
+use crate::lock_file::{LockFile, is_held};
 use crate::path_bytes::on_disk;
 
 /// How long to wait for another git's lock on a ref: its own are held for milliseconds.
@@ -79,20 +80,15 @@ pub(crate) fn apply(repo: &gix::Repository, moves: &[Move]) -> Result<(), Error>
     commit(repo, edits, &written, names).map_err(|failed| match failed {
         Failed::Prepare(source) => {
             let moved = moves.iter().find(|m| tip_raw(repo, &m.name) != m.from);
-            match moved {
-                Some(m) => Error::new(
-                    ErrorKind::Moved,
-                    format!(
-                        "`{}` is at {}, not at {}",
-                        m.name.as_bstr(),
-                        shown(tip_raw(repo, &m.name)),
-                        shown(m.from)
-                    ),
-                )
+            let Some(m) = moved else {
+                let lock = |name: &&FullName| LockFile::at(&lock_of(repo.common_dir(), name));
+                return not_locked(&names(), written.iter().find_map(lock), source);
+            };
+            let at = (shown(tip_raw(repo, &m.name)), shown(m.from));
+            let what = format!("`{}` is at {}, not at {}", m.name.as_bstr(), at.0, at.1);
+            Error::new(ErrorKind::Moved, what)
                 .remedy("find out who moved it, then plan afresh")
-                .caused_by(source),
-                None => not_locked(&names(), source),
-            }
+                .caused_by(source)
         }
         Failed::Later(error) => error,
     })?;
@@ -134,7 +130,9 @@ pub(crate) fn point_head(
         deref: false,
     };
     commit(repo, vec![edit], &[&head], || "`HEAD`".into()).map_err(|failed| match failed {
-        Failed::Prepare(source) => not_locked("`HEAD`", source),
+        Failed::Prepare(source) => {
+            not_locked("`HEAD`", LockFile::at(&lock_of(repo.common_dir(), &head)), source)
+        }
         Failed::Later(error) => error,
     })?;
     make_durable(repo, std::iter::once(&head))
@@ -146,8 +144,9 @@ enum Failed {
     Later(Error),
 }
 
-fn not_locked(names: &str, source: gix::Error) -> Error {
-    Error::git(format!("{names} cannot be locked"), source)
+fn not_locked(names: &str, lock: Option<LockFile>, source: gix::Error) -> Error {
+    let held = lock.map_or_else(String::new, |lock| format!(": {lock}, is held"));
+    Error::git(format!("{names} cannot be locked{held}"), source)
         .class_of(ops_core::Class::Temporary)
         .remedy("remove the lock file only if no git process runs there")
 }
@@ -185,8 +184,8 @@ fn commit(
 /// Removes the lock of a ref that this operation left behind when it was killed.
 ///
 /// gix locks a ref by a file beside it that holds the new value. Git holds such a lock for
-/// milliseconds, so one that stays and holds what only we write there, or nothing yet, is ours.
-/// Whatever else it holds is somebody else's and stays.
+/// milliseconds, so one that stays, that nobody has open, and that holds what only we write there,
+/// or nothing yet, is ours. Whatever else it holds is somebody else's and stays.
 pub(crate) fn clear_own_lock(
     repo: &gix::Repository,
     name: &FullName,
@@ -210,6 +209,9 @@ pub(crate) fn clear_own_lock(
         if seen().as_ref() != Some(&first) {
             return Ok(());
         }
+    }
+    if is_held(&path) {
+        return Ok(());
     }
     Ok(ops_core::fs::remove_file_durable(&path)?)
 }
@@ -237,6 +239,24 @@ pub(crate) fn remove_private(repo: &gix::Repository, name: &FullName) -> Result<
         if std::fs::remove_dir(folder).is_err() {
             break;
         }
+    }
+    Ok(())
+}
+
+/// Waits a moment for whoever holds the lock of a ref, and says so if it stays.
+pub(crate) fn not_locked_by_others(repo: &gix::Repository, name: &FullName) -> Result<(), Error> {
+    let path = lock_of(repo.common_dir(), name);
+    let begun = std::time::Instant::now();
+    while path.symlink_metadata().is_ok() {
+        if begun.elapsed() > LOCK_WAIT {
+            return Err(Error::new(
+                ErrorKind::Git,
+                format!("`{}` is locked by `{}`", name.as_bstr(), path.display()),
+            )
+            .class_of(ops_core::Class::Temporary)
+            .remedy("remove the lock file only if no git process runs there"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }

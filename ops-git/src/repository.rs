@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use ops_core::{Context, Plan, Recovery, Report, Resource, ResourceId};
 
 use crate::blocker::Inspection;
+use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, GitResult as _};
-use crate::inspect;
+use crate::inspect::{self, InspectOptions};
 use crate::step::GitStep;
 
 /// A repository on disk: a bare mirror, or one with a work tree.
@@ -15,13 +16,15 @@ use crate::step::GitStep;
 /// by a lock file in its git directory.
 ///
 /// Only the repository's own configuration is read: neither the user's nor the system's, nor
-/// environment variables, so that the same repository behaves alike in every process. One exception: over http the
-/// proxy that the environment names (`HTTPS_PROXY`, `NO_PROXY`) is used.
+/// environment variables, so that the same repository behaves alike in every process. Exceptions:
+/// over http the proxy that the environment names (`HTTPS_PROXY`, `NO_PROXY`) is used, and over ssh
+/// `GIT_SSH_COMMAND`, `GIT_SSH` and `GIT_SSH_VARIANT`.
 #[derive(Debug, Clone)]
 pub struct GitRepository {
     git_dir: PathBuf,
     common_dir: PathBuf,
     id: ResourceId,
+    credentials: Option<Credentials>,
 }
 
 pub(crate) fn open_options() -> gix::open::Options {
@@ -57,12 +60,27 @@ impl GitRepository {
         let git_dir = canonical(repo.git_dir())?;
         let common_dir = canonical(repo.common_dir())?;
         let id = ResourceId::new("git", common_dir.display());
-        Ok(Self { git_dir, common_dir, id })
+        Ok(Self { git_dir, common_dir, id, credentials: None })
+    }
+
+    /// Answers remotes that ask who this is, in place of the credential helpers that the
+    /// repository's configuration names.
+    pub fn with_credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
+
+    pub(crate) fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
     }
 
     /// The git directory.
     pub fn git_dir(&self) -> &Path {
         &self.git_dir
+    }
+
+    pub(crate) fn common_dir(&self) -> &Path {
+        &self.common_dir
     }
 
     /// Opened afresh each time: configuration and refs may have changed, and gix's own handle is
@@ -90,7 +108,15 @@ impl GitRepository {
     /// If the repository cannot be read at all. What goes wrong while looking for changes is a
     /// blocker, not an error.
     pub async fn inspect(&self) -> Result<Inspection, Error> {
-        self.blocking(inspect::inspect).await
+        self.inspect_with(InspectOptions::default()).await
+    }
+
+    /// [`inspect`](Self::inspect), which lets some things pass.
+    ///
+    /// # Errors
+    /// Those of [`inspect`](Self::inspect).
+    pub async fn inspect_with(&self, options: InspectOptions) -> Result<Inspection, Error> {
+        self.blocking(move |repo| inspect::inspect(repo, &options)).await
     }
 
     /// Approves and runs a plan for this repository alone.

@@ -7,9 +7,11 @@ use crate::branch;
 use crate::error::Error;
 use crate::export;
 use crate::id::BranchName;
+use crate::linked::{self, Added, Removal};
 use crate::merge::{self, MergeCommit};
 use crate::objects;
 use crate::path_bytes::PathBytes;
+use crate::recovery_ref;
 use crate::repository::{GitRepository, open_git_dir};
 use crate::tag::{self, TagName, Tagging};
 use crate::worktree::{self, HeadPosition, Switch};
@@ -27,6 +29,14 @@ pub enum GitStep {
         old: Option<CommitId>,
         /// Where it goes.
         new: CommitId,
+    },
+    /// Keeps a commit that a branch is about to leave, for good, under
+    /// `refs/ops-git/recovery/<branch>/<operation>`.
+    KeepTip {
+        /// The branch.
+        branch: BranchName,
+        /// The commit.
+        commit: CommitId,
     },
     /// Points `HEAD` to another branch.
     PointHead {
@@ -83,6 +93,12 @@ pub enum GitStep {
         head_to: HeadPosition,
         /// Whether ignored files may be replaced.
         overwrite_ignored: bool,
+        /// Whether the index must hold nothing but what the old commit has.
+        #[serde(default, skip_serializing_if = "is_false")]
+        whole_index: bool,
+        /// The merge that makes the commit that it goes to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        merge: Option<Box<MergeCommit>>,
     },
     /// Makes a work tree, its index and `HEAD` another commit's.
     SwitchWorktree {
@@ -98,6 +114,9 @@ pub enum GitStep {
         head_to: HeadPosition,
         /// Whether ignored files may be replaced.
         overwrite_ignored: bool,
+        /// Whether the index must hold nothing but what the old commit has.
+        #[serde(default, skip_serializing_if = "is_false")]
+        whole_index: bool,
     },
     /// Checks what a switch of a work tree has left.
     VerifyWorktree {
@@ -111,6 +130,44 @@ pub enum GitStep {
         head_from: HeadPosition,
         /// Where `HEAD` should be.
         head_to: HeadPosition,
+    },
+    /// Makes a linked work tree without files.
+    AddWorktree {
+        /// Its folder, absolute.
+        folder: PathBytes,
+        /// What the repository calls it.
+        name: String,
+        /// Where its `HEAD` is.
+        head: HeadPosition,
+        /// The commit there.
+        commit: CommitId,
+    },
+    /// Lets go of the lock of a linked work tree that this operation made.
+    ReleaseAddedWorktree {
+        /// What the repository calls it.
+        name: String,
+    },
+    /// Moves a linked work tree aside.
+    RemoveWorktree {
+        /// Its folder, absolute.
+        folder: PathBytes,
+        /// What the repository calls it.
+        name: String,
+        /// Whether what is changed or untracked there may be saved elsewhere.
+        keep_changes: bool,
+        /// Whether what is ignored there may go for good.
+        discard_ignored: bool,
+    },
+    /// Takes a linked work tree away that was moved aside.
+    ReleaseRemovedWorktree {
+        /// The folder where it was, absolute.
+        folder: PathBytes,
+        /// What the repository called it.
+        name: String,
+        /// Whether what is changed or untracked there is saved.
+        keep_changes: bool,
+        /// Whether what is ignored there may go for good.
+        discard_ignored: bool,
     },
     /// Lets go of what a switch of a work tree kept for the way back.
     ReleaseWorktree {
@@ -137,19 +194,50 @@ impl GitStep {
         else {
             return None;
         };
-        let overwrite_ignored = matches!(
-            self,
-            Self::InspectWorktree { overwrite_ignored: true, .. }
-                | Self::SwitchWorktree { overwrite_ignored: true, .. }
-        );
+        let (overwrite_ignored, whole_index) = match self {
+            Self::InspectWorktree { overwrite_ignored, whole_index, .. }
+            | Self::SwitchWorktree { overwrite_ignored, whole_index, .. } => {
+                (*overwrite_ignored, *whole_index)
+            }
+            _ => (false, false),
+        };
         let switch = Switch {
             old: old.clone(),
             new: new.clone(),
             head_from: head_from.clone(),
             head_to: head_to.clone(),
             overwrite_ignored,
+            whole_index,
         };
         Some((at, switch))
+    }
+
+    /// The linked work tree that a step makes.
+    fn added(&self, env: &GitRepository) -> Option<Added> {
+        let Self::AddWorktree { folder, name, head, commit } = self else { return None };
+        Some(Added {
+            common_dir: env.common_dir().to_owned(),
+            folder: folder.to_path(),
+            name: name.clone(),
+            head: head.clone(),
+            commit: commit.clone(),
+        })
+    }
+
+    /// The linked work tree that a step takes away.
+    fn removal(&self, env: &GitRepository) -> Option<Removal> {
+        let (Self::RemoveWorktree { folder, name, keep_changes, discard_ignored }
+        | Self::ReleaseRemovedWorktree { folder, name, keep_changes, discard_ignored }) = self
+        else {
+            return None;
+        };
+        Some(Removal {
+            common_dir: env.common_dir().to_owned(),
+            folder: folder.to_path(),
+            name: name.clone(),
+            keep_changes: *keep_changes,
+            discard_ignored: *discard_ignored,
+        })
     }
 
     /// Runs blocking work on the work tree that a step is about.
@@ -165,6 +253,42 @@ impl GitStep {
     }
 }
 
+/// Everything against a switch, with the commit of the merge in memory where one is to be made.
+async fn against(
+    step: &GitStep,
+    merge: Option<&MergeCommit>,
+    cx: &StepContext,
+) -> Result<Vec<Refusal>, StepError> {
+    let (at, switch) =
+        step.switch().ok_or_else(|| StepError::permanent("the step is about no work tree"))?;
+    let (at, merge) = (at.to_path(), merge.cloned());
+    cx.blocking(move |_| {
+        let repo = open_git_dir(&at)?;
+        match merge {
+            Some(merge) => worktree::check(&merge::in_memory(&repo, &merge)?, &switch),
+            None => worktree::check(&repo, &switch),
+        }
+    })
+    .await
+}
+
+fn folders_made(name: &str) -> String {
+    format!("folders made for work tree {name}")
+}
+
+/// Notes for the report which commit was found. An operation may verify several, so each has a key
+/// of its own.
+async fn verified(cx: &StepContext, when: &str, sha: Option<CommitId>) -> Result<(), StepError> {
+    let which = sha.as_ref().map_or_else(|| "none".to_owned(), |sha| sha.version().to_string());
+    cx.observe(&format!("sha verified {when}: {which}"), async { Ok(sha) }).await?;
+    Ok(())
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 impl Step for GitStep {
     const FAMILY: &'static str = "git";
     type Env = GitRepository;
@@ -172,6 +296,7 @@ impl Step for GitStep {
     fn name(&self) -> &'static str {
         match self {
             Self::MoveBranch { .. } => "move_branch",
+            Self::KeepTip { .. } => "keep_tip",
             Self::PointHead { .. } => "point_head",
             Self::VerifyBranch { .. } => "verify_branch",
             Self::WriteMerge { .. } => "write_merge",
@@ -182,6 +307,10 @@ impl Step for GitStep {
             Self::InspectWorktree { .. } => "inspect_worktree",
             Self::SwitchWorktree { .. } => "switch_worktree",
             Self::VerifyWorktree { .. } => "verify_worktree",
+            Self::AddWorktree { .. } => "add_worktree",
+            Self::ReleaseAddedWorktree { .. } => "release_added_worktree",
+            Self::RemoveWorktree { .. } => "remove_worktree",
+            Self::ReleaseRemovedWorktree { .. } => "release_removed_worktree",
             Self::ReleaseWorktree { .. } => "release_worktree",
         }
     }
@@ -196,6 +325,11 @@ impl Step for GitStep {
             Self::MoveBranch { branch, old: None, new } => {
                 Effect::changes(format!("create branch `{branch}` at {}", new.version()))
             }
+            Self::KeepTip { branch, commit } => Effect::changes(format!(
+                "keep {} as `{}/<operation>`",
+                commit.version(),
+                recovery_ref::folder(branch)
+            )),
             Self::PointHead { from, to } => {
                 Effect::changes(format!("point HEAD to branch `{to}` in place of `{from}`"))
             }
@@ -233,6 +367,21 @@ impl Step for GitStep {
             Self::VerifyWorktree { new, .. } => {
                 Effect::reads(format!("verify that the work tree is at {}", new.version()))
             }
+            Self::AddWorktree { folder, head, .. } => {
+                Effect::changes(format!("make a linked work tree at `{folder}`, HEAD on {head}"))
+            }
+            Self::ReleaseAddedWorktree { name } => {
+                Effect::changes(format!("let go of the lock of work tree `{name}`"))
+            }
+            Self::RemoveWorktree { folder, .. } => {
+                Effect::changes(format!("move the linked work tree `{folder}` aside"))
+            }
+            Self::ReleaseRemovedWorktree { folder, discard_ignored: true, .. } => Effect::destroys(
+                format!("take the linked work tree `{folder}` away, with its ignored files"),
+            ),
+            Self::ReleaseRemovedWorktree { folder, .. } => {
+                Effect::changes(format!("take the linked work tree `{folder}` away"))
+            }
             Self::ReleaseWorktree { old, .. } => Effect::changes(format!(
                 "let go of the old files of {}",
                 old.as_ref().map_or_else(|| "nothing".to_owned(), |old| old.version().to_string())
@@ -255,9 +404,15 @@ impl Step for GitStep {
                 let tag = tag.clone();
                 Ok(env.blocking(move |repo| tag::check(repo, &tag)).await?)
             }
-            Self::InspectWorktree { .. } => {
-                self.on_worktree(cx, |repo, switch, _| worktree::check(repo, switch)).await
-            }
+            Self::InspectWorktree { merge, .. } => against(self, merge.as_deref(), cx).await,
+            Self::AddWorktree { .. } => match self.added(env) {
+                Some(added) => Ok(env.blocking(move |repo| added.check(repo)).await?),
+                None => Ok(Vec::new()),
+            },
+            Self::RemoveWorktree { .. } => match self.removal(env) {
+                Some(removal) => cx.blocking(move |_| removal.check()).await,
+                None => Ok(Vec::new()),
+            },
             _ => Ok(Vec::new()),
         }
     }
@@ -266,26 +421,41 @@ impl Step for GitStep {
         match self.clone() {
             Self::MoveBranch { branch, old, new } => {
                 let (env, in_step) = (env.clone(), cx.clone());
+                let before = old.clone();
                 cx.blocking(move |_| {
                     branch::run(&env.handle()?, &branch, old.as_ref(), &new, &in_step)
                 })
-                .await
+                .await?;
+                verified(cx, "before", before).await
+            }
+            Self::KeepTip { branch, commit } => {
+                let (env, in_step) = (env.clone(), cx.clone());
+                cx.blocking(move |_| recovery_ref::run(&env.handle()?, &branch, &commit, &in_step))
+                    .await
             }
             Self::PointHead { from, to } => {
                 let (env, id) = (env.clone(), cx.operation());
                 cx.blocking(move |_| branch::point_head(&env.handle()?, &from, &to, id)).await
             }
             Self::VerifyBranch { branch, commit } => {
-                let env = env.clone();
-                cx.blocking(move |_| branch::verify(&env.handle()?, &branch, &commit)).await
+                let (env, at) = (env.clone(), commit.clone());
+                cx.blocking(move |_| branch::verify(&env.handle()?, &branch, &at)).await?;
+                verified(cx, "after", Some(commit)).await
             }
             Self::WriteMerge { merge } => {
                 let (env, id) = (env.clone(), cx.operation());
                 cx.blocking(move |_| merge::write(&env.handle()?, &merge, id)).await
             }
             Self::Tag { tag } => {
-                let (env, in_step) = (env.clone(), cx.clone());
-                cx.blocking(move |_| tag::run(&env.handle()?, &tag, &in_step)).await
+                let (env, in_step, commit) = (env.clone(), cx.clone(), tag.commit.clone());
+                verified(cx, "before", Some(commit.clone())).await?;
+                cx.blocking(move |_| {
+                    let repo = env.handle()?;
+                    tag::run(&repo, &tag, &in_step)?;
+                    tag::verify(&repo, &tag)
+                })
+                .await?;
+                verified(cx, "after", Some(commit)).await
             }
             Self::ReleaseTag { name } => {
                 let (env, id) = (env.clone(), cx.operation());
@@ -296,23 +466,51 @@ impl Step for GitStep {
                 cx.blocking(move |_| branch::release(&env.handle()?, &branch, id)).await
             }
             Self::Export { commit, folder } => {
-                export::run(env, commit, &folder.to_path(), cx).await
+                verified(cx, "before", Some(commit.clone())).await?;
+                export::run(env, commit.clone(), &folder.to_path(), cx).await?;
+                verified(cx, "after", Some(commit)).await
             }
-            Self::InspectWorktree { old, .. } => {
-                let look = self.on_worktree(cx, |repo, switch, _| {
-                    let reasons = worktree::check(repo, switch)?;
-                    if reasons.is_empty() {
-                        return Ok(());
-                    }
-                    Err(Error::refused("the work tree cannot be switched", reasons))
-                });
-                cx.observe("sha verified before", async { look.await.map(|()| old) }).await?;
-                Ok(())
+            Self::InspectWorktree { old, merge, .. } => {
+                let reasons = against(self, merge.as_deref(), cx).await?;
+                if !reasons.is_empty() {
+                    return Err(Error::refused("the work tree cannot be switched", reasons).into());
+                }
+                verified(cx, "before", old).await
             }
             Self::SwitchWorktree { .. } => self.on_worktree(cx, worktree::run).await,
             Self::VerifyWorktree { new, .. } => {
-                let look = self.on_worktree(cx, worktree::verify);
-                cx.observe("sha verified after", async { look.await.map(|()| new) }).await?;
+                self.on_worktree(cx, worktree::verify).await?;
+                verified(cx, "after", Some(new)).await
+            }
+            Self::AddWorktree { folder, name, .. } => {
+                let Some(added) = self.added(env) else { return Ok(()) };
+                // Known again when it is undone: what was there before stays.
+                let made = async { Ok(linked::levels(&folder.to_path())) };
+                cx.observe(&folders_made(&name), made).await?;
+                let id = cx.operation();
+                let env = env.clone();
+                cx.blocking(move |_| {
+                    added.run(&env.handle()?, id)?;
+                    added.verify()
+                })
+                .await
+            }
+            Self::ReleaseAddedWorktree { name } => {
+                let (common_dir, id) = (env.common_dir().to_owned(), cx.operation());
+                cx.blocking(move |_| linked::release_added(&common_dir, &name, id)).await
+            }
+            Self::RemoveWorktree { .. } => {
+                let Some(removal) = self.removal(env) else { return Ok(()) };
+                let id = cx.operation();
+                cx.blocking(move |_| removal.run(id)).await
+            }
+            Self::ReleaseRemovedWorktree { .. } => {
+                let Some(removal) = self.removal(env) else { return Ok(()) };
+                let id = cx.operation();
+                let saved = cx.blocking(move |_| removal.release(id)).await?;
+                if !saved.is_empty() {
+                    cx.observe("saved files", async { Ok(saved) }).await?;
+                }
                 Ok(())
             }
             Self::ReleaseWorktree { .. } => self.on_worktree(cx, worktree::release).await,
@@ -328,6 +526,10 @@ impl Step for GitStep {
                 })
                 .await
             }
+            Self::KeepTip { branch, .. } => {
+                let (env, in_step) = (env.clone(), cx.clone());
+                cx.blocking(move |_| recovery_ref::undo(&env.handle()?, &branch, &in_step)).await
+            }
             Self::PointHead { from, to } => {
                 let (env, id) = (env.clone(), cx.operation());
                 cx.blocking(move |_| branch::point_back(&env.handle()?, &from, &to, id)).await
@@ -341,6 +543,22 @@ impl Step for GitStep {
                 let (env, in_step) = (env.clone(), cx.clone());
                 cx.blocking(move |_| tag::undo(&env.handle()?, &tag, &in_step)).await
             }
+            Self::AddWorktree { ref name, .. } => {
+                let (Some(added), Some(made)) =
+                    (self.added(env), cx.noted::<Vec<PathBytes>>(&folders_made(name))?)
+                else {
+                    return Ok(());
+                };
+                let id = cx.operation();
+                cx.blocking(move |_| added.undo(&made, id)).await
+            }
+            Self::RemoveWorktree { .. } => {
+                let Some(removal) = self.removal(env) else { return Ok(()) };
+                let id = cx.operation();
+                cx.blocking(move |_| removal.undo(id)).await
+            }
+            // A work tree that this operation made may be gone again.
+            Self::SwitchWorktree { at, .. } if !at.to_path().exists() => Ok(()),
             Self::SwitchWorktree { .. } => {
                 let saved = self.on_worktree(cx, worktree::undo).await?;
                 if !saved.is_empty() {
@@ -353,6 +571,8 @@ impl Step for GitStep {
             | Self::ReleaseTag { .. }
             | Self::InspectWorktree { .. }
             | Self::VerifyWorktree { .. }
+            | Self::ReleaseAddedWorktree { .. }
+            | Self::ReleaseRemovedWorktree { .. }
             | Self::ReleaseWorktree { .. } => Ok(()),
         }
     }

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use ops_core::{CommitId, Version};
 
 use crate::error::{Error, ErrorKind, GitResult as _};
+use crate::history::apart;
 use crate::id::{BranchName, commit_id, object_id};
-use crate::inspect::apart;
 use crate::refs;
 use crate::repository::GitRepository;
 

@@ -1,20 +1,23 @@
 //! Backs databases and directories up: `db-backup --store file:///var/backups create --set nightly
 //! --source sqlite:/srv/app/app.db`, then `... verify latest --set nightly`, and on the bad day
-//! `... restore latest --set nightly --to sqlite:/srv/app/app.db`.
+//! `... restore latest --set nightly --to sqlite:/srv/app/app.db`. PostgreSQL is
+//! `--source postgres://ops@db/app`, with the password in `PGPASSWORD` or `PGPASSFILE`.
 //!
 //! Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed and put back, 5 a person
 //! must look, also at a backup that is damaged.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
 use ops_backup::retention::Policy;
 use ops_backup::{
-    BackupId, Depth, Manifest, Place, Proof, RestoreOptions, RestoreStep, SourceSpec, Vault,
+    BackupId, DatabaseOptions, DatabasePlace, DatabaseStep, Depth, KeyName, KeyStep, Manifest,
+    Place, Proof, Recipient, RestoreOptions, RestoreStep, SourceSpec, Unlock, Vault, VaultBuilder,
 };
 use ops_core::operations::{self, Which};
-use ops_core::{Resource as _, World};
+use ops_core::{Resource as _, Secret, World};
 use ops_examples::program::{Answer, CommonArgs, Program, run};
 use ops_examples::{Code, Failure};
 use serde_json::{Value, json};
@@ -23,9 +26,20 @@ use serde_json::{Value, json};
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// Where the backups lie: `file:///absolute/folder`.
+    /// Where the backups lie: `file:///absolute/folder`, or `s3://bucket/prefix` with `?endpoint=`,
+    /// `&region=` and `&storage_class=` as needed, and the keys in AWS_ACCESS_KEY_ID and
+    /// AWS_SECRET_ACCESS_KEY.
     #[arg(long, global = true, value_name = "URL", env = "DB_BACKUP_STORE")]
     store: Option<String>,
+    /// The age identity that opens an encrypted repository, as `age-keygen` wrote it.
+    #[arg(long, global = true, value_name = "FILE", env = "DB_BACKUP_IDENTITY")]
+    identity: Option<PathBuf>,
+    /// The passphrase that opens an encrypted repository: the first line of this file.
+    #[arg(long, global = true, value_name = "FILE", env = "DB_BACKUP_PASSPHRASE_FILE")]
+    passphrase_file: Option<PathBuf>,
+    /// The public key that the repository must have, as `init` told it.
+    #[arg(long, global = true, value_name = "KEY", env = "DB_BACKUP_PUBLIC_KEY")]
+    public_key: Option<String>,
     #[command(flatten)]
     common: CommonArgs,
     #[command(subcommand)]
@@ -34,17 +48,43 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Begin an encrypted repository in an empty store. --passphrase-file and these may open it.
+    Init {
+        /// A name, and an age recipient: `ada=age1...`; may be given several times.
+        #[arg(long, value_name = "NAME=KEY")]
+        recipient: Vec<NamedKey>,
+    },
+    /// Who can open an encrypted repository.
+    #[command(subcommand)]
+    Key(KeyVerb),
     /// Make a backup of these sources, all or none.
     Create {
         /// The set that it belongs to.
         #[arg(long)]
         set: String,
-        /// `sqlite:/path/to/file` or `directory:/path`; may be given several times.
+        /// `sqlite:/path/to/file`, `directory:/path`, `file:/path`, `postgres://role@host/database`, or
+        /// `cmd:program argument...` for what a program prints (`cmd:["program", "an argument"]`
+        /// where one has a space); may be given several times. `dump:postgres://...` is `pg_dump
+        /// -Fc`, `globals:postgres://...` the server's roles and tablespaces.
         #[arg(long, required = true, value_name = "URL")]
         source: Vec<SourceUrl>,
+        /// Of directories, take only files that this glob matches; may be given several times.
+        #[arg(long, value_name = "GLOB")]
+        include: Vec<String>,
+        /// Of directories, leave out what this glob matches; may be given several times.
+        #[arg(long, value_name = "GLOB")]
+        exclude: Vec<String>,
     },
     /// The backups of a set, oldest first.
     List {
+        /// The set.
+        #[arg(long)]
+        set: String,
+    },
+    /// What a backup holds.
+    Show {
+        /// A backup's id, or `latest`.
+        backup: Wanted,
         /// The set.
         #[arg(long)]
         set: String,
@@ -53,6 +93,9 @@ enum Verb {
     Verify {
         /// A backup's id, or `latest`.
         backup: Wanted,
+        /// Only look whether every object is there, with its size.
+        #[arg(long)]
+        quick: bool,
         /// The set.
         #[arg(long)]
         set: String,
@@ -82,7 +125,8 @@ enum Verb {
         /// The set.
         #[arg(long)]
         set: String,
-        /// `sqlite:/path/to/file` or `directory:/path`.
+        /// `sqlite:/path/to/file`, `directory:/path`, `postgres://role@host/database`, or
+        /// `file:/path`, where what a program printed goes too.
         #[arg(long, value_name = "URL")]
         to: SourceUrl,
         /// Which source, if the backup has several.
@@ -94,9 +138,52 @@ enum Verb {
         /// Let a backup of another environment be restored.
         #[arg(long)]
         other_environment: bool,
+        /// Begin although nobody can tell how much space the database server has.
+        #[arg(long)]
+        unknown_space: bool,
+        /// Refuse any database but this one: `system_identifier/database`.
+        #[arg(long, value_name = "FINGERPRINT")]
+        expect_target: Option<String>,
     },
     /// Bring what was interrupted to its end.
     Recover,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyVerb {
+    /// The names of the keys.
+    List,
+    /// Let somebody else open the repository too.
+    #[command(group(clap::ArgGroup::new("for").required(true)))]
+    Add {
+        /// What the key is called.
+        name: KeyName,
+        /// An age recipient: `age1...`.
+        #[arg(long, group = "for", value_name = "KEY")]
+        recipient: Option<String>,
+        /// A passphrase: the first line of this file.
+        #[arg(long, group = "for", value_name = "FILE")]
+        new_passphrase_file: Option<PathBuf>,
+    },
+    /// Remove a key. Who has used it may have kept what it opens.
+    Remove {
+        /// What the key is called.
+        name: KeyName,
+    },
+}
+
+/// `ada=age1...`.
+#[derive(Debug, Clone)]
+struct NamedKey(KeyName, Recipient);
+
+impl FromStr for NamedKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, key) = text.split_once('=').ok_or("use NAME=age1...")?;
+        let name = name.parse().map_err(|e: ops_backup::Error| e.to_string())?;
+        Ok(Self(name, Recipient::public(key).map_err(|e| e.to_string())?))
+    }
 }
 
 /// What a prune keeps, in days, weeks, months and years of UTC that have a backup.
@@ -139,21 +226,41 @@ impl Rules {
 
 /// A source as an argument.
 #[derive(Debug, Clone)]
-struct SourceUrl(SourceSpec);
+struct SourceUrl(Box<SourceSpec>);
 
 impl FromStr for SourceUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let database =
+            |url: &str| url.parse().map_err(|error: ops_backup::Error| error.to_string());
         let absolute = |path: &str| {
             let path = path.strip_prefix("//").unwrap_or(path);
             std::path::absolute(path).map_err(|error| format!("`{text}` has no path: {error}"))
         };
         match text.split_once(':') {
-            Some(("sqlite", path)) => Ok(Self(SourceSpec::sqlite(absolute(path)?))),
-            Some(("directory", path)) => Ok(Self(SourceSpec::directory(absolute(path)?))),
-            _ => Err("use `sqlite:/path/to/file` or `directory:/path`".to_owned()),
+            Some(("sqlite", path)) => Ok(SourceSpec::sqlite(absolute(path)?)),
+            Some(("directory", path)) => Ok(SourceSpec::directory(absolute(path)?)),
+            Some(("file", path)) => Ok(SourceSpec::file(absolute(path)?)),
+            Some(("postgres" | "postgresql", _)) => Ok(SourceSpec::postgres(database(text)?)),
+            Some(("dump", url)) => Ok(SourceSpec::postgres_dump(database(url)?)),
+            Some(("globals", url)) => Ok(SourceSpec::postgres_globals(database(url)?)),
+            Some(("cmd", words)) => {
+                let argv: Vec<String> = if words.starts_with('[') {
+                    serde_json::from_str(words).map_err(|e| format!("`{words}`: {e}"))?
+                } else {
+                    words.split_whitespace().map(str::to_owned).collect()
+                };
+                if argv.is_empty() {
+                    return Err("`cmd:` needs a program".to_owned());
+                }
+                Ok(SourceSpec::command(argv))
+            }
+            _ => Err("use `sqlite:/path/to/file`, `directory:/path`, `file:/path`, \
+                      `postgres://role@host/database` or `cmd:program argument...`"
+                .to_owned()),
         }
+        .map(|source| Self(Box::new(source)))
     }
 }
 
@@ -185,28 +292,80 @@ impl Wanted {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Args { store, common, verb } = Args::parse();
+    let Args { store, identity, passphrase_file, public_key, common, verb } = Args::parse();
+    let dry_run = common.dry_run;
     run("db-backup", common, async |program| {
         let store = store.ok_or_else(|| {
             Failure::usage("give --store, such as file:///var/backups, or set DB_BACKUP_STORE")
         })?;
-        let vault = Vault::open_url(&store).await?;
+        let mut builder = Vault::builder();
+        if let Some(file) = &identity {
+            builder = builder.unlock(Unlock::Identity(Secret::from_file(file)?));
+        }
+        let passphrase = passphrase_file.as_deref().map(first_line).transpose()?;
+        if let Some(passphrase) = &passphrase {
+            builder = builder.unlock(Unlock::Passphrase(passphrase.clone()));
+        }
+        if let Some(key) = public_key {
+            builder = builder.expect_public_key(key);
+        }
+        if let Verb::Init { recipient } = verb {
+            return init(builder, &store, recipient, passphrase, dry_run).await;
+        }
+        let vault = builder.open_url(&store).await?;
         match verb {
-            Verb::Create { set, source } => create(program, &vault, &set, source).await,
+            Verb::Init { .. } => Err(Failure::usage("init was done")),
+            Verb::Key(verb) => key(program, &vault, verb).await,
+            Verb::Create { set, source, include, exclude } => {
+                let all = |SourceUrl(source)| {
+                    let source = include.iter().fold(*source, SourceSpec::include);
+                    exclude.iter().fold(source, SourceSpec::exclude)
+                };
+                create(program, &vault, &set, source.into_iter().map(all).collect()).await
+            }
             Verb::List { set } => list(&vault, &set).await,
-            Verb::Verify { backup, set } => verify(&vault, &set, &backup).await,
+            Verb::Show { backup, set } => {
+                let manifest = backup.find(&vault, &set).await?;
+                let text = serde_json::to_string_pretty(&manifest)?;
+                Ok(Answer::new(text, json!(manifest)))
+            }
+            Verb::Verify { backup, quick, set } => {
+                let depth = if quick { Depth::Quick } else { Depth::Full };
+                verify(&vault, &set, &backup, depth).await
+            }
             Verb::Drill { backup, set } => drill(program, &vault, &set, &backup).await,
             Verb::Prune { set, rules } => {
                 let now = program.cx.clock().now();
                 let plan = vault.plan_prune(&set, rules.policy(), now).await?;
                 program.carry_out(plan, &&vault).await
             }
-            Verb::Restore { backup, set, to, component, other_source, other_environment } => {
+            Verb::Restore {
+                backup,
+                set,
+                to,
+                component,
+                other_source,
+                other_environment,
+                unknown_space,
+                expect_target,
+            } => {
+                let id = backup.find(&vault, &set).await?.id;
+                let component = component.map(|SourceUrl(component)| *component);
+                if let SourceSpec::Postgres { url } = &*to.0 {
+                    let mut options = DatabaseOptions::default();
+                    options.component = component;
+                    options.other_source = other_source;
+                    options.other_environment = other_environment;
+                    options.unknown_space = unknown_space;
+                    options.fingerprint = expect_target;
+                    let place = vault.database(url).await?;
+                    let plan = vault.plan_database_restore(&set, id, &place, &options).await?;
+                    return program.carry_out(plan, &&place).await;
+                }
                 let mut options = RestoreOptions::default();
-                options.component = component.map(|SourceUrl(component)| component);
+                options.component = component;
                 options.other_source = other_source;
                 options.other_environment = other_environment;
-                let id = backup.find(&vault, &set).await?.id;
                 let place = vault.place(&to.0)?;
                 let plan = vault.plan_restore(&set, id, &place, &options).await?;
                 program.carry_out(plan, &&place).await
@@ -215,27 +374,93 @@ async fn main() -> ExitCode {
                 let places = interrupted(program, &vault)?;
                 let places: Vec<&Place> = places.iter().collect();
                 let world: &dyn World = &places;
-                program.recover(&(&vault, world)).await
+                let databases = interrupted_databases(program, &vault).await?;
+                let databases: Vec<&DatabasePlace> = databases.iter().collect();
+                let servers: &dyn World = &databases;
+                program.recover(&(&vault, world, servers)).await
             }
         }
     })
     .await
 }
 
+/// The passphrase in a file, without its line break.
+fn first_line(file: &Path) -> Result<Secret, Failure> {
+    let secret = Secret::from_file(file)?;
+    let line = secret.expose().lines().next().unwrap_or_default();
+    if line.is_empty() {
+        return Err(Failure::usage(format!("`{}` begins with no passphrase", file.display())));
+    }
+    Ok(Secret::new(line))
+}
+
+async fn init(
+    mut builder: VaultBuilder,
+    store: &str,
+    recipients: Vec<NamedKey>,
+    passphrase: Option<Secret>,
+    dry_run: bool,
+) -> Result<Answer, Failure> {
+    if recipients.is_empty() && passphrase.is_none() {
+        return Err(Failure::usage("give --recipient NAME=age1..., or --passphrase-file"));
+    }
+    let mut names: Vec<_> = recipients.iter().map(|key| key.0.to_string()).collect();
+    for NamedKey(name, recipient) in recipients {
+        builder = builder.encrypt_for(name, recipient);
+    }
+    if let Some(passphrase) = passphrase {
+        names.push("passphrase".to_owned());
+        builder = builder.encrypt_for("passphrase".parse()?, Recipient::passphrase(passphrase));
+    }
+    let who = names.join(", ");
+    if dry_run {
+        let text = format!("would begin an encrypted repository in `{store}` for {who}");
+        return Ok(Answer::new(text, json!({"keys": names})));
+    }
+    let vault = builder.open_url(store).await?;
+    let key = vault.public_key().unwrap_or_default();
+    let text = format!("the repository can be opened by {who}; its public key is {key}");
+    Ok(Answer::new(text, json!({"keys": names, "public_key": key})))
+}
+
+async fn key(program: &Program, vault: &Vault, verb: KeyVerb) -> Result<Answer, Failure> {
+    match verb {
+        KeyVerb::List => {
+            let names: Vec<_> = vault.keys().await?.iter().map(ToString::to_string).collect();
+            let json = json!({"keys": names, "public_key": vault.public_key()});
+            Ok(Answer::new(names.join("\n"), json))
+        }
+        KeyVerb::Add { name, recipient: Some(recipient), .. } => {
+            Recipient::public(&recipient)?;
+            let plan = vault.plan_key(KeyStep::AddRecipient { name, recipient })?;
+            program.carry_out(plan, &vault).await
+        }
+        KeyVerb::Add { name, new_passphrase_file, .. } => {
+            let file = new_passphrase_file.unwrap_or_default();
+            let vault = vault.clone().with_passphrase(name.clone(), first_line(&file)?);
+            let plan = vault.plan_key(KeyStep::AddPassphrase { name })?;
+            program.carry_out(plan, &&vault).await
+        }
+        KeyVerb::Remove { name } => {
+            program.carry_out(vault.plan_key(KeyStep::Remove { name })?, &vault).await
+        }
+    }
+}
+
 async fn create(
     program: &Program,
     vault: &Vault,
     set: &str,
-    source: Vec<SourceUrl>,
+    sources: Vec<SourceSpec>,
 ) -> Result<Answer, Failure> {
-    let sources: Vec<_> = source.into_iter().map(|SourceUrl(source)| source).collect();
     let plan = vault.plan_backup(set, &sources)?;
     let mut answer = program.carry_out(plan, &vault).await?;
     // The newest may be another program's, which was quicker.
     for id in vault.list(set).await?.into_iter().rev() {
         let manifest = vault.show(set, id).await?;
         if answer.json["report"]["id"] == json!(manifest.operation) {
-            answer.text = format!("backup {id}: {} bytes", manifest.plain_size());
+            let (plain, new) = (manifest.plain_size(), manifest.uploaded());
+            answer.text = format!("backup {id}: {plain} bytes, {new} uploaded");
             answer.json["backup"] = describe(&manifest);
             break;
         }
@@ -267,9 +492,14 @@ async fn list(vault: &Vault, set: &str) -> Result<Answer, Failure> {
     Ok(Answer::new(lines.join("\n"), json))
 }
 
-async fn verify(vault: &Vault, set: &str, backup: &Wanted) -> Result<Answer, Failure> {
+async fn verify(
+    vault: &Vault,
+    set: &str,
+    backup: &Wanted,
+    depth: Depth,
+) -> Result<Answer, Failure> {
     let id = backup.find(vault, set).await?.id;
-    let found = vault.verify(set, id, Depth::Full).await?;
+    let found = vault.verify(set, id, depth).await?;
     if !found.is_whole() {
         let problems = found.problems.join("; ");
         return Err(Failure::unexpected(format!("backup {id} is damaged: {problems}")));
@@ -310,6 +540,7 @@ fn describe(manifest: &Manifest) -> Value {
         "created_at": manifest.created_at,
         "environment": manifest.environment,
         "bytes": manifest.plain_size(),
+        "uploaded": manifest.uploaded(),
         "sources": sources,
     })
 }
@@ -325,6 +556,9 @@ fn interrupted(program: &Program, vault: &Vault) -> Result<Vec<Place>, Failure> 
                 RestoreStep::Swap { path, .. } => {
                     let target = match kind {
                         Some(SourceSpec::Directory { .. }) => SourceSpec::directory(path),
+                        Some(SourceSpec::Command { .. } | SourceSpec::File { .. }) => {
+                            SourceSpec::file(path)
+                        }
                         _ => SourceSpec::sqlite(path),
                     };
                     let place = vault.place(&target)?;
@@ -334,6 +568,25 @@ fn interrupted(program: &Program, vault: &Vault) -> Result<Vec<Place>, Failure> 
                     kind = None;
                 }
                 _ => {}
+            }
+        }
+    }
+    Ok(places)
+}
+
+/// The databases whose restores were interrupted, as their journals name them.
+async fn interrupted_databases(
+    program: &Program,
+    vault: &Vault,
+) -> Result<Vec<DatabasePlace>, Failure> {
+    let mut places: Vec<DatabasePlace> = Vec::new();
+    for operation in operations::list(&program.cx, Which::Open)?.0 {
+        for step in operation.plan.steps().filter(|step| step.family == "postgres_restore") {
+            if let DatabaseStep::Stage { url, .. } = serde_json::from_value(step.step.clone())? {
+                let place = vault.database(&url).await?;
+                if places.iter().all(|known| known.id() != place.id()) {
+                    places.push(place);
+                }
             }
         }
     }

@@ -151,12 +151,70 @@ fn a_drill_proves_and_a_prune_tells_each_fate_and_keeps_what_is_proven() {
     db_backup(dir, &format!("verify {} --set nightly", made[0])).expect(3);
 }
 
+/// Runs SQL in a database of the test server.
+fn postgres(url: &url::Url, database: &str, sql: &str) -> String {
+    let mut url = url.clone();
+    url.set_path(database);
+    Runtime::new().unwrap().block_on(async {
+        let options: sqlx::postgres::PgConnectOptions = url.as_str().parse().unwrap();
+        let mut db = options.connect().await.unwrap();
+        let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).fetch_all(&mut db).await.unwrap();
+        let first = rows.first().map(|row| sqlx::Row::get::<String, _>(row, 0));
+        sqlx::Connection::close(db).await.unwrap();
+        first.unwrap_or_default()
+    })
+}
+
+#[test]
+fn a_postgres_database_is_backed_up_and_restored_beside_itself() {
+    let admin: url::Url = std::env::var("OPS_TEST_POSTGRES_URL")
+        .expect("OPS_TEST_POSTGRES_URL must name a PostgreSQL server: run scripts/test")
+        .parse()
+        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (dir, name) = (dir.path(), format!("ops_cli_{}", std::process::id()));
+    let pass = dir.join("pass");
+    std::fs::write(&pass, format!("*:*:*:*:{}\n", admin.password().unwrap_or_default())).unwrap();
+    std::fs::set_permissions(&pass, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let (user, host) = (admin.username(), admin.host_str().unwrap());
+    let port = admin.port().unwrap_or(5432);
+    let url = format!("postgres://{user}@{host}:{port}/{name}?passfile={}", pass.display());
+
+    postgres(&admin, "postgres", &format!("CREATE DATABASE {name}"));
+    postgres(&admin, &name, "CREATE TABLE entries (t text); INSERT INTO entries VALUES ('before')");
+    let create = format!("create --yes --set nightly --source {url} --source globals:{url}");
+    let made = db_backup(dir, &create).expect(0);
+    let sources = made.json["backup"]["sources"].as_array().unwrap();
+    assert_eq!(sources[0], url.as_str());
+    postgres(&admin, &name, "UPDATE entries SET t = 'after'");
+
+    let restore = format!("restore latest --set nightly --to {url}");
+    let wrong = db_backup(dir, &format!("{restore} --yes --expect-target 1/other")).expect(3);
+    assert!(wrong.err.contains("not the configured `1/other`"), "{}", wrong.err);
+    let planned = db_backup(dir, &format!("{restore} --dry-run")).expect(0);
+    db_backup(dir, &restore).expect(3);
+    assert_eq!(postgres(&admin, &name, "SELECT t FROM entries"), "after");
+    let digest = planned.json["digest"].as_str().unwrap();
+    db_backup(dir, &format!("{restore} --approve {digest} --unknown-space")).expect(3);
+    db_backup(dir, &format!("{restore} --approve {digest}")).expect(0);
+    assert_eq!(postgres(&admin, &name, "SELECT t FROM entries"), "before");
+    let old = format!("SELECT datname::text FROM pg_database WHERE datname LIKE '{name}_before_%'");
+    let old = postgres(&admin, "postgres", &old);
+    assert_eq!(postgres(&admin, &old, "SELECT t FROM entries"), "after");
+    db_backup(dir, "recover").expect(0);
+    for database in [&name, &old] {
+        postgres(&admin, "postgres", &format!("DROP DATABASE {database} WITH (FORCE)"));
+    }
+}
+
 #[test]
 fn what_makes_no_sense_is_usage() {
     let dir = tempfile::tempdir().unwrap();
     for words in [
         "create --set nightly",
         "create --yes --set nightly --source oracle:DIR/x",
+        "create --yes --set nightly --source postgres://ops:hunter2@db/app",
+        "create --yes --set nightly --source postgres://db",
         "create --yes --set No/Name --source sqlite:DIR/x",
         "verify newest --set nightly",
         "prune --set nightly",
@@ -166,7 +224,49 @@ fn what_makes_no_sense_is_usage() {
     ] {
         let answer = db_backup(dir.path(), words);
         assert_eq!(answer.code, 2, "{words}: {}", answer.err);
+        assert!(!words.contains("db/app") || answer.err.contains("PGPASSFILE"), "{}", answer.err);
     }
     let none = db_backup(dir.path(), "verify latest --set nightly").expect(3);
     assert!(none.err.contains("has no backup"), "{}", none.err);
+}
+
+#[test]
+fn an_encrypted_repository_is_begun_used_and_shared() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir_all(dir.join("data/cache")).unwrap();
+    std::fs::write(dir.join("data/a"), "keep me").unwrap();
+    std::fs::write(dir.join("data/cache/b"), "not me").unwrap();
+    std::fs::write(dir.join("phrase"), "correct horse\n").unwrap();
+    std::fs::write(dir.join("second"), "battery staple\n").unwrap();
+    db_backup(dir, "init").expect(2);
+    let begun = db_backup(dir, "init --passphrase-file DIR/phrase").expect(0);
+    assert!(begun.json["public_key"].as_str().unwrap().starts_with("age1"));
+    let wrong = db_backup(dir, "list --set s").expect(3);
+    assert!(wrong.json["error"].to_string().contains("no key was given"), "{}", wrong.json);
+    let create = "create --yes --set s --source directory:DIR/data --source CMD --exclude cache";
+    let with = " --passphrase-file DIR/phrase";
+    // A word of the test's command line has no space, so the source is given as JSON.
+    let create = create.replace("CMD", "cmd:[\"seq\",\"9\"]");
+    db_backup(dir, &format!("{create}{with}")).expect(0);
+    let again = db_backup(dir, &format!("{create}{with}")).expect(0);
+    assert_eq!(again.json["backup"]["uploaded"], 0, "{}", again.json);
+    let add = "key add --yes other --new-passphrase-file DIR/second";
+    db_backup(dir, &format!("{add}{with}")).expect(0);
+    let keys = db_backup(dir, "key list --passphrase-file DIR/second").expect(0);
+    assert_eq!(keys.json["keys"], serde_json::json!(["other", "passphrase"]));
+    db_backup(dir, "key remove --yes passphrase --passphrase-file DIR/second").expect(0);
+    db_backup(dir, &format!("list --set s{with}")).expect(3);
+    let with = " --passphrase-file DIR/second";
+    db_backup(dir, &format!("verify latest --quick --set s{with}")).expect(0);
+    let shown = db_backup(dir, &format!("show latest --set s{with}")).expect(0);
+    assert_eq!(shown.json["sources"][0]["source"]["exclude"][0], "cache");
+    let restore = "restore latest --yes --set s --component";
+    let data = "directory:DIR/data --to directory:DIR/back";
+    db_backup(dir, &format!("{restore} {data}{with}")).expect(0);
+    assert_eq!(std::fs::read_to_string(dir.join("back/a")).unwrap(), "keep me");
+    assert!(!dir.join("back/cache").exists());
+    let numbers = "cmd:[\"seq\",\"9\"] --to file:DIR/numbers";
+    db_backup(dir, &format!("{restore} {numbers}{with}")).expect(0);
+    assert_eq!(std::fs::read_to_string(dir.join("numbers")).unwrap().lines().count(), 9);
 }

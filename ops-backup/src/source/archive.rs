@@ -16,18 +16,30 @@ use rustix::fs::OFlags;
 use tar::{Builder, EntryType, Header};
 use walkdir::WalkDir;
 
+use super::filter::Filter;
 use crate::error::{Error, ErrorKind};
 
 /// More reasons than this help nobody.
 const MAX_REFUSALS: usize = 100;
 
-pub(super) fn refusals(root: &Path) -> Vec<Refusal> {
+/// Walks what is taken, in the order of names.
+fn walk<'a>(
+    root: &'a Path,
+    filter: &'a Filter,
+) -> impl Iterator<Item = walkdir::Result<walkdir::DirEntry>> + 'a {
+    WalkDir::new(root).sort_by_file_name().into_iter().filter_entry(move |entry| {
+        let inside = entry.path().strip_prefix(root).unwrap_or(entry.path());
+        filter.takes(inside, entry.file_type().is_dir())
+    })
+}
+
+pub(super) fn refusals(root: &Path, filter: &Filter) -> Vec<Refusal> {
     if !root.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
         let reason = format!("`{}` is no directory", root.display());
         return vec![Refusal::new(reason, "name an existing directory, not a link to one")];
     }
     let mut reasons = Vec::new();
-    for entry in WalkDir::new(root).sort_by_file_name() {
+    for entry in walk(root, filter) {
         match entry {
             Ok(entry) => {
                 let kind = entry.file_type();
@@ -50,10 +62,10 @@ pub(super) fn refusals(root: &Path) -> Vec<Refusal> {
     reasons
 }
 
-pub(super) fn write(root: &Path, out: &mut dyn Write) -> Result<(), Error> {
+pub(super) fn write(root: &Path, filter: &Filter, out: &mut dyn Write) -> Result<(), Error> {
     let mut tar = Builder::new(out);
     let mut linked = HashMap::new();
-    for entry in WalkDir::new(root).min_depth(0).sort_by_file_name() {
+    for entry in walk(root, filter) {
         let entry = entry.map_err(|e| {
             let gone = e.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound);
             let kind = if gone { ErrorKind::Changed } else { ErrorKind::Source };

@@ -6,6 +6,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::Refusal;
 
 use super::compare::compare;
+use super::filter::Filter;
 use super::{ByteStream, Dump, Source, Unit, archive, pipe};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::BackupId;
@@ -21,12 +22,32 @@ use crate::manifest::BackupId;
 #[derive(Debug, Clone)]
 pub struct Directory {
     path: PathBuf,
+    include: Vec<String>,
+    exclude: Vec<String>,
 }
 
 impl Directory {
     /// This directory.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), include: Vec::new(), exclude: Vec::new() }
+    }
+
+    /// Takes only files that this glob matches, or another of them; folders stay. A glob without a
+    /// `/` is of a name at any depth; `*` and `?` do not match `/`, `**` does.
+    pub fn include(mut self, glob: impl Into<String>) -> Self {
+        self.include.push(glob.into());
+        self
+    }
+
+    /// Leaves out what this glob matches, and everything below a folder that it matches. It wins
+    /// over [`include`](Self::include).
+    pub fn exclude(mut self, glob: impl Into<String>) -> Self {
+        self.exclude.push(glob.into());
+        self
+    }
+
+    fn filter(&self) -> Result<Filter, Error> {
+        Filter::new(&self.include, &self.exclude)
     }
 }
 
@@ -42,7 +63,13 @@ impl Source for Directory {
     fn preflight(&self) -> BoxFuture<'_, Result<Vec<Refusal>, Error>> {
         let path = self.path.clone();
         async {
-            tokio::task::spawn_blocking(move || archive::refusals(&path))
+            let filter = match self.filter() {
+                Ok(filter) => filter,
+                Err(error) => {
+                    return Ok(vec![Refusal::new(error.to_string(), "correct the glob")]);
+                }
+            };
+            tokio::task::spawn_blocking(move || archive::refusals(&path, &filter))
                 .await
                 .map_err(Error::panicked)
         }
@@ -55,7 +82,11 @@ impl Source for Directory {
 
     fn dump<'a>(&'a self, _: &'a Unit, _: BackupId) -> BoxFuture<'a, Result<Dump, Error>> {
         let path = self.path.clone();
-        async { Ok(pipe::stream_of(move |out| archive::write(&path, out)).into()) }.boxed()
+        async {
+            let filter = self.filter()?;
+            Ok(pipe::stream_of(move |out| archive::write(&path, &filter, out)).into())
+        }
+        .boxed()
     }
 
     fn restore<'a>(

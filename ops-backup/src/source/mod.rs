@@ -1,10 +1,15 @@
 //! What can be backed up.
 
 mod archive;
+mod child;
 mod compare;
 mod directory;
+mod filter;
 mod pipe;
+pub(crate) mod postgres;
+mod session;
 mod sqlite;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -19,8 +24,15 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::manifest::BackupId;
 pub use directory::Directory;
+pub use postgres::PostgresUrl;
+#[cfg(feature = "postgres")]
+pub use postgres::{
+    DatabaseOptions, DatabasePlace, DatabaseStep, Postgres, PostgresDump, PostgresGlobals, SqlProbe,
+};
+pub use session::{Learned, Session};
 pub use sqlite::Sqlite;
 pub(crate) use sqlite::beside;
+pub use stream::{Command, File};
 
 /// Bytes in pieces. Dropping it stops the one who makes them.
 pub type ByteStream = BoxStream<'static, Result<Bytes, Error>>;
@@ -83,6 +95,14 @@ pub trait Source: Debug + Send + Sync {
     /// One of its streams. Temporaries carry the backup's id in their name.
     fn dump<'a>(&'a self, unit: &'a Unit, backup: BackupId) -> BoxFuture<'a, Result<Dump, Error>>;
 
+    /// Holds one moment of the source, so that all its streams are of that moment and several are
+    /// read at once. Default: none is held, and [`plan`](Self::plan) and [`dump`](Self::dump) are
+    /// called for one stream after the other.
+    fn open(&self, backup: BackupId) -> BoxFuture<'_, Result<Option<Box<dyn Session>>, Error>> {
+        let _ = backup;
+        Box::pin(async { Ok(None) })
+    }
+
     /// Removes what a [`dump`](Self::dump) for this backup left when its process died.
     fn clean_up(&self, backup: BackupId) -> BoxFuture<'_, Result<(), Error>> {
         let _ = backup;
@@ -131,10 +151,41 @@ pub enum SourceSpec {
         /// Its file.
         path: PathBuf,
     },
-    /// A directory with everything in it.
+    /// A directory with everything in it, or with what globs say.
     Directory {
         /// The directory.
         path: PathBuf,
+        /// Of which files, if not of all; see [`Directory::include`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        include: Vec<String>,
+        /// What is left out; see [`Directory::exclude`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        exclude: Vec<String>,
+    },
+    /// What a program prints; see [`Command`].
+    Command {
+        /// The program and its arguments.
+        argv: Vec<String>,
+    },
+    /// One file, or the place for what a program printed.
+    File {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A PostgreSQL database, dumped in parallel. Needs the feature `postgres`.
+    Postgres {
+        /// The database.
+        url: PostgresUrl,
+    },
+    /// A PostgreSQL database as one `pg_dump -Fc`. Needs the feature `postgres`.
+    PostgresDump {
+        /// The database.
+        url: PostgresUrl,
+    },
+    /// The roles and tablespaces of a PostgreSQL server. Needs the feature `postgres`.
+    PostgresGlobals {
+        /// Any database of the server.
+        url: PostgresUrl,
     },
     /// A source that the program registered under this name in its vault.
     Named {
@@ -151,7 +202,57 @@ impl SourceSpec {
 
     /// This directory with everything in it.
     pub fn directory(path: impl Into<PathBuf>) -> Self {
-        Self::Directory { path: path.into() }
+        Self::Directory { path: path.into(), include: Vec::new(), exclude: Vec::new() }
+    }
+
+    /// What this program prints.
+    pub fn command(argv: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self::Command { argv: argv.into_iter().map(Into::into).collect() }
+    }
+
+    /// This file.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self::File { path: path.into() }
+    }
+
+    /// Takes of a directory only files that this glob matches, or another of them. Other sources
+    /// are as they are.
+    pub fn include(mut self, glob: impl Into<String>) -> Self {
+        if let Self::Directory { include, .. } = &mut self {
+            include.push(glob.into());
+        }
+        self
+    }
+
+    /// Leaves out of a directory what this glob matches. Other sources are as they are.
+    pub fn exclude(mut self, glob: impl Into<String>) -> Self {
+        if let Self::Directory { exclude, .. } = &mut self {
+            exclude.push(glob.into());
+        }
+        self
+    }
+
+    /// Whether it is the same thing, whatever of it is included.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Directory { path: one, .. }, Self::Directory { path: two, .. }) => one == two,
+            (one, two) => one == two,
+        }
+    }
+
+    /// This PostgreSQL database.
+    pub fn postgres(url: PostgresUrl) -> Self {
+        Self::Postgres { url }
+    }
+
+    /// This PostgreSQL database as `pg_dump -Fc` gives it.
+    pub fn postgres_dump(url: PostgresUrl) -> Self {
+        Self::PostgresDump { url }
+    }
+
+    /// The roles and tablespaces of the server of this PostgreSQL database.
+    pub fn postgres_globals(url: PostgresUrl) -> Self {
+        Self::PostgresGlobals { url }
     }
 
     /// The source that was registered under this name.
@@ -164,7 +265,12 @@ impl std::fmt::Display for SourceSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Sqlite { path } => write!(f, "sqlite:{}", path.display()),
-            Self::Directory { path } => write!(f, "directory:{}", path.display()),
+            Self::Directory { path, .. } => write!(f, "directory:{}", path.display()),
+            Self::Command { argv } => write!(f, "cmd:{}", argv.join(" ")),
+            Self::File { path } => write!(f, "file:{}", path.display()),
+            Self::Postgres { url } => write!(f, "{url}"),
+            Self::PostgresDump { url } => write!(f, "dump:{url}"),
+            Self::PostgresGlobals { url } => write!(f, "globals:{url}"),
             Self::Named { name } => write!(f, "named:{name}"),
         }
     }

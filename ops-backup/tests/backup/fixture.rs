@@ -34,7 +34,7 @@ pub fn lenient(state: &Path) -> Context {
 
 pub async fn vault(store: Arc<dyn ObjectStore>) -> Vault {
     let mut settings = Settings::default();
-    settings.chunk_size = 16 << 10;
+    settings.chunk_size = 64 << 10;
     Vault::builder().settings(settings).patience(once()).open(store, "memory:test").await.unwrap()
 }
 
@@ -85,4 +85,19 @@ pub fn names(dir: &Path) -> Vec<String> {
 pub async fn all_objects(store: &dyn ObjectStore) -> Vec<object_store::path::Path> {
     use futures::TryStreamExt as _;
     store.list(None).map_ok(|object| object.location).try_collect().await.unwrap()
+}
+
+/// The chunks that no listed backup of these sets names.
+pub async fn unneeded(store: &dyn ObjectStore, vault: &Vault, sets: &[&str]) -> Vec<String> {
+    let mut keys: Vec<_> = all_objects(store).await.iter().map(ToString::to_string).collect();
+    keys.retain(|key| key.starts_with("chunks/"));
+    for set in sets {
+        for id in vault.list(set).await.unwrap() {
+            let sources = vault.show(set, id).await.unwrap().sources;
+            for chunk in sources.into_iter().flat_map(|s| s.units).flat_map(|u| u.chunks) {
+                keys.retain(|key| *key != chunk.key);
+            }
+        }
+    }
+    keys
 }

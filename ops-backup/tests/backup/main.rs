@@ -1,9 +1,18 @@
 //! Backups, restores, prunes and drills, on real files and stores.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
 
+mod by_hand;
 mod drill;
+mod encryption;
 mod fixture;
+mod interleaving;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod prune;
+mod reuse;
 mod round_trip;
+#[cfg(feature = "s3")]
+mod s3;
+mod sources;
 mod store;
 mod traps;

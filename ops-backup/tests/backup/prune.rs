@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,20 +20,22 @@ use ops_core::{Context, Environment, Outcome, Plan, Refusal};
 
 use crate::fixture::{all_objects, lenient, once, scratch, vault};
 
+/// A directory with other content each time: what these backups share, another file tests.
 fn data(dir: &Path) -> SourceSpec {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
     let data = dir.join("data");
     fs::create_dir_all(&data).unwrap();
-    let noise: Vec<u8> =
-        (0..10_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    fs::write(data.join("a"), noise).unwrap();
+    let salt = NEXT.fetch_add(1, Ordering::SeqCst).wrapping_mul(0x9e37_79b1);
+    let word = |n: u32| (n ^ salt).wrapping_mul(2_654_435_761).rotate_left(n % 31).to_le_bytes();
+    fs::write(data.join("a"), (0..10_000).flat_map(word).collect::<Vec<u8>>()).unwrap();
     SourceSpec::directory(data)
 }
 
 async fn backups(vault: &Vault, set: &str, count: usize, dir: &Path) -> Vec<BackupId> {
-    let (spec, cx) = (data(dir), lenient(&dir.join("state")));
+    let cx = lenient(&dir.join("state"));
     let mut made = Vec::new();
     for _ in 0..count {
-        made.push(vault.create(set, std::slice::from_ref(&spec), &cx).await.unwrap().id);
+        made.push(vault.create(set, &[data(dir)], &cx).await.unwrap().id);
     }
     made
 }
@@ -209,6 +212,7 @@ async fn a_manifest_that_cannot_be_read_stops_the_sweep_by_name() {
 /// A source during whose reading a prune runs that gives it up.
 #[derive(Debug)]
 struct Slow {
+    store: Arc<dyn ObjectStore>,
     pruner: Vault,
     cx: Context,
 }
@@ -230,10 +234,17 @@ impl Source for Slow {
         async { Ok(vec![Unit { name: "u".into() }]) }.boxed()
     }
 
-    fn dump<'a>(&'a self, _: &'a Unit, _: BackupId) -> BoxFuture<'a, Result<Dump, Error>> {
-        let (pruner, cx) = (self.pruner.clone(), self.cx.clone());
-        let first = stream::iter([Ok(Bytes::from(vec![7; 40_000]))]);
+    fn dump<'a>(&'a self, _: &'a Unit, backup: BackupId) -> BoxFuture<'a, Result<Dump, Error>> {
+        let (pruner, cx, store) = (self.pruner.clone(), self.cx.clone(), self.store.clone());
+        let ours = format!(".{backup}.");
+        let first = stream::iter([Ok(Bytes::from(vec![7; 100_000]))]);
         let second = stream::once(async move {
+            // Its first chunk is up.
+            let until = std::time::Instant::now() + Duration::from_secs(30);
+            while !all_objects(&*store).await.iter().any(|key| key.as_ref().contains(&ours)) {
+                assert!(std::time::Instant::now() < until, "no chunk was uploaded");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             pruner.prune("s", Policy::new().last(1), &cx).await?;
             Ok(Bytes::from_static(b"end"))
         });
@@ -263,9 +274,9 @@ async fn a_backup_that_runs_is_left_alone_and_one_that_was_given_up_is_not_liste
         // Another program, with a state directory of its own: no lock keeps them apart.
         let open = |grace| Vault::builder().grace(grace).patience(once());
         let pruner = open(grace).open(store.clone(), "the same").await.unwrap();
-        let slow = Slow { pruner, cx: lenient(&dir.path().join("other")) };
+        let slow = Slow { store: store.clone(), pruner, cx: lenient(&dir.path().join("other")) };
         let mut settings = Settings::default();
-        settings.chunk_size = 16 << 10;
+        settings.chunk_size = 64 << 10;
         let vault = open(grace)
             .settings(settings)
             .source("slow", slow)

@@ -335,26 +335,32 @@ fn the_manifest_format_is_what_it_was() {
         assert_eq!(manifest.id, "01JD2Q5W3V8Y7K6M4N9P0R1S2T".parse::<BackupId>().unwrap());
         assert_eq!(manifest.sources[0].units[0].rows.get("entries"), rows);
     }
-    let newer = String::from_utf8(golden.to_vec()).unwrap().replace("\"format\":2", "\"format\":3");
+    let learned = include_bytes!("../manifest-3.json");
+    let manifest = Manifest::from_bytes(learned).unwrap();
+    assert!(manifest.to_bytes().unwrap() == learned);
+    assert_eq!(manifest.sources[0].tables["public.entries"].rows, 3);
+    assert_eq!(manifest.sources[0].facts["lsn"], "0/15D4F28");
+    let newer =
+        String::from_utf8(golden.to_vec()).unwrap().replace("\"format\":2", "\"format\":99");
     let error = Manifest::from_bytes(newer.as_bytes()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Foreign);
-    assert!(error.to_string().contains("format 3"), "{error}");
+    assert!(error.to_string().contains("format 99"), "{error}");
 }
 
 #[tokio::test]
 async fn a_newer_repository_and_an_unknown_store_are_refused_by_name() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     store
-        .put(&"format.json".into(), r#"{"repository":"ops-backup","format":2}"#.into())
+        .put(&"format.json".into(), r#"{"repository":"ops-backup","format":3}"#.into())
         .await
         .unwrap();
     let error = Vault::open(store, "x").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Foreign);
-    for url in ["s3://bucket/x", "nonsense", "file:relative"] {
+    for url in ["gs://bucket/x", "nonsense", "file:relative"] {
         let Err(error) = open_store(url) else { continue };
         assert!(error.to_string().contains("file:///absolute/path"), "{error}");
     }
-    assert!(open_store("s3://bucket").is_err() && open_store("nonsense").is_err());
+    assert!(open_store("gs://bucket").is_err() && open_store("nonsense").is_err());
 }
 
 /// Cancels once a chunk was uploaded.

@@ -10,6 +10,7 @@ use object_store::memory::InMemory;
 use ops_backup::retention::Policy;
 use ops_backup::{Depth, Fault, FaultStore, Patience, RestoreOptions, Settings, SourceSpec, Vault};
 use ops_core::retry::Retry;
+use ops_core::{Context, Environment};
 
 use crate::fixture::{all_objects, lenient, once, scratch, tree};
 
@@ -20,7 +21,7 @@ fn patient() -> Patience {
 
 async fn open(store: Arc<dyn ObjectStore>, patience: Patience) -> Result<Vault, ops_backup::Error> {
     let mut settings = Settings::default();
-    settings.chunk_size = 16 << 10;
+    settings.chunk_size = 64 << 10;
     Vault::builder().settings(settings).patience(patience).open(store, "memory:test").await
 }
 
@@ -59,13 +60,21 @@ async fn one_call_that_fails_or_never_answers_is_made_again() {
     everything(counted.clone(), dir.path(), "plain").await.unwrap();
     let calls = counted.calls();
     assert!(calls > 30, "{calls}");
-    for fault in [Fault::Refused, Fault::AnswerLost, Fault::Hangs, Fault::HangsAfter] {
+    for fault in [
+        Fault::Refused,
+        Fault::AnswerLost,
+        Fault::CutShort,
+        Fault::Slow(Duration::from_millis(20)),
+        Fault::Hangs,
+        Fault::HangsAfter,
+    ] {
         // A hanging call costs its deadline, so fewer of them; together they hit nearly each call.
         let (from, step) = match fault {
             Fault::Refused => (1, 4),
             Fault::AnswerLost => (3, 4),
             Fault::Hangs => (2, 8),
-            Fault::HangsAfter | Fault::Late(_) => (4, 8),
+            Fault::CutShort => (2, 4),
+            _ => (4, 8),
         };
         for at in (from..=calls).step_by(step) {
             let round = format!("{fault:?}-{at}");
@@ -87,7 +96,10 @@ async fn with_many_faults_nothing_torn_is_listed_and_no_success_is_false() {
         // No retries on one third: then it is the way back that is tested.
         let patience = if seed % 3 == 0 { once() } else { patient() };
         let Ok(vault) = open(store, patience).await else { continue };
-        let cx = lenient(&dir.path().join(format!("many-{seed}")));
+        let cx = Context::builder(dir.path().join(format!("many-{seed}")))
+            .environment(Environment::Development)
+            .undo_budget(Duration::from_millis(200))
+            .build();
         let made = vault.create("s", &[data(dir.path())], &cx).await;
         let look = open(inner, once()).await.unwrap();
         let listed = look.list("s").await.unwrap();

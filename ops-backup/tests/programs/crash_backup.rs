@@ -30,7 +30,7 @@ async fn run(dir: &Path, verb: &str) -> Result<(), Failure> {
         .build();
     let url = format!("file://{}", dir.join("store").display());
     let mut settings = Settings::default();
-    settings.chunk_size = 4096;
+    settings.chunk_size = 16 << 10;
     let vault = Vault::builder().settings(settings).open(open_store(&url)?, "crash-test").await?;
     let path = dir.join("live/app.db");
     let spec = SourceSpec::sqlite(&path);
@@ -77,11 +77,34 @@ async fn run(dir: &Path, verb: &str) -> Result<(), Failure> {
             vault.prune("first", Policy::new().last(1), &cx).await?;
         }
         "full-disk" => full_disk(dir, &cx).await?,
+        #[cfg(feature = "postgres")]
+        "postgres-back-up" | "postgres-restore" | "postgres-recover" => {
+            postgres(dir, verb, &vault, &cx).await?;
+        }
         _ => {
             let place = vault.place(&spec)?;
             let _ = ops_core::recover(&(&vault, &place), &cx).await?;
         }
     }
+    Ok(())
+}
+
+/// `DIR/url` holds the address of a database, `DIR/set` the backup of another.
+#[cfg(feature = "postgres")]
+async fn postgres(dir: &Path, verb: &str, vault: &Vault, cx: &Context) -> Result<(), Failure> {
+    let url: ops_backup::PostgresUrl = std::fs::read_to_string(dir.join("url"))?.parse()?;
+    if verb == "postgres-back-up" {
+        vault.create("first", &[SourceSpec::postgres(url)], cx).await?;
+        return Ok(());
+    }
+    let place = vault.database(&url).await?;
+    if verb == "postgres-recover" {
+        let _ = ops_core::recover(&(vault, &place), cx).await?;
+        return Ok(());
+    }
+    let first = vault.latest("first").await?.ok_or("no backup")?;
+    let options = ops_backup::DatabaseOptions::default().allow_other_source();
+    vault.restore_database("first", first.id, &place, &options, cx).await?;
     Ok(())
 }
 

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::forward::{Answer, says};
 use super::routes::Routes;
+use super::tally::Tally;
 use crate::error::{Error, ErrorKind};
 use crate::traffic::{Pointer, Upstream};
 
@@ -43,6 +44,18 @@ pub struct ProxyStatus {
     pub pointer: Pointer,
     /// Who is answering requests now.
     pub in_flight: Vec<InFlight>,
+    /// What the last instances have answered since the proxy started, sixteen at most.
+    #[serde(default)]
+    pub answered: Vec<Answered>,
+}
+
+/// What one instance has answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// The instance.
+    pub upstream: Upstream,
+    /// Its numbers.
+    pub tally: Tally,
 }
 
 /// One instance that is answering requests.
@@ -170,6 +183,7 @@ impl Admin {
 
     fn status(&self) -> ProxyStatus {
         let in_flight = self.routes.all_in_flight().into_iter();
+        let answered = self.routes.tallies().into_iter();
         ProxyStatus {
             pid: std::process::id(),
             address: self.public,
@@ -177,6 +191,7 @@ impl Admin {
             in_flight: in_flight
                 .map(|(upstream, requests)| InFlight { upstream, requests })
                 .collect(),
+            answered: answered.map(|(upstream, tally)| Answered { upstream, tally }).collect(),
         }
     }
 

@@ -3,9 +3,9 @@
 use std::error::Error as _;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
@@ -14,14 +14,18 @@ use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::time::Instant;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use super::ProxyConfig;
-use super::headers::{add_forwarded, remove_hop_by_hop};
+use super::headers::{add_forwarded, join_cookies, remove_hop_by_hop};
+use super::heard::Heard;
 use super::routes::{Routes, Ticket};
+use super::{ProxyConfig, tunnel};
 
 pub(super) type Answer = UnsyncBoxBody<Bytes, hyper::Error>;
 
@@ -35,31 +39,19 @@ pub(super) struct Forwarder {
     pooled: Client<HttpConnector, Answer>,
     fresh: Client<HttpConnector, Answer>,
     response_timeout: Duration,
+    tunnel_idle: Duration,
+    /// Connections and tunnels, to be waited for at the end.
+    pub(super) tasks: TaskTracker,
+    /// Ends them all.
+    pub(super) cut: CancellationToken,
 }
 
-/// When a request was last heard of: while its body comes in, its answer is not late.
+/// Who asks.
 #[derive(Debug, Clone)]
-struct Heard(Arc<Mutex<Instant>>);
-
-impl Heard {
-    fn now() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
-    }
-
-    fn again(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    /// Ends when nothing was heard for so long.
-    async fn silent_for(&self, long: Duration) {
-        loop {
-            let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + long;
-            if until <= Instant::now() {
-                return;
-            }
-            tokio::time::sleep_until(until).await;
-        }
-    }
+pub(super) struct Asker {
+    pub address: IpAddr,
+    /// Its place among the connections; a tunnel keeps it.
+    pub seat: Arc<OwnedSemaphorePermit>,
 }
 
 /// A body that keeps its request counted until its last byte is gone.
@@ -105,14 +97,17 @@ impl Forwarder {
             pooled: client(POOL_SIZE),
             fresh: client(0),
             response_timeout: config.response_timeout,
+            tunnel_idle: config.tunnel_idle,
+            tasks: TaskTracker::new(),
+            cut: CancellationToken::new(),
         }
     }
 
     /// Answers one request; what goes wrong is an answer too.
     pub(super) async fn forward(
         &self,
-        request: Request<Incoming>,
-        from: IpAddr,
+        mut request: Request<Incoming>,
+        from: Asker,
     ) -> Response<Answer> {
         if request.method() == Method::CONNECT {
             return says(StatusCode::NOT_IMPLEMENTED, "this proxy opens no tunnels\n");
@@ -123,37 +118,61 @@ impl Forwarder {
         let Some(ticket) = self.routes.enter() else {
             return says(StatusCode::SERVICE_UNAVAILABLE, "no version is in service\n");
         };
-        let heard = Heard::now();
+        let wish = tunnel::is_wanted(&request).then(|| hyper::upgrade::on(&mut request));
+        let (begun, heard) = (Instant::now(), Heard::now());
         let answer = tokio::select! {
-            answer = self.send(request, from, &ticket, &heard) => answer,
+            answer = self.send(request, wish.is_some(), from.address, &ticket, &heard) => answer,
             () = heard.silent_for(self.response_timeout) => Err(Failure::Silent),
         };
-        match answer {
-            // It was not asked for: the wish to change the protocol ends at this proxy.
-            Ok(answer) if answer.status().is_informational() => {
-                says(StatusCode::BAD_GATEWAY, "the version in service changes the protocol\n")
+        let answer = answer.and_then(|answer| match (answer.status().is_informational(), &wish) {
+            (true, Some(_)) if tunnel::is_agreed(answer.headers()) => Ok(answer),
+            // It was not asked for.
+            (true, _) => Err(Failure::Protocol),
+            (false, _) => Ok(answer),
+        });
+        let status = answer.as_ref().ok().map(Response::status);
+        if !matches!(answer, Err(Failure::Unusable)) {
+            ticket.count(status, begun.elapsed());
+        }
+        match (answer, wish) {
+            (Ok(answer), Some(client)) if answer.status().is_informational() => {
+                self.open_tunnel(answer, client, ticket, from)
             }
-            Ok(answer) => {
+            (Ok(answer), _) => {
                 let (mut parts, body) = answer.into_parts();
                 remove_hop_by_hop(&mut parts.headers);
                 parts.version = Version::HTTP_11;
                 Response::from_parts(parts, Counted { body, _ticket: ticket }.boxed_unsync())
             }
-            Err(Failure::Unusable) => says(StatusCode::BAD_REQUEST, "no such target\n"),
-            Err(Failure::Upstream(error)) => {
-                let instance = &ticket.upstream.instance;
-                tracing::warn!(target: "ops", instance, error = %chain(&error), "no answer from upstream");
-                says(StatusCode::BAD_GATEWAY, "the version in service does not answer\n")
-            }
-            Err(Failure::Silent) => {
-                says(StatusCode::GATEWAY_TIMEOUT, "the version in service takes too long\n")
-            }
+            (Err(failure), _) => failure.answer(&ticket),
         }
+    }
+
+    /// Agrees to another protocol, and carries its bytes from then on.
+    fn open_tunnel(
+        &self,
+        mut answer: Response<Incoming>,
+        client: OnUpgrade,
+        ticket: Ticket,
+        from: Asker,
+    ) -> Response<Answer> {
+        let service = hyper::upgrade::on(&mut answer);
+        let (idle, cut) = (self.tunnel_idle, self.cut.clone());
+        self.tasks.spawn(async move {
+            // Until it ends the instance is not drained, and the client has its seat.
+            let _held = (ticket, from.seat);
+            cut.run_until_cancelled(tunnel::carry(client, service, idle)).await;
+        });
+        let (mut parts, _) = answer.into_parts();
+        remove_hop_by_hop(&mut parts.headers);
+        tunnel::say(&mut parts.headers);
+        Response::from_parts(parts, nothing())
     }
 
     async fn send(
         &self,
         request: Request<Incoming>,
+        wants_tunnel: bool,
         from: IpAddr,
         ticket: &Ticket,
         heard: &Heard,
@@ -166,8 +185,14 @@ impl Forwarder {
         }
         parts.uri = target(&parts.uri, ticket.upstream.address).ok_or(Failure::Unusable)?;
         parts.version = Version::HTTP_11;
+        join_cookies(&mut parts.headers);
         remove_hop_by_hop(&mut parts.headers);
         add_forwarded(&mut parts.headers, from);
+        if wants_tunnel {
+            tunnel::say(&mut parts.headers);
+            let request = Request::from_parts(parts, nothing());
+            return self.fresh.request(request).await.map_err(Failure::Upstream);
+        }
 
         // An instance may close an idle connection in the moment in which a request is put on it.
         // Asking again is safe where the request changes nothing and has no body that is gone.
@@ -194,7 +219,27 @@ impl Forwarder {
 enum Failure {
     Unusable,
     Silent,
+    Protocol,
     Upstream(ClientError),
+}
+
+impl Failure {
+    fn answer(self, ticket: &Ticket) -> Response<Answer> {
+        match self {
+            Self::Unusable => says(StatusCode::BAD_REQUEST, "no such target\n"),
+            Self::Upstream(error) => {
+                let instance = &ticket.upstream.instance;
+                tracing::warn!(target: "ops", instance, error = %chain(&error), "no answer from upstream");
+                says(StatusCode::BAD_GATEWAY, "the version in service does not answer\n")
+            }
+            Self::Protocol => {
+                says(StatusCode::BAD_GATEWAY, "the version in service changes the protocol\n")
+            }
+            Self::Silent => {
+                says(StatusCode::GATEWAY_TIMEOUT, "the version in service takes too long\n")
+            }
+        }
+    }
 }
 
 /// Whether the connection ended before any byte of the answer came.

@@ -38,6 +38,18 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// HTTP/2 may send each cookie in a line of its own, HTTP/1.1 has one line (RFC 9113, section
+/// 8.2.3).
+pub(super) fn join_cookies(headers: &mut HeaderMap) {
+    let all: Vec<&[u8]> =
+        headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if all.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
 /// Says who asked: the client's address is added to `x-forwarded-for`.
 pub(super) fn add_forwarded(headers: &mut HeaderMap, client: IpAddr) {
     let name = HeaderName::from_static("x-forwarded-for");
@@ -81,6 +93,13 @@ mod tests {
         ]);
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers, map(&[("content-length", "3"), ("accept", "*/*")]));
+    }
+
+    #[test]
+    fn cookies_become_one_line() {
+        let mut headers = map(&[("cookie", "a=1"), ("accept", "*/*"), ("cookie", "b=2")]);
+        join_cookies(&mut headers);
+        assert_eq!(headers, map(&[("cookie", "a=1; b=2"), ("accept", "*/*")]));
     }
 
     #[test]

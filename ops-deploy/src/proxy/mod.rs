@@ -1,30 +1,39 @@
 //! A small reverse proxy that moves traffic without losing a request.
 //!
 //! It is a process of its own, so that deployers and services come and go while connections stay.
-//! HTTP/1.1 on both sides, bodies streamed in both directions, connections kept alive. Its pointer
-//! survives `kill -9`: it is on disk before any request follows it.
+//! Clients speak HTTP/1.1, or HTTP/2 with prior knowledge; services are spoken to in HTTP/1.1. Bodies
+//! are streamed in both directions, connections kept alive. Its pointer survives `kill -9`: it is on
+//! disk before any request follows it.
 //!
-//! Limits: no TLS (put it behind what ends TLS), no upgrades (WebSocket), no HTTP/2. While the
-//! proxy itself restarts, connections are refused. An answer may take as long as it likes once it
-//! has begun; what bounds it in a deployment is the time for draining. A request with a body whose upstream dies is
-//! answered with 502 and never sent twice.
+//! WebSocket connections are carried as they are, and count as requests under way until they end; no
+//! other change of protocol is. [`ProxyStatus`] has a [`Tally`] of what each instance answered.
+//!
+//! Limits: no TLS (put it behind what ends TLS), no HTTP/2 to services, so no gRPC. While the proxy
+//! itself restarts, connections are refused. An answer may take as long as it likes once it has
+//! begun; what bounds it in a deployment is the time for draining. A request with a body whose
+//! upstream dies is answered with 502 and never sent twice.
 
 mod admin;
 mod client;
+mod connection;
 mod forward;
 mod headers;
+mod heard;
 mod paced;
 mod pointer_file;
 mod routes;
 mod server;
+mod tally;
+mod tunnel;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use admin::{InFlight, ProxyStatus};
+pub use admin::{Answered, InFlight, ProxyStatus};
 pub use client::ProxyClient;
 pub use server::{ReverseProxy, serve};
+pub use tally::Tally;
 
 /// How a proxy is set up.
 #[derive(Debug, Clone)]
@@ -46,6 +55,8 @@ pub struct ProxyConfig {
     pub response_timeout: Duration,
     /// How long requests may go on after the shutdown began. Default: 30 s.
     pub shutdown_grace: Duration,
+    /// How long a WebSocket may be silent in both directions. Default: 1 hour.
+    pub tunnel_idle: Duration,
 }
 
 impl ProxyConfig {
@@ -59,6 +70,7 @@ impl ProxyConfig {
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_mins(1),
             shutdown_grace: Duration::from_secs(30),
+            tunnel_idle: Duration::from_hours(1),
         }
     }
 
@@ -83,6 +95,12 @@ impl ProxyConfig {
     /// How long an instance may take to begin its answer.
     pub fn response_timeout(mut self, timeout: Duration) -> Self {
         self.response_timeout = timeout;
+        self
+    }
+
+    /// How long a WebSocket may be silent in both directions.
+    pub fn tunnel_idle(mut self, idle: Duration) -> Self {
+        self.tunnel_idle = idle;
         self
     }
 

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use http::StatusCode;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::pointer_file::PointerFile;
+use super::tally::Tally;
 use crate::error::{Error, ErrorKind};
 use crate::traffic::{Pointer, Upstream};
 
@@ -22,13 +25,34 @@ pub(super) struct Routes {
 struct Now {
     pointer: Pointer,
     in_flight: HashMap<Upstream, u64>,
+    /// Of the instances that answered last, the oldest first.
+    tallies: Vec<(Upstream, Tally)>,
 }
+
+/// How many instances are remembered after their traffic went.
+const REMEMBERED: usize = 16;
 
 /// One request under way. Dropping it ends the count.
 #[derive(Debug)]
 pub(super) struct Ticket {
     routes: Arc<Routes>,
     pub upstream: Upstream,
+}
+
+impl Ticket {
+    /// Counts the answer; `None` is one that the proxy had to make itself.
+    pub(super) fn count(&self, status: Option<StatusCode>, took: Duration) {
+        let mut now = self.routes.now();
+        let known = now.tallies.iter().position(|(upstream, _)| *upstream == self.upstream);
+        let at = known.unwrap_or_else(|| {
+            if now.tallies.len() == REMEMBERED {
+                now.tallies.remove(0);
+            }
+            now.tallies.push((self.upstream.clone(), Tally::default()));
+            now.tallies.len() - 1
+        });
+        now.tallies[at].1.count(status, took);
+    }
 }
 
 impl Drop for Ticket {
@@ -45,7 +69,7 @@ impl Drop for Ticket {
 
 impl Routes {
     pub(super) fn new(file: PointerFile) -> Result<Self, Error> {
-        let now = Now { pointer: file.read()?, in_flight: HashMap::new() };
+        let now = Now { pointer: file.read()?, in_flight: HashMap::new(), tallies: Vec::new() };
         Ok(Self { now: Mutex::new(now), file: Arc::new(file), one_writer: AsyncMutex::new(()) })
     }
 
@@ -71,6 +95,10 @@ impl Routes {
 
     pub(super) fn all_in_flight(&self) -> Vec<(Upstream, u64)> {
         self.now().in_flight.iter().map(|(upstream, count)| (upstream.clone(), *count)).collect()
+    }
+
+    pub(super) fn tallies(&self) -> Vec<(Upstream, Tally)> {
+        self.now().tallies.clone()
     }
 
     /// Moves the pointer: on disk first, then for the requests, so that a restart never goes back

@@ -1,27 +1,21 @@
 //! The process: sockets, connections, and their end.
 
-use std::convert::Infallible;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::ProxyConfig;
 use super::admin::Admin;
-use super::forward::Forwarder;
-use super::paced::Paced;
+use super::forward::{Asker, Forwarder};
 use super::pointer_file::PointerFile;
 use super::routes::Routes;
+use super::{ProxyConfig, connection};
 use crate::error::{Error, ErrorKind};
 
 /// A proxy whose sockets are open.
@@ -79,16 +73,13 @@ impl ReverseProxy {
     }
 
     /// Answers requests until the token is cancelled; then lets those under way end, for at most
-    /// [`ProxyConfig::shutdown_grace`]. Dropping the future cuts them off.
+    /// [`ProxyConfig::shutdown_grace`]. Dropping the future stops accepting.
     pub async fn serve(self, shutdown: CancellationToken) {
         tracing::info!(target: "ops", address = %self.address, epoch = self.routes.pointer().epoch, "proxy serves");
         let admin = tokio::spawn(self.admin.serve(shutdown.clone()));
         let forwarder = Arc::new(Forwarder::new(Arc::clone(&self.routes), &self.config));
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(self.config.client_timeout);
         let room =
             Arc::new(Semaphore::new(self.config.max_connections.min(Semaphore::MAX_PERMITS)));
-        let graceful = GracefulShutdown::new();
 
         loop {
             let accepted = async {
@@ -108,24 +99,25 @@ impl ReverseProxy {
                 }
             };
             let _ = stream.set_nodelay(true);
-            let forwarder = Arc::clone(&forwarder);
-            let service = service_fn(move |request| {
-                let forwarder = Arc::clone(&forwarder);
-                async move { Ok::<_, Infallible>(forwarder.forward(request, client.ip()).await) }
-            });
-            let stream = TokioIo::new(Paced::new(stream, self.config.client_timeout));
-            let connection = graceful.watch(http.serve_connection(stream, service));
-            tokio::spawn(async move {
-                if let Err(error) = connection.await {
+            let Ok(seat) = seat else { break };
+            let asker = Asker { address: client.ip(), seat: Arc::new(seat) };
+            let patience = self.config.client_timeout;
+            let (shutdown, serving) = (shutdown.clone(), Arc::clone(&forwarder));
+            let served = connection::serve(stream, asker, serving, patience, shutdown);
+            let cut = forwarder.cut.clone();
+            forwarder.tasks.spawn(async move {
+                if let Some(Err(error)) = cut.run_until_cancelled(served).await {
                     tracing::debug!(target: "ops", %client, %error, "connection ended");
                 }
-                drop(seat);
             });
         }
 
         drop(self.public);
-        if tokio::time::timeout(self.config.shutdown_grace, graceful.shutdown()).await.is_err() {
+        forwarder.tasks.close();
+        if tokio::time::timeout(self.config.shutdown_grace, forwarder.tasks.wait()).await.is_err() {
             tracing::warn!(target: "ops", "requests were cut off by the end of the proxy");
+            forwarder.cut.cancel();
+            forwarder.tasks.wait().await;
         }
         let _ = admin.await;
     }

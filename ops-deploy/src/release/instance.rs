@@ -54,6 +54,24 @@ pub(super) fn record(folder: &Path, version: &Version, address: SocketAddr) -> R
     Ok(ops_core::fs::atomic_write(&folder.join(RECORD), &bytes)?)
 }
 
+fn read(bytes: &[u8]) -> Result<Record, Error> {
+    #[derive(Deserialize)]
+    struct Header {
+        schema: u32,
+    }
+    let unreadable = |error| {
+        Error::new(ErrorKind::Corrupt, "the record of an instance cannot be read").caused_by(error)
+    };
+    let Header { schema } = serde_json::from_slice(bytes).map_err(unreadable)?;
+    if schema != SCHEMA {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("the record of an instance has schema {schema}; this program knows {SCHEMA}"),
+        ));
+    }
+    serde_json::from_slice(bytes).map_err(unreadable)
+}
+
 impl ReleaseDirectory {
     /// The instance of this name; `None` if it was never started or is forgotten.
     pub(super) fn instance(&self, name: &str) -> Result<Option<Instance>, Error> {
@@ -64,16 +82,27 @@ impl ReleaseDirectory {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io("read", &path, error)),
         };
-        let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
-            Error::new(ErrorKind::Corrupt, format!("`{}` cannot be read", path.display()))
-                .remedy("if a newer program wrote it, run that one")
-                .caused_by(error)
-        })?;
+        let liveness = self.0.manager.liveness(&folder)?;
+        let record = match read(&bytes) {
+            Ok(record) => record,
+            // What does not run is of no use any more, and must not block the site: a clean-up
+            // takes its folder.
+            Err(error) if liveness == Liveness::Stopped => {
+                let error = ops_core::error::chain(&error).join(": ");
+                tracing::warn!(record = %path.display(), error, "a stopped instance is left out");
+                return Ok(None);
+            }
+            Err(error) => {
+                return Err(error
+                    .with("record", path.display())
+                    .remedy("its process runs: end it, or run the program that wrote the record"));
+            }
+        };
         Ok(Some(Instance {
             name: name.to_owned(),
             version: record.version,
             address: record.address,
-            liveness: self.0.manager.liveness(&folder)?,
+            liveness,
         }))
     }
 

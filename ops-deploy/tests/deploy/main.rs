@@ -7,7 +7,9 @@ mod composition;
 mod crash;
 mod detached;
 mod emergency;
+mod faults;
 mod guards;
+mod http2;
 mod pipeline;
 mod provider;
 mod proxy;
@@ -15,4 +17,5 @@ mod proxy_dies;
 #[path = "../programs/site.rs"]
 mod site;
 mod stage;
+mod tunnel;
 mod wire;

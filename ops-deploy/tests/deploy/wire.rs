@@ -124,16 +124,22 @@ async fn a_length_beside_chunks_smuggles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_named_target_decides_the_host_and_no_wish_to_upgrade_gets_through() {
+async fn a_named_target_decides_the_host_and_only_websockets_change_the_protocol() {
     let wire = Wire::new("\r\n\r\n", OK).await;
     wire.send(
         "GET http://real.example/x HTTP/1.1\r\nhost: other\r\nconnection: upgrade, close\r\n\
-         upgrade: websocket\r\nsec-websocket-key: k\r\n\r\n",
+         upgrade: h2c\r\nhttp2-settings: k\r\n\r\n",
     )
     .await;
     let seen = wire.seen.recv().unwrap().to_lowercase();
     assert!(seen.starts_with("get /x http/1.1\r\n"), "{seen}");
     assert!(seen.contains("host: real.example") && !seen.contains("other"), "{seen}");
+    assert!(!seen.contains("upgrade"), "{seen}");
+    // A wish with a body, or by another method, is none.
+    let with_body = "POST / HTTP/1.1\r\nhost: a\r\nconnection: upgrade, close\r\nupgrade: websocket\r\n\
+                     content-length: 2\r\n\r\nhi";
+    wire.send(with_body).await;
+    let seen = wire.seen.recv().unwrap().to_lowercase();
     assert!(!seen.contains("upgrade"), "{seen}");
 }
 

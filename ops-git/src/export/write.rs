@@ -18,6 +18,7 @@ use super::list::{Entry, Listing};
 use super::utf16::Utf16;
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::path_bytes::on_disk;
+use crate::worktree::blob_id;
 
 /// Attributes that gix leaves to us, or does not obey as git does.
 #[derive(Debug, Default)]
@@ -111,6 +112,12 @@ impl<'repo> Rules<'repo> {
             .repo
             .find_blob(entry.id)
             .doing(|| format!("the content of `{}` cannot be read", entry.path))?;
+        if blob_id(self.repo, &blob.data)? != entry.id {
+            let what = format!("the content of `{}` is not what its id says", entry.path);
+            return Err(Error::new(ErrorKind::Git, what)
+                .with("object", entry.id)
+                .remedy("the object is damaged: restore it from another clone"));
+        }
         self.filtered(entry, &blob.data, take)
     }
 

@@ -1,19 +1,18 @@
 //! Fetching from a repository on the same machine, without a git program.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use gix::objs::tree::EntryKind;
+use gix::protocol::fetch::Shallow;
 use gix::refs::FullName;
 
-use super::{Fetched, Job, pack, prune, tracking};
+use super::{Fetched, Job, Tag, Task, pack, same_hash, shallow};
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::id::BranchName;
-use crate::refs::{self, Move};
 use crate::repository::open_options;
 
-pub(super) fn fetch(repo: &gix::Repository, path: &Path, mut job: Job) -> Result<Fetched, Error> {
+pub(super) fn fetch(repo: &gix::Repository, path: &Path, job: &mut Job) -> Result<Fetched, Error> {
     let source = gix::open_opts(path, open_options()).map_err(|source| {
         Error::new(
             ErrorKind::Remote,
@@ -23,36 +22,42 @@ pub(super) fn fetch(repo: &gix::Repository, path: &Path, mut job: Job) -> Result
         .remedy("check `remote.origin.url` and that the repository is there")
         .caused_by(source)
     })?;
-    if source.object_hash() != repo.object_hash() {
-        return Err(Error::new(
-            ErrorKind::Remote,
-            format!(
-                "remote `{}` uses {} ids, this repository {}",
-                job.remote,
-                source.object_hash(),
-                repo.object_hash()
-            ),
-        )
-        .class_of(ops_core::Class::Permanent));
-    }
-    let branches = heads(&source)?;
-    let tags = tags(&source)?;
-    let head =
+    same_hash(repo, &job.remote, source.object_hash())?;
+    let mut fetched = Fetched { branches: heads(&source)?, ..Fetched::default() };
+    fetched.tags = tags(&source)?;
+    fetched.head =
         source.head().ok().and_then(|head| head.referent_name().and_then(BranchName::from_full));
-    prune(repo, &job.remote, &branches)?;
+    let Task::Fetch(history) = job.task else { return Ok(fetched) };
+    if !shallow::boundary(&source)?.is_empty() {
+        return Err(Error::new(
+            ErrorKind::HistoryUnavailable,
+            format!("remote `{}`: its own history is cut off", job.remote),
+        )
+        .remedy(
+            "complete it there with `git fetch --unshallow`, or pull from where it came from",
+        ));
+    }
 
-    let wanted: Vec<_> = branches.values().copied().chain(tags.values().copied()).collect();
-    let mut counting = job.progress.add_child("counting objects");
+    let old_boundary = shallow::boundary(repo)?;
+    let asked = shallow::asked(repo, &job.remote, history)?;
+    let counting = job.progress.add_child("counting objects");
     counting.init(None, gix::progress::count("objects"));
-    let missing = missing(repo, &source, &wanted, &mut counting, &job)?;
-    let objects = missing.len() as u64;
-    let bytes = if missing.is_empty() {
-        0
+    let tips: Vec<_> = fetched.branches.values().copied().collect();
+    let mut search = Search { repo, source: &source, counting, job, seen: HashSet::new() };
+    let (mut missing, new_boundary) = if old_boundary.is_empty() && asked == Shallow::NoChange {
+        (search.missing(&tips)?, BTreeSet::new())
     } else {
-        pack::copy(repo, &source, &missing, &mut job.progress, &job.interrupt)?
+        search.missing_of_a_part(&tips, &asked, &old_boundary)?
     };
-    follow(repo, &job.remote, &branches, &tags)?;
-    Ok(Fetched { branches, head, objects, bytes })
+    search.add_tags(&fetched.tags, &mut missing)?;
+    fetched.objects = missing.len() as u64;
+    if !missing.is_empty() {
+        fetched.bytes = pack::copy(repo, &source, &missing, &mut job.progress, &job.stop)?;
+    }
+    if new_boundary != old_boundary {
+        shallow::write(repo, &new_boundary)?;
+    }
+    Ok(fetched)
 }
 
 fn heads(source: &gix::Repository) -> Result<BTreeMap<BranchName, gix::ObjectId>, Error> {
@@ -67,169 +72,228 @@ fn heads(source: &gix::Repository) -> Result<BTreeMap<BranchName, gix::ObjectId>
     Ok(found)
 }
 
-fn tags(source: &gix::Repository) -> Result<BTreeMap<FullName, gix::ObjectId>, Error> {
+fn tags(source: &gix::Repository) -> Result<BTreeMap<FullName, Tag>, Error> {
     let doing = || format!("the tags of `{}` cannot be read", source.git_dir().display());
     let mut found = BTreeMap::new();
     for reference in source.references().doing(doing)?.tags().doing(doing)? {
-        let reference =
+        let mut reference =
             reference.map_err(|source| Error::new(ErrorKind::Git, doing()).caused_by(source))?;
-        if let Some(id) = reference.try_id() {
-            found.insert(reference.name().to_owned(), id.detach());
+        if let Some(id) = reference.try_id().map(gix::Id::detach) {
+            let name = reference.name().to_owned();
+            let target = reference.peel_to_id().doing(doing)?.detach();
+            found.insert(name, Tag { id, target });
         }
     }
     Ok(found)
 }
 
-/// Every object that the wanted tips reach and that is not here, tips of our refs being here with
-/// all that they reach.
-fn missing(
-    repo: &gix::Repository,
-    source: &gix::Repository,
-    wanted: &[gix::ObjectId],
-    counting: &mut gix::progress::tree::Item,
-    job: &Job,
-) -> Result<Vec<gix::ObjectId>, Error> {
-    let doing = || format!("the history of `{}` cannot be read", source.git_dir().display());
-    let mut found = Vec::new();
-    let mut seen = HashSet::new();
+/// Looks for what one repository has and another has not.
+struct Search<'a> {
+    repo: &'a gix::Repository,
+    source: &'a gix::Repository,
+    counting: gix::progress::tree::Item,
+    job: &'a Job,
+    /// What was found, and what need not be looked at again.
+    seen: HashSet<gix::ObjectId>,
+}
 
-    let mut commits = Vec::new();
-    for id in wanted {
-        let mut id = *id;
-        // A tag may point to a tag.
-        loop {
-            let header = source.find_header(id).doing(doing)?;
-            match header.kind() {
-                gix::objs::Kind::Tag => {
-                    if !repo.has_object(id) && seen.insert(id) {
-                        found.push(id);
+impl Search<'_> {
+    fn doing(&self) -> String {
+        format!("the history of `{}` cannot be read", self.source.git_dir().display())
+    }
+
+    /// Every object that the tips reach and that is not here, tips of our refs being here with all
+    /// that they reach.
+    fn missing(&mut self, tips: &[gix::ObjectId]) -> Result<Vec<gix::ObjectId>, Error> {
+        let mut found = Vec::new();
+        let mut here = Vec::new();
+        for reference in
+            self.repo.references().doing(|| self.doing())?.all().doing(|| self.doing())?
+        {
+            let Ok(mut reference) = reference else { continue };
+            let Ok(id) = reference.peel_to_id() else { continue };
+            let id = id.detach();
+            let is_commit = self
+                .source
+                .try_find_header(id)
+                .ok()
+                .flatten()
+                .is_some_and(|header| header.kind() == gix::objs::Kind::Commit);
+            if is_commit && self.repo.has_object(id) {
+                here.push(id);
+            }
+        }
+        here.sort_unstable();
+        here.dedup();
+        if tips.iter().all(|tip| here.binary_search(tip).is_ok()) {
+            return Ok(found);
+        }
+        for id in &here {
+            // What a tip of ours reaches needs no copying; its list is not part of the answer.
+            let at = self.tree_of(*id)?;
+            self.tree(at, &mut Vec::new(), false)?;
+        }
+        let source = self.source;
+        let tips = tips.iter().copied();
+        let walk = source.rev_walk(tips).with_hidden(here).all().doing(|| self.doing())?;
+        for info in walk {
+            self.job.stop.check()?;
+            let id = info.doing(|| self.doing())?.id;
+            if !self.seen.insert(id) {
+                continue;
+            }
+            found.push(id);
+            self.counting.inc();
+            let at = self.tree_of(id)?;
+            self.tree(at, &mut found, false)?;
+        }
+        Ok(found)
+    }
+
+    /// The same where a part of the history is here or asked for; and where the cut is then.
+    fn missing_of_a_part(
+        &mut self,
+        tips: &[gix::ObjectId],
+        asked: &Shallow,
+        boundary: &BTreeSet<gix::ObjectId>,
+    ) -> Result<(Vec<gix::ObjectId>, BTreeSet<gix::ObjectId>), Error> {
+        let (commits, boundary) = match asked {
+            Shallow::DepthAtRemote(depth) => {
+                let walked = self.walk(tips, Some(depth.get()), |_| false)?;
+                (walked.through, walked.ends)
+            }
+            asked => {
+                let repo = self.repo;
+                let mut above = self.walk(tips, None, |id| {
+                    // A commit that is here has everything below it here, down to the cut.
+                    boundary.contains(&id) || repo.has_object(id)
+                })?;
+                let mut new = boundary.clone();
+                if let Shallow::Deepen(more) = asked {
+                    let there = |id: &&gix::ObjectId| self.source.has_object(**id);
+                    let (known, gone): (Vec<_>, Vec<_>) = boundary.iter().partition(there);
+                    let known: Vec<_> = known.into_iter().copied().collect();
+                    let below = self.walk(&known, Some(more.saturating_add(1)), |_| false)?;
+                    new = gone.into_iter().copied().collect();
+                    new.extend(below.ends.difference(&above.through));
+                    above.through.extend(below.through);
+                }
+                (above.through, new)
+            }
+        };
+        let mut found = Vec::new();
+        for id in commits {
+            self.job.stop.check()?;
+            if self.repo.has_object(id) || !self.seen.insert(id) {
+                continue;
+            }
+            found.push(id);
+            self.counting.inc();
+            let at = self.tree_of(id)?;
+            self.tree(at, &mut found, true)?;
+        }
+        Ok((found, boundary))
+    }
+
+    /// Goes down from some commits, level by level.
+    fn walk(
+        &self,
+        from: &[gix::ObjectId],
+        levels: Option<u32>,
+        stop: impl Fn(gix::ObjectId) -> bool,
+    ) -> Result<Walked, Error> {
+        let mut walked = Walked::default();
+        let mut level: Vec<_> = from.to_vec();
+        let mut depth = 0;
+        while !level.is_empty() {
+            depth += 1;
+            let mut next = Vec::new();
+            for id in level {
+                self.job.stop.check()?;
+                if stop(id) || !walked.through.insert(id) {
+                    continue;
+                }
+                let commit = self.source.find_commit(id).doing(|| self.doing())?;
+                let parents: Vec<_> = commit.parent_ids().map(gix::Id::detach).collect();
+                if levels == Some(depth) {
+                    if !parents.is_empty() {
+                        walked.ends.insert(id);
                     }
-                    id = source.find_tag(id).doing(doing)?.target_id().doing(doing)?.detach();
+                } else {
+                    next.extend(parents);
                 }
-                gix::objs::Kind::Commit => {
-                    commits.push(id);
-                    break;
-                }
-                gix::objs::Kind::Tree => {
-                    tree(source, id, &mut seen, &mut found, counting, job)?;
-                    break;
-                }
-                gix::objs::Kind::Blob => {
-                    if seen.insert(id) {
-                        found.push(id);
+            }
+            level = next;
+        }
+        Ok(walked)
+    }
+
+    fn tree_of(&self, commit: gix::ObjectId) -> Result<gix::ObjectId, Error> {
+        let commit = self.source.find_commit(commit).doing(|| self.doing())?;
+        Ok(commit.tree_id().doing(|| self.doing())?.detach())
+    }
+
+    /// A tree and all below it, with a list of what is left to do in place of recursion.
+    fn tree(
+        &mut self,
+        root: gix::ObjectId,
+        found: &mut Vec<gix::ObjectId>,
+        asks_here: bool,
+    ) -> Result<(), Error> {
+        let mut left = vec![root];
+        while let Some(id) = left.pop() {
+            if !self.seen.insert(id) || (asks_here && self.repo.has_object(id)) {
+                continue;
+            }
+            self.job.stop.check()?;
+            found.push(id);
+            let doing = || format!("tree {id} cannot be read");
+            let tree = self.source.find_tree(id).doing(doing)?;
+            for entry in tree.iter() {
+                let entry = entry.doing(doing)?;
+                let child = entry.oid().to_owned();
+                match entry.mode().kind() {
+                    EntryKind::Tree => left.push(child),
+                    // A submodule's commit lies in another repository.
+                    EntryKind::Commit => {}
+                    EntryKind::Blob | EntryKind::BlobExecutable | EntryKind::Link => {
+                        if self.seen.insert(child) && !(asks_here && self.repo.has_object(child)) {
+                            found.push(child);
+                            self.counting.inc();
+                        }
                     }
-                    break;
                 }
             }
         }
+        Ok(())
     }
 
-    let mut here = Vec::new();
-    for reference in repo.references().doing(doing)?.all().doing(doing)? {
-        let Ok(mut reference) = reference else { continue };
-        let Ok(id) = reference.peel_to_id() else { continue };
-        let id = id.detach();
-        let is_commit = source
-            .try_find_header(id)
-            .ok()
-            .flatten()
-            .is_some_and(|header| header.kind() == gix::objs::Kind::Commit);
-        if is_commit && repo.has_object(id) {
-            here.push(id);
-        }
-    }
-    here.sort_unstable();
-    here.dedup();
-    for id in &here {
-        let at = repo.find_commit(*id).doing(doing)?.tree_id().doing(doing)?.detach();
-        // What a tip of ours reaches needs no copying; its list is not part of the answer.
-        tree(source, at, &mut seen, &mut Vec::new(), counting, job)?;
-    }
-    let walk = source.rev_walk(commits).with_hidden(here).all().doing(doing)?;
-    for info in walk {
-        job.go_on()?;
-        let id = info.doing(doing)?.id;
-        if !seen.insert(id) {
-            continue;
-        }
-        found.push(id);
-        counting.inc();
-        let at = source.find_commit(id).doing(doing)?.tree_id().doing(doing)?.detach();
-        tree(source, at, &mut seen, &mut found, counting, job)?;
-    }
-    Ok(found)
-}
-
-/// A tree and all below it, with a list of what is left to do in place of recursion.
-fn tree(
-    source: &gix::Repository,
-    root: gix::ObjectId,
-    seen: &mut HashSet<gix::ObjectId>,
-    found: &mut Vec<gix::ObjectId>,
-    counting: &mut gix::progress::tree::Item,
-    job: &Job,
-) -> Result<(), Error> {
-    let mut left = vec![root];
-    while let Some(id) = left.pop() {
-        if !seen.insert(id) {
-            continue;
-        }
-        job.go_on()?;
-        found.push(id);
-        let doing = || format!("tree {id} cannot be read");
-        let tree = source.find_tree(id).doing(doing)?;
-        for entry in tree.iter() {
-            let entry = entry.doing(doing)?;
-            let child = entry.oid().to_owned();
-            match entry.mode().kind() {
-                EntryKind::Tree => left.push(child),
-                // A submodule's commit lies in another repository.
-                EntryKind::Commit => {}
-                EntryKind::Blob | EntryKind::BlobExecutable | EntryKind::Link => {
-                    if seen.insert(child) {
-                        found.push(child);
-                        counting.inc();
-                    }
-                }
+    /// The objects of those tags that lie on what is here or comes over.
+    fn add_tags(
+        &mut self,
+        tags: &BTreeMap<FullName, Tag>,
+        found: &mut Vec<gix::ObjectId>,
+    ) -> Result<(), Error> {
+        let coming: HashSet<_> = found.iter().copied().collect();
+        for tag in tags.values().filter(|_| self.job.tags) {
+            if !coming.contains(&tag.target) && !self.repo.has_object(tag.target) {
+                continue;
             }
-        }
-    }
-    Ok(())
-}
-
-impl Job {
-    fn go_on(&self) -> Result<(), Error> {
-        if self.interrupt.load(Ordering::Relaxed) {
-            return Err(Error::new(ErrorKind::Cancelled, "the fetch was asked to end"));
+            let mut id = tag.id;
+            // A tag may point to a tag.
+            while id != tag.target && !self.repo.has_object(id) && self.seen.insert(id) {
+                found.push(id);
+                let read = self.source.find_tag(id).doing(|| self.doing())?;
+                id = read.target_id().doing(|| self.doing())?.detach();
+            }
         }
         Ok(())
     }
 }
 
-/// Lets the remote-tracking refs follow, wherever they were, and adds new tags. A tag that is here
-/// already keeps its value, as with git.
-fn follow(
-    repo: &gix::Repository,
-    remote: &str,
-    branches: &BTreeMap<BranchName, gix::ObjectId>,
-    tags: &BTreeMap<FullName, gix::ObjectId>,
-) -> Result<(), Error> {
-    let mut moves = Vec::new();
-    for (branch, tip) in branches {
-        let name = tracking(remote, branch);
-        let from = refs::tip(repo, &name)?;
-        if from != Some(*tip) {
-            moves.push(Move { name, from, to: Some(*tip), message: "fetch".into() });
-        }
-    }
-    for (name, id) in tags {
-        let known = repo
-            .try_find_reference(name)
-            .doing(|| format!("`{}` cannot be read", name.as_bstr()))?;
-        if known.is_none() {
-            let message = String::new();
-            moves.push(Move { name: name.clone(), from: None, to: Some(*id), message });
-        }
-    }
-    refs::apply(repo, &moves)
+/// Commits that were gone through, and those of them where it ended with parents left.
+#[derive(Debug, Default)]
+struct Walked {
+    through: BTreeSet<gix::ObjectId>,
+    ends: BTreeSet<gix::ObjectId>,
 }

@@ -1,13 +1,13 @@
 //! Copying objects between two repositories as one pack.
 
 use std::io::{BufReader, BufWriter, Seek as _, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use gix::objs::Kind;
 use gix::odb::pack;
 
+use super::incoming::Incoming;
+use super::link::Stop;
 use crate::error::{Error, ErrorKind, GitResult as _};
-use crate::refs;
 
 /// Copies these objects as one pack, which is durable when the call returns. It holds whole
 /// objects and no deltas, so it is larger than git's; git's next `gc` makes it small.
@@ -18,10 +18,10 @@ pub(super) fn copy(
     source: &gix::Repository,
     objects: &[gix::ObjectId],
     progress: &mut gix::progress::tree::Item,
-    interrupt: &AtomicBool,
+    stop: &Stop,
 ) -> Result<u64, Error> {
-    let folder = repo.objects.store_ref().path().join("pack");
-    std::fs::create_dir_all(&folder).map_err(|source| Error::io("create", &folder, source))?;
+    let incoming = Incoming::begin(repo)?;
+    let folder = incoming.path().to_owned();
     let raw = tempfile::tempfile_in(&folder)
         .map_err(|source| Error::io("create a file in", &folder, source))?;
     let io = |source| Error::io("write a pack to", &folder, source);
@@ -36,9 +36,7 @@ pub(super) fn copy(
     out.write_all(b"PACK\0\0\0\x02").map_err(io)?;
     out.write_all(&count.to_be_bytes()).map_err(io)?;
     for id in objects {
-        if interrupt.load(Ordering::Relaxed) {
-            return Err(Error::new(ErrorKind::Cancelled, "the fetch was asked to end"));
-        }
+        stop.check()?;
         let object = source.find_object(*id).doing(|| format!("object {id} cannot be read"))?;
         out.write_all(&header(object.kind, object.data.len() as u64)).map_err(io)?;
         let mut deflate =
@@ -52,28 +50,22 @@ pub(super) fn copy(
     })?;
     inner.write_all(checksum.as_slice()).map_err(io)?;
     let mut raw = inner.into_inner().map_err(|error| io(error.into_error()))?;
-    let bytes = raw.metadata().map_err(io)?.len();
     raw.rewind().map_err(io)?;
 
     let written = pack::Bundle::write_to_directory(
         &mut BufReader::new(raw),
         Some(&folder),
         progress,
-        interrupt,
+        stop.flag(),
         None::<gix::OdbHandle>,
         repo.object_hash(),
         pack::bundle::write::Options::default(),
     )
     .doing(|| "the pack cannot be put into place".into())?;
-    for path in [&written.data_path, &written.index_path].into_iter().flatten() {
-        refs::sync_if_there(path)?;
+    match (&written.data_path, &written.index_path) {
+        (Some(data), Some(index)) => incoming.publish(data, index),
+        _ => Ok(0),
     }
-    if let Some(keep) = &written.keep_path {
-        // The refs follow at once; until then git's gc spares what is this young.
-        std::fs::remove_file(keep).map_err(|source| Error::io("remove", keep, source))?;
-    }
-    refs::sync_if_there(&folder)?;
-    Ok(bytes)
 }
 
 /// The type and size of an entry, as the pack format has them: 3 bits of type and 4 of size, then

@@ -22,7 +22,7 @@ use crate::export;
 use crate::id::BranchName;
 use crate::merge::MergeOptions;
 use crate::path_bytes::PathBytes;
-use crate::pull::PullOptions;
+use crate::pull::{PullOptions, Rewritten};
 use crate::tag::{TagName, TagOptions};
 use crate::version_control::VersionControl;
 use crate::versions::VersionInfo;
@@ -151,18 +151,22 @@ impl MemoryRepository {
                 .remedy("it has no branch at all; commit first")
         })?;
         let line = state.line(&new);
+        let mut follows = false;
         let commits = match &state.local {
             None => line.len(),
-            Some(local) => line.iter().position(|id| id == local).ok_or_else(|| {
-                Error::new(ErrorKind::Diverged, "this is no fast-forward").refusals([
-                    Blocker::Rewritten {
-                        branch: main(),
-                        local: local.clone(),
-                        upstream: new.clone(),
-                    }
-                    .into(),
-                ])
-            })?,
+            Some(local) => match line.iter().position(|id| id == local) {
+                Some(commits) => commits,
+                None if options.rewritten == Rewritten::Follow => {
+                    follows = true;
+                    line.len()
+                }
+                None => {
+                    let (branch, local, upstream) = (main(), local.clone(), new.clone());
+                    let blocker = Blocker::Rewritten { branch, local, upstream };
+                    return Err(Error::new(ErrorKind::Diverged, "this is no fast-forward")
+                        .refusals([blocker.into()]));
+                }
+            },
         };
         let mut plan = Plan::new("pull")
             .version(new.version())
@@ -172,6 +176,9 @@ impl MemoryRepository {
             .fact("commits", commits);
         if let Some(local) = &state.local {
             plan = plan.fact("sha_before", local);
+        }
+        if follows {
+            plan = plan.fact("rewritten", "followed");
         }
         if commits == 0 {
             return Ok(plan.fact("result", "already up to date"));

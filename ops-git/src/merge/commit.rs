@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bases::tree_of;
 use super::commits::{self, MergeResult};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::id::{commit_id, object_id};
 use crate::identity::Identity;
 use crate::objects::{self, Object};
@@ -79,6 +79,24 @@ pub(crate) fn write(
     merge: &MergeCommit,
     operation: OperationId,
 ) -> Result<(), Error> {
+    objects::write(repo, &made(repo, merge)?, operation)
+}
+
+/// The repository as it will be when the merge is written, in memory: nothing is written.
+pub(crate) fn in_memory(
+    repo: &gix::Repository,
+    merge: &MergeCommit,
+) -> Result<gix::Repository, Error> {
+    let foreseen = repo.clone().with_object_memory();
+    for object in made(repo, merge)? {
+        gix::objs::Write::write_buf(&foreseen.objects, object.kind, &object.data)
+            .doing(|| format!("the merge of {} cannot be kept in memory", merge.theirs))?;
+    }
+    Ok(foreseen)
+}
+
+/// Merges again: every object that the merge makes, each after those that it names.
+fn made(repo: &gix::Repository, merge: &MergeCommit) -> Result<Vec<Object>, Error> {
     let (ours, theirs) = (object_id(&merge.ours)?, object_id(&merge.theirs)?);
     let merged = commits::merge(repo, ours, theirs, &merge.drivers)?;
     let same = match &merged.preview.result {
@@ -105,7 +123,7 @@ pub(crate) fn write(
     }
     let mut all = needed(&merged.objects, merge.tree_id()?)?;
     all.push(commit);
-    objects::write(repo, &all, operation)
+    Ok(all)
 }
 
 /// The objects of a tree that are in memory only, each after those that it names.

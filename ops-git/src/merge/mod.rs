@@ -20,9 +20,9 @@ pub use commits::{MergePreview, MergeResult};
 pub use conflict::{Caution, Conflict, ConflictKind, Stage};
 pub use plan::{FastForward, MergeOptions};
 
-pub(crate) use commit::write;
-pub(crate) use place::place;
-pub(crate) use plan::target;
+pub(crate) use commit::{in_memory, write};
+pub(crate) use place::{Landing, place};
+pub(crate) use plan::{Merging, merging, target};
 
 use crate::error::Error;
 use crate::repository::GitRepository;

@@ -1,40 +1,75 @@
 //! From a new commit to the steps that put a branch there.
 //!
 //! This is the one place that knows what hangs on a branch. One that no work tree has checked out
-//! only moves.
+//! only moves. The one that the repository's own work tree is on moves along with the work tree
+//! and its index. One that another work tree is on stays: whoever works there would lose the
+//! ground under their feet.
 
 use ops_core::{CommitId, Plan, Refusal};
 
-use crate::blocker::Blocker;
+use super::commit::{MergeCommit, in_memory};
+use crate::checked_out::{elsewhere, here};
+use crate::checkout::{foresee, switching};
 use crate::error::Error;
 use crate::id::BranchName;
-use crate::pull::checked_out;
 use crate::repository::GitRepository;
 use crate::step::GitStep;
+use crate::worktree::{HeadPosition, SubmodulePolicy, Switch};
 
-/// Adds to a plan what brings a branch from one commit to another.
+/// Where a branch is to be.
+pub(crate) struct Landing {
+    pub branch: BranchName,
+    /// Where it is; `None` if it has no commit yet.
+    pub old: Option<CommitId>,
+    pub new: CommitId,
+    /// What makes the new commit, if it has to be made.
+    pub merge: Option<MergeCommit>,
+    /// Whether ignored files that are in the way may be replaced.
+    pub overwrite_ignored: bool,
+    pub submodules: SubmodulePolicy,
+}
+
+/// Adds to a plan what brings a branch from one commit to another, and its work tree with it.
 pub(crate) fn place(
     this: &GitRepository,
-    plan: Plan,
-    branch: &BranchName,
-    old: CommitId,
-    new: CommitId,
+    repo: &gix::Repository,
+    mut plan: Plan,
+    landing: Landing,
 ) -> Result<Plan, Error> {
-    let branch = branch.clone();
-    Ok(plan
-        .change(
-            this,
-            &GitStep::MoveBranch { branch: branch.clone(), old: Some(old), new: new.clone() },
-        )?
-        .change(this, &GitStep::VerifyBranch { branch: branch.clone(), commit: new })?
-        .finisher(this, &GitStep::ReleaseTip { branch })?)
+    let Landing { branch, old, new, merge, overwrite_ignored, submodules } = landing;
+    if !here(repo, &branch) {
+        if let Some(merge) = merge {
+            plan = plan.change(this, &GitStep::WriteMerge { merge })?;
+        }
+        return Ok(plan
+            .change(this, &GitStep::MoveBranch { branch: branch.clone(), old, new: new.clone() })?
+            .change(this, &GitStep::VerifyBranch { branch: branch.clone(), commit: new })?
+            .finisher(this, &GitStep::ReleaseTip { branch })?);
+    }
+    let head = HeadPosition::Branch { branch: branch.clone() };
+    let switch = Switch {
+        old,
+        new,
+        head_from: head.clone(),
+        head_to: head,
+        overwrite_ignored,
+        whole_index: merge.is_some(),
+    };
+    let (foreseen, blockers) = match &merge {
+        Some(merge) => foresee(&in_memory(repo, merge)?, &switch, submodules)?,
+        None => foresee(repo, &switch, submodules)?,
+    };
+    if !blockers.is_empty() {
+        let reasons = blockers.into_iter().map(Refusal::from).collect();
+        let what = format!("branch `{branch}` cannot move with its work tree");
+        return Err(Error::refused(what, reasons));
+    }
+    let work_tree = repo.workdir().map(|folder| folder.display().to_string());
+    let plan = foreseen.facts(plan.fact("work_tree", work_tree.unwrap_or_default()));
+    switching(this, repo, plan, switch, merge, foreseen.into_inner())
 }
 
 /// Why a branch cannot be placed.
 pub(crate) fn in_the_way(repo: &gix::Repository, branch: &BranchName) -> Vec<Refusal> {
-    let reason = |blocker: Blocker| {
-        let Refusal { reason, .. } = Refusal::from(blocker);
-        Refusal::new(reason, "do it in a bare mirror, or switch that work tree away first")
-    };
-    checked_out(repo, branch).into_iter().map(reason).collect()
+    elsewhere(repo, branch).into_iter().map(Refusal::from).collect()
 }

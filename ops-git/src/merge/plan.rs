@@ -1,10 +1,10 @@
 //! A merge as a plan.
 
-use ops_core::{CommitId, Context, Plan, Refusal, Report};
+use ops_core::{Context, Plan, Refusal, Report};
 
 use super::commit::MergeCommit;
 use super::commits::{self, MergePreview, MergeResult};
-use super::place::{in_the_way, place};
+use super::place::{Landing, in_the_way, place};
 use crate::blocker::Blocker;
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::id::{BranchName, commit_id, object_id};
@@ -12,8 +12,8 @@ use crate::identity::{Identity, cleaned, seconds};
 use crate::inspect::of_the_repository;
 use crate::refs;
 use crate::repository::GitRepository;
-use crate::step::GitStep;
 use crate::versions::{named, version_of};
+use crate::worktree::SubmodulePolicy;
 
 /// Whether a branch may move without a merge commit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,6 +45,11 @@ pub struct MergeOptions {
     /// so they must always make the same of the same files. Default: none, and a file that asks for
     /// one is refused.
     pub drivers: Vec<String>,
+    /// Lets ignored files of the work tree that are in the way be replaced, as git does. Their
+    /// bytes are saved below `.git/ops-git/lost`. Default: no, they are in the way.
+    pub overwrite_ignored: bool,
+    /// What becomes of the work trees of submodules. Default: they are left alone.
+    pub submodules: SubmodulePolicy,
 }
 
 impl MergeOptions {
@@ -72,6 +77,18 @@ impl MergeOptions {
         self
     }
 
+    /// Lets ignored files that are in the way be replaced.
+    pub fn overwrite_ignored(mut self) -> Self {
+        self.overwrite_ignored = true;
+        self
+    }
+
+    /// Says what becomes of the work trees of submodules.
+    pub fn submodules(mut self, policy: SubmodulePolicy) -> Self {
+        self.submodules = policy;
+        self
+    }
+
     /// Says whether the branch may move without a merge commit.
     pub fn fast_forward(mut self, fast_forward: FastForward) -> Self {
         self.fast_forward = fast_forward;
@@ -83,8 +100,12 @@ impl GitRepository {
     /// Plans to merge a commit into a branch. The merge is tried in memory: nothing is written and
     /// nothing moves. If it is part of the branch already, the plan is empty.
     ///
+    /// If the repository's work tree is on the branch, it moves along, under the rules of
+    /// [`plan_checkout`](Self::plan_checkout); for a merge commit nothing may be staged. A branch
+    /// that another work tree is on is refused with its path.
+    ///
     /// Facts of the plan: `branch`, `merged`, `sha_before`, `sha_after`, `merge` (`fast_forward` or
-    /// `commit`).
+    /// `commit`); with a work tree `work_tree`, `files_new`, `files_changed`, `files_removed`.
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`] with every conflict at once ([`preview_merge`](Self::preview_merge)
@@ -120,18 +141,45 @@ fn plan(
     options: MergeOptions,
     now: i64,
 ) -> Result<Plan, Error> {
-    let branch = target(repo, options.branch)?;
+    let branch = target(repo, options.branch.clone())?;
     let theirs = named(repo, revision)?;
     let ours = refs::tip(repo, &branch.full())?.ok_or_else(|| {
         Error::new(ErrorKind::NotFound, format!("branch `{branch}` has no commit yet"))
             .remedy("pull first, or name another branch")
     })?;
-    let preview = commits::merge(repo, ours, theirs.id, &options.drivers)?.preview;
-    let MergePreview { ours, theirs: their_commit, result, .. } = &preview;
     let plan = Plan::new("merge")
         .fact("branch", &branch)
         .fact("merged", revision)
         .fact("sha_before", ours);
+    let message = theirs.merge_message(&branch);
+    let merge = Merging { branch, ours, theirs: theirs.id, revision, message, options, now };
+    merging(this, repo, plan, merge)
+}
+
+/// What is merged into what, and how.
+pub(crate) struct Merging<'a> {
+    pub branch: BranchName,
+    pub ours: gix::ObjectId,
+    pub theirs: gix::ObjectId,
+    /// What a person calls it.
+    pub revision: &'a str,
+    /// What the commit says unless the options say otherwise.
+    pub message: String,
+    pub options: MergeOptions,
+    /// Seconds since 1970.
+    pub now: i64,
+}
+
+/// Adds to a plan what merges one commit into a branch.
+pub(crate) fn merging(
+    this: &GitRepository,
+    repo: &gix::Repository,
+    plan: Plan,
+    merge: Merging<'_>,
+) -> Result<Plan, Error> {
+    let Merging { branch, ours, theirs, revision, message, options, now } = merge;
+    let preview = commits::merge(repo, ours, theirs, &options.drivers)?.preview;
+    let MergePreview { ours, theirs: their_commit, result, .. } = &preview;
     let fast_forward = match (result, options.fast_forward) {
         (MergeResult::UpToDate, _) => {
             return Ok(plan
@@ -152,9 +200,12 @@ fn plan(
         }
         _ => false,
     };
+    let (old, overwrite_ignored) = (Some(ours.clone()), options.overwrite_ignored);
+    let submodules = options.submodules;
     if fast_forward {
         let new = their_commit.clone();
-        return moving(this, repo, plan.fact("merge", "fast_forward"), &branch, ours, new);
+        let landing = Landing { branch, old, new, merge: None, overwrite_ignored, submodules };
+        return moving(this, repo, plan.fact("merge", "fast_forward"), landing);
     }
     let tree = match result {
         MergeResult::Clean { tree } => tree.clone(),
@@ -171,27 +222,26 @@ fn plan(
         }
     };
     let committer = options.committer.map_or_else(|| Identity::configured(repo), Ok)?;
-    let message = cleaned(&options.message.unwrap_or_else(|| theirs.merge_message(&branch)))?;
+    let message = cleaned(&options.message.unwrap_or(message))?;
     let parents = (ours.clone(), their_commit.clone());
     let mut merge = MergeCommit::new(repo, parents, tree, committer, now, message)?;
     merge.drivers = options.drivers;
     let new = merge.commit.clone();
-    let plan = plan.fact("merge", "commit").change(this, &GitStep::WriteMerge { merge })?;
-    moving(this, repo, plan, &branch, ours, new)
+    let landing = Landing { branch, old, new, merge: Some(merge), overwrite_ignored, submodules };
+    moving(this, repo, plan.fact("merge", "commit"), landing)
 }
 
 fn moving(
     this: &GitRepository,
     repo: &gix::Repository,
     plan: Plan,
-    branch: &BranchName,
-    old: &CommitId,
-    new: CommitId,
+    landing: Landing,
 ) -> Result<Plan, Error> {
-    let is_here = repo.has_object(object_id(&new)?);
-    let version = if is_here { version_of(repo, object_id(&new)?)? } else { new.version() };
-    let plan = plan.version(version).fact("sha_after", &new);
-    place(this, plan, branch, old.clone(), new)
+    let new = &landing.new;
+    let is_here = repo.has_object(object_id(new)?);
+    let version = if is_here { version_of(repo, object_id(new)?)? } else { new.version() };
+    let plan = plan.version(version).fact("sha_after", new);
+    place(this, repo, plan, landing)
 }
 
 /// The branch that is meant, if nothing stands in the way of moving it.

@@ -196,9 +196,25 @@ fn exact(source: &BStr, targets: &[&BStr], sources: &[&BStr]) -> Fate {
     if let ([only], [_]) = (targets, sources) {
         return Fate::Renamed((*only).to_owned());
     }
-    let named_alike =
-        |all: &[&'_ BStr]| all.iter().filter(|path| base_name(path) == base_name(source)).count();
-    if named_alike(targets) == 1 && named_alike(sources) == 1 {
+    let named =
+        |all: &[&'_ BStr], name: &[u8]| all.iter().filter(|path| base_name(path) == name).count();
+    // Git goes through the targets in order, and each takes the source of its own base name if
+    // there is one, else any; and it does not look into every directory. So the names decide only
+    // where each target has a source of its own, or where order and directory say the same.
+    let each_has_its_own = targets.iter().all(|target| {
+        let name = base_name(target);
+        named(targets, name) == 1 && named(sources, name) == 1
+    });
+    let directory = |path: &BStr| path.len() - base_name(path).len();
+    let first_of_one_directory = match (targets, sources) {
+        ([first, rest @ ..], [_]) => {
+            let beside = &first[..directory(first)];
+            base_name(first) == base_name(source)
+                && rest.iter().all(|path| path[..directory(path)] == *beside)
+        }
+        _ => false,
+    };
+    if each_has_its_own || first_of_one_directory {
         let target = targets.iter().find(|path| base_name(path) == base_name(source));
         return target.map_or(Fate::Deleted, |target| Fate::Renamed((*target).to_owned()));
     }

@@ -112,6 +112,16 @@ pub(crate) fn run(repo: &gix::Repository, tag: &Tagging, cx: &StepContext) -> Re
     Ok(())
 }
 
+/// Checks that the tag leads to its commit.
+pub(crate) fn verify(repo: &gix::Repository, tag: &Tagging) -> Result<(), Error> {
+    let (found, expected) = (refs::tip(repo, &tag.name.full())?, object_id(&tag.commit)?);
+    if found == Some(expected) {
+        return Ok(());
+    }
+    let what = format!("tag `{}` leads to {}, not to {expected}", tag.name, shown(found));
+    Err(Error::new(ErrorKind::Moved, what).remedy("find out who moved it, then try again"))
+}
+
 pub(crate) fn undo(repo: &gix::Repository, tag: &Tagging, cx: &StepContext) -> Result<(), Error> {
     let (name, keep) = (tag.name.full(), kept(&tag.name, cx.operation()));
     objects::clear(repo, cx.operation())?;

@@ -8,4 +8,4 @@ pub use make::Tagging;
 pub use name::TagName;
 pub use plan::TagOptions;
 
-pub(crate) use make::{check, release, run, undo};
+pub(crate) use make::{check, release, run, undo, verify};

@@ -6,14 +6,16 @@ use ops_core::{CommitId, Context, Plan};
 use super::make::{Annotation, Tagging};
 use super::name::TagName;
 use crate::error::{Error, ErrorKind};
+use crate::history::apart;
 use crate::id::{BranchName, commit_id};
 use crate::identity::{Identity, cleaned, seconds};
-use crate::inspect::{apart, of_the_repository};
-use crate::merge::{place, target};
+use crate::inspect::of_the_repository;
+use crate::merge::{Landing, place, target};
 use crate::refs;
 use crate::repository::GitRepository;
 use crate::step::GitStep;
 use crate::versions::{resolve, version_of};
+use crate::worktree::SubmodulePolicy;
 
 /// What a tag is, besides its name.
 #[derive(Debug, Clone, Default)]
@@ -79,6 +81,9 @@ impl GitRepository {
     /// the tag `recovery/<time>-<version>`, which is part of the plan.
     ///
     /// A pull fast-forwards the branch again: stop pulling before going back.
+    ///
+    /// If the repository's work tree is on the branch, it moves along, under the rules of
+    /// [`plan_checkout`](Self::plan_checkout).
     ///
     /// Facts of the plan: `branch`, `sha_before`, `sha_after`, `recovery_tag`, `commits`. If the
     /// branch is at the version already, the plan is empty.
@@ -146,7 +151,10 @@ fn rollback(
     let name = recovery_name(now, &old)?;
     let tag = Tagging { name: name.clone(), commit: old.clone(), annotation: None };
     let plan = tagged(this, plan.fact("recovery_tag", name).fact("commits", ahead), tag)?;
-    place(this, plan, &branch, old, new)
+    let old = Some(old);
+    let submodules = SubmodulePolicy::LeaveAlone;
+    let landing = Landing { branch, old, new, merge: None, overwrite_ignored: false, submodules };
+    place(this, repo, plan, landing)
 }
 
 /// `recovery/20261121T101500Z-1a2b3c4`.

@@ -257,7 +257,7 @@ fn sweep(
                         ErrorKind::Io,
                         format!("`{path}` is not back in its place"),
                     )
-                    .remedy("recover again; the file is in the folder `.git/ops`"));
+                    .remedy("recover again; the file is in the folder `.git/ops-git`"));
                 }
                 _ => place.save(slots, name, path)?,
             }

@@ -9,13 +9,14 @@ use gix::index::State;
 use gix::index::entry::Stage;
 use ops_core::{OperationId, Refusal, StepContext};
 
+use super::browse::Browser;
 use super::index_file::{self, Index};
 use super::look::Look;
 use super::place::{Manifest, Place, Switch, new_name, old_name};
 use super::planner::Transition;
 use super::prepare::{Prepared, expect_head, prepare, workdir};
 use super::root::{Root, Seen, above};
-use super::stage::{MANY, stage};
+use super::stage::stage;
 use super::{back, head, lock};
 use crate::error::{Error, ErrorKind};
 use crate::id::object_id;
@@ -216,17 +217,24 @@ fn age(seen: &Seen) -> i64 {
     now.saturating_sub(seen.modified)
 }
 
+/// From how many folders on one call makes the whole file system durable. That waits for whatever
+/// else was written there, which on a busy disk takes longer than some hundred folders do.
+const MANY_FOLDERS: usize = 1_000;
+
 /// Makes durable what moved: every folder that a name came into or went from.
 pub(super) fn settle(root: &Root, slots: &Root, manifest: &Manifest) -> Result<(), Error> {
-    if manifest.files.len() > MANY {
-        return root.sync_all();
-    }
     let mut folders = std::collections::BTreeSet::from([BString::default()]);
     let files = manifest.files.iter().map(|file| &file.path);
     let others = manifest.folders_away.iter().map(|(path, _)| path);
     for path in files.chain(others).chain(&manifest.folders_new) {
-        let path = BStr::new(path.as_bytes());
-        folders.extend(above(path).map(ToOwned::to_owned));
+        for folder in above(BStr::new(path.as_bytes())) {
+            if !folders.contains(folder.as_bytes()) {
+                folders.insert(folder.to_owned());
+            }
+        }
+    }
+    if folders.len() > MANY_FOLDERS {
+        return root.sync_all();
     }
     for folder in folders {
         root.sync_folder(folder.as_bstr())?;
@@ -265,15 +273,14 @@ fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
 fn stats(repo: &gix::Repository, root: &Root, prepared: &Prepared) -> Result<State, Error> {
     let mut next = prepared.next.clone();
     let mut look = Look::new(repo, root, &prepared.index.state)?;
+    let mut browser = Browser::new(root);
     let mut fresh = Vec::new();
     let mut racy = Vec::new();
     for (number, entry) in next.entries().iter().enumerate() {
         let path = entry.path(&next);
         if prepared.transitions.index.contains_key(path) {
-            let found = gix::index::fs::Metadata::from_path_no_follow(&root.at(path)).ok();
-            let found = found.filter(|found| !found.is_dir());
-            let stat = found.and_then(|found| gix::index::entry::Stat::from_fs(&found).ok());
-            fresh.extend(stat.map(|stat| (number, stat)));
+            let seen = browser.look(path)?.filter(|seen| !seen.is_folder());
+            fresh.extend(seen.map(|seen| (number, seen.stat())));
         } else if look.is_racy(entry)
             && look.same_stat(path, entry)
             && !matches!(super::planner::View::unchanged(&mut look, path, entry), Ok(true))

@@ -41,7 +41,7 @@ impl std::fmt::Display for HeadPosition {
 }
 
 impl HeadPosition {
-    fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         match self {
             Self::Branch { branch } => format!("ref: refs/heads/{branch}\n"),
             Self::Commit { commit } => format!("{commit}\n"),

@@ -6,17 +6,17 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use ops_core::{Class, OperationId};
 
 use super::head::{remove_if_same, write_durably};
+use super::place::FOLDER;
 use crate::error::{Error, ErrorKind};
+use crate::lock_file::{LockFile, MARK, operation};
 
 /// How long to wait for another git: a status that refreshes the index holds it for milliseconds.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
-
-const MARK: &str = "ops-git ";
 
 pub(super) fn path(git_dir: &Path) -> PathBuf {
     git_dir.join("index.lock")
@@ -26,7 +26,7 @@ pub(super) fn path(git_dir: &Path) -> PathBuf {
 /// is left from a crash if nothing of that operation is there any more; it goes.
 pub(super) fn acquire(git_dir: &Path, ours: &Path, id: OperationId) -> Result<(), Error> {
     let lock = path(git_dir);
-    if holder(&lock).is_some_and(|holder| holder == id.to_string()) {
+    if operation(&lock).is_some_and(|holder| holder == id.to_string()) {
         return Ok(());
     }
     write_durably(ours, format!("{MARK}{id}\n").as_bytes())?;
@@ -47,36 +47,24 @@ pub(super) fn acquire(git_dir: &Path, ours: &Path, id: OperationId) -> Result<()
 /// Lets go of the lock if this operation has it.
 pub(super) fn release(git_dir: &Path, ours: &Path, id: OperationId) -> Result<(), Error> {
     let lock = path(git_dir);
-    if holder(&lock).is_some_and(|holder| holder == id.to_string()) {
+    if operation(&lock).is_some_and(|holder| holder == id.to_string()) {
         return Ok(ops_core::fs::remove_file_durable(&lock)?);
     }
     remove_if_same(&lock, ours)
 }
 
-/// The operation that says in a lock that it is its own.
-fn holder(lock: &Path) -> Option<String> {
-    let text = fs::read(lock).ok().filter(|bytes| bytes.len() < 200)?;
-    let text = String::from_utf8(text).ok()?;
-    Some(text.strip_prefix(MARK)?.trim_end().to_owned())
-}
-
 /// Whether the lock of the index is one of ours whose operation is over.
 pub(crate) fn is_stale(git_dir: &Path) -> bool {
-    holder(&path(git_dir)).is_some_and(|id| {
-        id.parse::<OperationId>().is_ok() && !git_dir.join("ops").join(&id).exists()
+    operation(&path(git_dir)).is_some_and(|id| {
+        id.parse::<OperationId>().is_ok() && !git_dir.join(FOLDER).join(&id).exists()
     })
 }
 
-/// The error that names a lock of somebody else, and its age.
+/// The error that names a lock of somebody else, its age and its owner.
 pub(super) fn held(lock: &Path) -> Error {
-    let age = lock
-        .symlink_metadata()
-        .and_then(|meta| meta.modified())
-        .ok()
-        .and_then(|time| SystemTime::now().duration_since(time).ok())
-        .map_or_else(|| "of unknown age".to_owned(), |age| format!("{} s old", age.as_secs()));
-    let whose = holder(lock).map_or_else(String::new, |id| format!(", of operation {id}"));
-    Error::new(ErrorKind::Git, format!("lock file `{}`, {age}{whose}, is held", lock.display()))
+    let what = LockFile::at(lock)
+        .map_or_else(|| format!("lock file `{}`", lock.display()), |lock| lock.to_string());
+    Error::new(ErrorKind::Git, format!("{what}, is held"))
         .class_of(Class::Temporary)
         .remedy("wait for the git that holds it; remove the file only if no git process runs there")
 }

@@ -5,9 +5,10 @@ use std::io::Cursor;
 use gix::bstr::{BStr, BString};
 use gix::filter::plumbing::pipeline::convert::ToGitOutcome;
 use gix::index::State;
-use gix::index::entry::{Mode, Stat};
+use gix::index::entry::Mode;
 use gix::worktree::stack::state::{attributes, ignore};
 
+use super::browse::Browser;
 use super::planner::View;
 use super::root::{Root, Seen, Shape};
 use crate::error::{Error, ErrorKind, GitResult as _};
@@ -19,13 +20,32 @@ pub(super) struct Look<'repo> {
     repo: &'repo gix::Repository,
     root: &'repo Root,
     index: &'repo State,
-    pipeline: gix::filter::Pipeline<'repo>,
-    rules: Rules<'repo>,
-    excludes: gix::AttributeStack<'repo>,
+    browser: Browser<'repo>,
+    /// Made when content has to be compared: most often the stat tells.
+    filters: Option<Filters<'repo>>,
+    excludes: Option<gix::AttributeStack<'repo>>,
     stat: gix::index::entry::stat::Options,
     files: gix::fs::Capabilities,
     /// Of the repository, into which things are moved.
     device: (u32, u32),
+}
+
+/// What files go through on their way into the repository and out of it.
+struct Filters<'repo> {
+    pipeline: gix::filter::Pipeline<'repo>,
+    rules: Rules<'repo>,
+}
+
+impl<'repo> Filters<'repo> {
+    fn new(repo: &'repo gix::Repository, index: &State) -> Result<Self, Error> {
+        let doing = || "the attributes cannot be read".to_owned();
+        let from = attributes::Source::WorktreeThenIdMapping;
+        let stack = repo.attributes_only(index, from).doing(doing)?.detach();
+        Ok(Self {
+            pipeline: gix::filter::Pipeline::new(repo, stack).doing(doing)?,
+            rules: Rules::with_index(repo, index, from)?,
+        })
+    }
 }
 
 impl<'repo> Look<'repo> {
@@ -34,45 +54,48 @@ impl<'repo> Look<'repo> {
         root: &'repo Root,
         index: &'repo State,
     ) -> Result<Self, Error> {
-        let doing = || "attributes and ignore rules cannot be read".to_owned();
-        let from = attributes::Source::WorktreeThenIdMapping;
-        let stack = repo.attributes_only(index, from).doing(doing)?.detach();
+        let doing = || "the configuration cannot be read".to_owned();
         let git_dir = Root::open(repo.git_dir())?;
         Ok(Self {
             repo,
             root,
             index,
-            pipeline: gix::filter::Pipeline::new(repo, stack).doing(doing)?,
-            rules: Rules::with_index(repo, index, from)?,
-            excludes: repo.excludes(index, None, ignore::Source::default()).doing(doing)?,
+            browser: Browser::new(root),
+            filters: None,
+            excludes: None,
             stat: repo.stat_options().doing(doing)?,
             files: repo.filesystem_options().doing(doing)?,
             device: git_dir.look(".".into())?.map(|seen| seen.device).unwrap_or_default(),
         })
     }
 
-    /// Whether git would find, without reading it, that a path is as the index has it; `None` if
-    /// only its content can tell.
-    pub fn fresh(&self, path: &BStr, entry: &gix::index::Entry) -> Option<bool> {
-        let found = gix::index::fs::Metadata::from_path_no_follow(&self.root.at(path)).ok()?;
-        let symlink = self.files.symlink;
-        let executable = self.files.executable_bit;
-        if entry.mode.change_to_match_fs(&found, symlink, executable).is_some()
-            || (!found.is_file() && !found.is_symlink())
-        {
+    /// Whether git would find, without reading it, that what was seen is what the index has; `None`
+    /// if only its content can tell.
+    fn fresh(&self, seen: &Seen, entry: &gix::index::Entry) -> Option<bool> {
+        let (is_file, executable) = match seen.shape {
+            Shape::File { executable } => (true, executable),
+            Shape::Link => (false, false),
+            Shape::Folder | Shape::Other => return Some(false),
+        };
+        let change = entry.mode.change_to_match_fs_with_values(
+            is_file,
+            false,
+            !is_file,
+            executable,
+            self.files.symlink,
+            self.files.executable_bit,
+        );
+        if change.is_some() {
             return Some(false);
         }
-        let now = Stat::from_fs(&found).ok()?;
-        let same = now.matches(&entry.stat, self.stat);
-        (same && !entry.stat.is_racy(self.index.timestamp(), self.stat)).then_some(true)
+        let same = seen.stat().matches(&entry.stat, self.stat);
+        (same && !self.is_racy(entry)).then_some(true)
     }
 
     /// Whether the stat of a path is the one that the index holds, racy or not.
-    pub fn same_stat(&self, path: &BStr, entry: &gix::index::Entry) -> bool {
-        gix::index::fs::Metadata::from_path_no_follow(&self.root.at(path))
-            .ok()
-            .and_then(|found| Stat::from_fs(&found).ok())
-            .is_some_and(|now| now.matches(&entry.stat, self.stat))
+    pub fn same_stat(&mut self, path: &BStr, entry: &gix::index::Entry) -> bool {
+        let seen = self.browser.look(path).ok().flatten();
+        seen.is_some_and(|seen| seen.stat().matches(&entry.stat, self.stat))
     }
 
     pub fn is_racy(&self, entry: &gix::index::Entry) -> bool {
@@ -90,7 +113,11 @@ impl<'repo> Look<'repo> {
         if shape == Shape::Link || entry.mode == Mode::SYMLINK {
             return Ok(blob_id(self.repo, bytes)? == entry.id);
         }
-        let outcome = self
+        let filters = match &mut self.filters {
+            Some(filters) => filters,
+            none => none.insert(Filters::new(self.repo, self.index)?),
+        };
+        let outcome = filters
             .pipeline
             .convert_to_git(Cursor::new(bytes), on_disk(path), self.index)
             .doing(|| format!("the filters of `{path}` failed"))?;
@@ -109,12 +136,12 @@ impl<'repo> Look<'repo> {
             return Ok(true);
         }
         // gix reads and writes UTF-16 in another way than git, so ask what would be written.
-        if !self.rules.is_utf16(path)? {
+        if !filters.rules.is_utf16(path)? {
             return Ok(false);
         }
         let kind = gix::objs::tree::EntryKind::Blob;
         let wanted = Entry { path: path.to_owned(), id: entry.id, kind };
-        self.rules.content(&wanted, |content| {
+        filters.rules.content(&wanted, |content| {
             let mut expected = Vec::new();
             content.read_to_end(&mut expected).map_err(io)?;
             Ok(expected == bytes)
@@ -123,7 +150,7 @@ impl<'repo> Look<'repo> {
 }
 
 /// The id of a blob with these bytes.
-pub(super) fn blob_id(repo: &gix::Repository, bytes: &[u8]) -> Result<gix::ObjectId, Error> {
+pub(crate) fn blob_id(repo: &gix::Repository, bytes: &[u8]) -> Result<gix::ObjectId, Error> {
     gix::objs::compute_hash(repo.object_hash(), gix::objs::Kind::Blob, bytes).map_err(|source| {
         Error::new(ErrorKind::Git, "the content has no id: it is an attack on SHA-1")
             .caused_by(source)
@@ -136,7 +163,7 @@ fn chain(error: &Error) -> String {
 
 impl View for Look<'_> {
     fn look(&mut self, path: &BStr) -> Result<Option<Seen>, Error> {
-        self.root.look(path)
+        self.browser.look(path)
     }
 
     fn list(&mut self, folder: &BStr) -> Result<Vec<BString>, Error> {
@@ -144,13 +171,10 @@ impl View for Look<'_> {
     }
 
     fn unchanged(&mut self, path: &BStr, entry: &gix::index::Entry) -> Result<bool, String> {
-        if let Some(answer) = self.fresh(path, entry) {
-            return Ok(answer);
-        }
-        let seen = self.root.look(path).map_err(|error| chain(&error))?;
+        let seen = self.browser.again(path).map_err(|error| chain(&error))?;
         let Some(seen) = seen else { return Ok(false) };
-        if !matches!(seen.shape, Shape::File { .. } | Shape::Link) {
-            return Ok(false);
+        if let Some(answer) = self.fresh(&seen, entry) {
+            return Ok(answer);
         }
         self.root
             .read(path, seen.shape)
@@ -160,7 +184,15 @@ impl View for Look<'_> {
 
     fn ignored(&mut self, path: &BStr, is_folder: bool) -> Result<bool, String> {
         let mode = if is_folder { Mode::DIR } else { Mode::FILE };
-        self.excludes
+        let excludes = match &mut self.excludes {
+            Some(excludes) => excludes,
+            none => {
+                let made = self.repo.excludes(self.index, None, ignore::Source::default());
+                let doing = || "the ignore rules cannot be read".to_owned();
+                none.insert(made.doing(doing).map_err(|error| chain(&error))?)
+            }
+        };
+        excludes
             .at_entry(path, Some(mode))
             .map(|platform| platform.is_excluded())
             .map_err(|error| ops_core::error::chain(&error).join(": "))

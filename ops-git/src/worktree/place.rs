@@ -18,6 +18,9 @@ use super::root::{Identity, Root};
 use crate::error::{Error, ErrorKind};
 use crate::path_bytes::PathBytes;
 
+/// Where a git directory keeps what belongs to operations.
+pub(crate) const FOLDER: &str = "ops-git";
+
 /// From where to where a work tree goes: what a step knows before it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Switch {
@@ -26,6 +29,8 @@ pub(crate) struct Switch {
     pub head_from: HeadPosition,
     pub head_to: HeadPosition,
     pub overwrite_ignored: bool,
+    /// Whether the index must hold nothing but what the old commit has, as for a merge commit.
+    pub whole_index: bool,
 }
 
 /// One path of a manifest.
@@ -94,6 +99,8 @@ pub(super) fn old_name(number: usize) -> BString {
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub git_dir: PathBuf,
+    /// Where all work trees of a repository save what is lost: their own folder may go.
+    common_dir: PathBuf,
     pub folder: PathBuf,
     pub id: OperationId,
     key: String,
@@ -106,8 +113,9 @@ impl Place {
         let old = switch.old.as_ref().map_or_else(|| "none".to_owned(), digits);
         let key = format!("{old}-{}", digits(&switch.new));
         let git_dir = repo.git_dir().to_owned();
-        let folder = git_dir.join("ops").join(id.to_string()).join(&key);
-        Self { git_dir, folder, id, key }
+        let folder = git_dir.join(FOLDER).join(id.to_string()).join(&key);
+        let common_dir = repo.common_dir().to_owned();
+        Self { git_dir, common_dir, folder, id, key }
     }
 
     pub fn exists(&self) -> bool {
@@ -205,7 +213,7 @@ impl Place {
     }
 
     pub fn lost(&self) -> PathBuf {
-        self.git_dir.join("ops/lost").join(self.id.to_string())
+        self.common_dir.join(FOLDER).join("lost").join(self.id.to_string())
     }
 
     /// What was saved by this operation, at most a thousand paths.
@@ -233,7 +241,7 @@ impl Place {
 /// A switch of a work tree that somebody left half done.
 pub(crate) fn interrupted(git_dir: &Path) -> Vec<(String, PathBuf)> {
     let mut found = Vec::new();
-    for entry in git_dir.join("ops").read_dir().into_iter().flatten().flatten() {
+    for entry in git_dir.join(FOLDER).read_dir().into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name == "lost" || name.parse::<OperationId>().is_err() {
             continue;

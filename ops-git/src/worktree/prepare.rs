@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use gix::bstr::{BStr, ByteSlice as _};
+use gix::bstr::{BStr, BString, ByteSlice as _};
 use gix::index::State;
 use gix::index::entry::Flags;
 use gix::worktree::stack::state::attributes::Source;
@@ -39,10 +39,17 @@ pub(super) fn workdir(repo: &gix::Repository) -> Result<Root, Error> {
     Root::open(&folder)
 }
 
-fn tree_of(repo: &gix::Repository, id: gix::ObjectId) -> Result<gix::ObjectId, Error> {
+pub(super) fn tree_of(repo: &gix::Repository, id: gix::ObjectId) -> Result<gix::ObjectId, Error> {
     repo.find_commit(id)
         .and_then(|commit| commit.tree_id().map(gix::Id::detach))
         .doing(|| format!("commit {id} cannot be read"))
+}
+
+/// Whether the file system takes names for one that differ in case alone, as the configuration has
+/// it.
+pub(super) fn ignores_case(repo: &gix::Repository) -> Result<bool, Error> {
+    let options = repo.filesystem_options().doing(|| "the configuration cannot be read".into())?;
+    Ok(options.ignore_case)
 }
 
 /// Looks at everything that a switch would touch. Reads only.
@@ -74,12 +81,15 @@ pub(super) fn prepare(
             change.old = None;
         }
     }
-    let ignore_case =
-        repo.filesystem_options().doing(|| "the configuration cannot be read".into())?.ignore_case;
+    let ignore_case = ignores_case(repo)?;
     let policy = Policy { overwrite_ignored: switch.overwrite_ignored, ignore_case };
     let mut look = Look::new(repo, root, &index.state)?;
     let (transitions, mut obstacles) = planner::plan(&changes, &index.state, policy, &mut look)?;
     drop(look);
+    if switch.whole_index {
+        let staged = staged(repo, old, &index.state)?;
+        obstacles.extend(staged.into_iter().map(|path| (Obstacle::StagedChange, path)));
+    }
     let next = index_file::changed(&index.state, &transitions.index);
     for (path, filter) in filters_missing(repo, &next, &transitions)? {
         obstacles.insert((Obstacle::FilterMissing { filter }, path));
@@ -93,12 +103,38 @@ pub(super) fn prepare(
     Ok(Prepared { transitions, index, next, blockers })
 }
 
+/// Every path of the index that is not as a tree has it, and every path of the tree that is not in
+/// the index.
+pub(super) fn staged(
+    repo: &gix::Repository,
+    tree: Option<gix::ObjectId>,
+    index: &State,
+) -> Result<Vec<BString>, Error> {
+    let mut left = tree_diff::between(repo, tree, None, true)?;
+    let mut found = Vec::new();
+    for entry in index.entries() {
+        let path = entry.path(index);
+        let known = left.remove(path).and_then(|change| change.old);
+        // What is only intended to be added is not staged yet.
+        if entry.flags.contains(Flags::INTENT_TO_ADD) {
+            continue;
+        }
+        let cell = Kind::of_index(entry.mode).map(|kind| Cell { kind, id: entry.id });
+        if known.is_none() || known != cell {
+            found.push(path.to_owned());
+        }
+    }
+    found.extend(left.into_keys());
+    found.dedup();
+    Ok(found)
+}
+
 /// New files whose filter must not be left out, and has no command.
 fn filters_missing(
     repo: &gix::Repository,
     next: &State,
     transitions: &Transitions,
-) -> Result<Vec<(gix::bstr::BString, String)>, Error> {
+) -> Result<Vec<(BString, String)>, Error> {
     let config = repo.config_snapshot();
     if config.plumbing().sections_by_name("filter").is_none() {
         return Ok(Vec::new());

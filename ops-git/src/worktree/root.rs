@@ -5,12 +5,13 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use gix::bstr::{BStr, BString, ByteSlice as _};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, StatxFlags};
+use gix::index::entry::{Stat, stat::Time};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,9 @@ pub(super) struct Seen {
     pub modified: i64,
     pub device: (u32, u32),
     pub mode: u32,
+    /// When the inode changed, in nanoseconds since 1970.
+    changed: i64,
+    owner: (u32, u32),
 }
 
 impl Seen {
@@ -59,6 +63,24 @@ impl Seen {
 
     pub fn is_folder(&self) -> bool {
         self.shape == Shape::Folder
+    }
+
+    /// What an index notes of it, of every number the low 32 bits, as git does.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as git does")]
+    pub fn stat(&self) -> Stat {
+        let time = |since: i64| Time {
+            secs: since.div_euclid(1_000_000_000) as u32,
+            nsecs: since.rem_euclid(1_000_000_000) as u32,
+        };
+        Stat {
+            mtime: time(self.modified),
+            ctime: time(self.changed),
+            dev: rustix::fs::makedev(self.device.0, self.device.1) as u32,
+            ino: self.identity.inode as u32,
+            uid: self.owner.0,
+            gid: self.owner.1,
+            size: self.size as u32,
+        }
     }
 }
 
@@ -85,49 +107,60 @@ impl Root {
     }
 
     /// The folder that holds the last part of a path, and that part.
-    fn parent<'a>(&self, path: &'a BStr) -> Result<(OwnedFd, &'a OsStr), Errno> {
-        let mut folder = self.fd.try_clone().map_err(|_| Errno::MFILE)?;
-        let mut rest: &'a [u8] = path;
-        while let Some(slash) = rest.find_byte(b'/') {
-            folder = rustix::fs::openat(&folder, &rest[..slash], FOLDER, Mode::empty())?;
-            rest = &rest[slash + 1..];
+    fn parent<'a>(&self, path: &'a BStr) -> Result<(Folder<'_>, &'a OsStr), Errno> {
+        let (folder, name) = split(path);
+        Ok((self.folder(folder)?, OsStr::from_bytes(name)))
+    }
+
+    /// A folder, reached through folders only; good for what is done in it, not for reading it.
+    pub(super) fn folder(&self, folder: &BStr) -> Result<Folder<'_>, Errno> {
+        if folder.is_empty() {
+            return Ok(Folder::Root(self.fd.as_fd()));
         }
-        Ok((folder, OsStr::from_bytes(rest)))
+        let flags = FOLDER.union(OFlags::PATH);
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match rustix::fs::openat2(&self.fd, &**folder, flags, Mode::empty(), resolve) {
+            // A kernel or a sandbox that does not know the call; the rest is a race with a rename.
+            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::TOOBIG | Errno::AGAIN) => {}
+            opened => return opened.map(Folder::Opened),
+        }
+        let mut at: Option<OwnedFd> = None;
+        for part in folder.split_str("/") {
+            let from = at.as_ref().map_or(self.fd.as_fd(), OwnedFd::as_fd);
+            at = Some(rustix::fs::openat(from, part, flags, Mode::empty())?);
+        }
+        at.map(Folder::Opened).ok_or(Errno::NOENT)
     }
 
     /// What is at a path; `None` if nothing is, or if it could only be reached through something
     /// that is no folder.
     pub fn look(&self, path: &BStr) -> Result<Option<Seen>, Error> {
-        let found = self.parent(path).and_then(|(folder, name)| {
-            let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
-            rustix::fs::statx(&folder, name, AtFlags::SYMLINK_NOFOLLOW, wanted)
-        });
-        let stat = match found {
-            Ok(stat) => stat,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-            Err(errno) => return Err(self.failed("look at", path, errno)),
-        };
-        let mode = u32::from(stat.stx_mode);
-        let shape = match FileType::from_raw_mode(mode) {
-            FileType::RegularFile => Shape::File { executable: mode & 0o100 != 0 },
-            FileType::Symlink => Shape::Link,
-            FileType::Directory => Shape::Folder,
-            _ => Shape::Other,
-        };
-        let nanoseconds = |seconds: i64, nanoseconds: u32| {
-            seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds.into())
-        };
-        let born = StatxFlags::from_bits_retain(stat.stx_mask)
-            .contains(StatxFlags::BTIME)
-            .then(|| nanoseconds(stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec));
-        Ok(Some(Seen {
-            shape,
-            identity: Identity { inode: stat.stx_ino, born },
-            size: stat.stx_size,
-            modified: nanoseconds(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
-            device: (stat.stx_dev_major, stat.stx_dev_minor),
-            mode: mode & 0o7777,
-        }))
+        let found = self.parent(path).and_then(|(folder, name)| look_in(folder.as_fd(), name));
+        self.seen(path, found)
+    }
+
+    /// The answer to a look.
+    pub(super) fn seen(
+        &self,
+        path: &BStr,
+        found: Result<Seen, Errno>,
+    ) -> Result<Option<Seen>, Error> {
+        match found {
+            Ok(seen) => Ok(Some(seen)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(self.failed("look at", path, errno)),
+        }
+    }
+
+    /// A new file, whose name nothing has yet.
+    pub fn create(&self, path: &BStr, mode: u32) -> Result<std::fs::File, Error> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        self.parent(path)
+            .and_then(|(folder, name)| {
+                rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(mode))
+            })
+            .map(std::fs::File::from)
+            .map_err(|errno| self.failed("create", path, errno))
     }
 
     /// The names in a folder, sorted.
@@ -259,9 +292,60 @@ impl Root {
     }
 }
 
+/// A folder that was reached.
+#[derive(Debug)]
+pub(super) enum Folder<'a> {
+    Root(BorrowedFd<'a>),
+    Opened(OwnedFd),
+}
+
+impl AsFd for Folder<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Root(fd) => *fd,
+            Self::Opened(fd) => fd.as_fd(),
+        }
+    }
+}
+
+/// The folder of a path, empty for the root, and the last part.
+pub(super) fn split(path: &BStr) -> (&BStr, &[u8]) {
+    path.rfind_byte(b'/')
+        .map_or((BStr::new(""), path), |slash| (path[..slash].as_bstr(), &path[slash + 1..]))
+}
+
+/// What has a name in a folder.
+pub(super) fn look_in(folder: BorrowedFd<'_>, name: &OsStr) -> Result<Seen, Errno> {
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    let stat = rustix::fs::statx(folder, name, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
+    let mode = u32::from(stat.stx_mode);
+    let shape = match FileType::from_raw_mode(mode) {
+        FileType::RegularFile => Shape::File { executable: mode & 0o100 != 0 },
+        FileType::Symlink => Shape::Link,
+        FileType::Directory => Shape::Folder,
+        _ => Shape::Other,
+    };
+    let nanoseconds = |seconds: i64, nanoseconds: u32| {
+        seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds.into())
+    };
+    let born = StatxFlags::from_bits_retain(stat.stx_mask)
+        .contains(StatxFlags::BTIME)
+        .then(|| nanoseconds(stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec));
+    Ok(Seen {
+        shape,
+        identity: Identity { inode: stat.stx_ino, born },
+        size: stat.stx_size,
+        modified: nanoseconds(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
+        device: (stat.stx_dev_major, stat.stx_dev_minor),
+        mode: mode & 0o7777,
+        changed: nanoseconds(stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
+        owner: (stat.stx_uid, stat.stx_gid),
+    })
+}
+
 /// The folders above a path, the outermost first.
 pub(super) fn above(path: &BStr) -> impl Iterator<Item = &BStr> {
-    path.find_iter("/").map(move |slash| path[..slash].as_bstr()).collect::<Vec<_>>().into_iter()
+    path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| path[..at].as_bstr())
 }
 
 #[cfg(test)]
@@ -303,6 +387,17 @@ mod tests {
         let after = root.look("b".into()).unwrap().unwrap();
         assert!(after.unmodified_since(&before));
         assert_eq!(root.read("a".into(), after.shape).unwrap(), b"b");
+    }
+
+    #[test]
+    fn an_index_notes_what_git_notes() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        std::fs::write(dir.path().join("d/a"), "abc").unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let seen = root.look("d/a".into()).unwrap().unwrap();
+        let meta = gix::index::fs::Metadata::from_path_no_follow(&dir.path().join("d/a")).unwrap();
+        assert_eq!(seen.stat(), Stat::from_fs(&meta).unwrap());
     }
 
     #[test]

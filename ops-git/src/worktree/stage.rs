@@ -1,8 +1,6 @@
 //! Writing what is to come into the operation's own folder, before anything moves.
 
-use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 
 use gix::bstr::ByteSlice as _;
 use gix::objs::tree::EntryKind;
@@ -19,7 +17,7 @@ use crate::export::{Entry, Rules};
 use crate::path_bytes::{PathBytes, on_disk};
 
 /// From how many files on one call makes the whole file system durable.
-pub(super) const MANY: usize = 64;
+const MANY: usize = 64;
 
 /// Writes every new file and link, filtered, and says what it wrote. Needs the memory of the
 /// largest file, twice if a filter changes it.
@@ -106,8 +104,7 @@ fn one(
         })?;
         // The umask takes its part, as it does for git.
         let mode = if executable { 0o777 } else { 0o666 };
-        let mut file: File =
-            OpenOptions::new().write(true).create_new(true).mode(mode).open(&at).map_err(io)?;
+        let mut file = slots.create(name.as_bstr(), mode)?;
         file.write_all(&content).map_err(io)?;
         if !many {
             file.sync_all().map_err(io)?;

@@ -3,6 +3,7 @@
 use gix::bstr::BStr;
 use ops_core::StepContext;
 
+use super::browse::Browser;
 use super::head;
 use super::place::{Place, Switch};
 use super::prepare::workdir;
@@ -28,9 +29,10 @@ pub(crate) fn verify(
     let place = Place::of(repo, switch, cx.operation());
     let Some(manifest) = place.manifest()? else { return Ok(()) };
     let root = workdir(repo)?;
+    let mut browser = Browser::new(&root);
     for file in &manifest.files {
         let path = BStr::new(file.path.as_bytes());
-        let there = root.look(path)?;
+        let there = browser.look(path)?;
         let right = match &file.new {
             Some(new) => there.is_some_and(|seen| seen.identity == new.identity),
             None => there.as_ref().is_none_or(Seen::is_folder),

@@ -130,3 +130,68 @@ fn killed_at_every_place_while_it_goes_back() {
     assert_covers(&summary, &["git-branch-moved-back", "git-export-moved-away"]);
     assert_eq!(summary.new, 0, "what fails never commits: {summary}");
 }
+
+/// A world whose mirror has what upstream has left.
+fn rewritten() -> World {
+    let world = World::new();
+    let base = world.head();
+    world.commit("a.txt", "old\n");
+    world.push();
+    let cx = world.cx();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(world.mirror().safe_pull(&cx)).unwrap();
+    git(&world.work(), &["reset", "-q", "--hard", &base]);
+    world.commit("a.txt", "new\n");
+    world.push();
+    fs::remove_dir_all(world.dir.path().join("state")).unwrap();
+    world
+}
+
+fn follow(what: &'static str) -> Summary {
+    let world = rewritten();
+    let from = world.mirror_path();
+    let (old, new) = (git(&from, &["rev-parse", "main"]), world.head());
+    let program = |what: &'static str| {
+        move |dir: &Path| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_git-crash-program"));
+            command.arg(dir).arg(what);
+            command
+        }
+    };
+    CrashTest::new()
+        .setup(move |dir| {
+            let done = Command::new("cp").arg("-a").arg(&from).arg(dir).status();
+            done.map_err(|e| e.to_string())?.success().then_some(()).ok_or("cp failed".into())
+        })
+        .operation(program(what))
+        .recovery(program("recover"))
+        .operation_may_fail()
+        .recovery_every(7)
+        .check(move |dir| {
+            let mirror = dir.join("mirror.git");
+            let fsck = command(&mirror, &["fsck", "--strict", "--no-dangling"]).output().unwrap();
+            if !fsck.status.success() {
+                return Err(String::from_utf8_lossy(&fsck.stderr).into_owned());
+            }
+            let kept = git(&mirror, &["for-each-ref", "--format=%(objectname)", "refs/ops-git"]);
+            match git(&mirror, &["rev-parse", "main"]) {
+                at if at == old && kept.is_empty() => Ok(State::Old),
+                at if at == new && kept == old => Ok(State::New),
+                at => Err(format!("main is at {at}, kept is {kept:?}")),
+            }
+        })
+        .run()
+        .unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
+fn killed_at_every_place_while_a_rewritten_history_is_followed() {
+    let forth = follow("pull");
+    println!("{forth}");
+    assert_covers(&forth, &["git-recovery-ref-made", "git-pack-in-place", "git-branch-moved"]);
+    assert!(forth.old > 0 && forth.new > 0, "{forth}");
+    let back = follow("pull-fail");
+    println!("{back}");
+    assert_covers(&back, &["git-recovery-ref-made", "git-branch-moved-back"]);
+    assert_eq!(back.new, 0, "what fails never commits: {back}");
+}

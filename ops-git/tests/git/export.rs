@@ -108,6 +108,10 @@ async fn an_export_is_what_git_archive_writes() {
         .await
         .unwrap_or_else(|error| panic!("{}", chain(&error)));
     assert_eq!(report.outcome, Outcome::Completed);
+    for when in ["before", "after"] {
+        let note = format!("sha verified {when}: {}", &commit[..7]);
+        assert!(report.notes.keys().any(|key| key.contains(&note)), "{:?}", report.notes);
+    }
     assert_eq!(report.version.unwrap().as_str(), &commit[..7]);
     let (ours, theirs) = (snapshot(&folder), snapshot(&expected));
     assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());

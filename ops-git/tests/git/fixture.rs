@@ -21,7 +21,14 @@ pub fn git(dir: &Path, args: &[&str]) -> String {
 pub fn command(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new("git");
     command
-        .args(["-c", "protocol.file.allow=always", "-c", "commit.gpgsign=false"])
+        .args([
+            "-c",
+            "protocol.file.allow=always",
+            "-c",
+            "commit.gpgsign=false",
+            "-c",
+            "safe.directory=*",
+        ])
         .args(args)
         .current_dir(dir)
         .env("GIT_CONFIG_GLOBAL", "/dev/null")

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ops_git::{Blocker, GitRepository};
+use ops_git::{Blocker, GitRepository, InspectOptions};
 
 use crate::fixture::{World, git};
 
@@ -46,7 +46,7 @@ async fn every_blocker_is_named_at_once() {
     let found = GitRepository::open(&dir).unwrap().inspect().await.unwrap();
     assert_eq!(
         names(&found.blockers),
-        ["detached_head", "dirty", "locked", "operation_in_progress"],
+        ["detached_head", "dirty", "locked", "operation_in_progress", "untracked"],
         "{:?}",
         found.blockers
     );
@@ -54,6 +54,141 @@ async fn every_blocker_is_named_at_once() {
     for part in ["`a.txt`", "`staged.txt`", "`new file`", "index.lock", "merge", &head] {
         assert!(text.contains(part), "{part}: {text}");
     }
+}
+
+#[tokio::test]
+async fn what_is_allowed_passes_and_nothing_else() {
+    let world = World::new();
+    let dir = world.dir.path().join("clone");
+    git(world.dir.path(), &["clone", "-q", &url(&world), "clone"]);
+    git(&dir, &["checkout", "-q", "--detach"]);
+    fs::create_dir(dir.join("folder")).unwrap();
+    fs::write(dir.join("folder/one"), "").unwrap();
+    fs::write(dir.join("folder/two"), "").unwrap();
+    let clone = GitRepository::open(&dir).unwrap();
+    let found = clone.inspect().await.unwrap();
+    assert_eq!(names(&found.blockers), ["detached_head", "untracked"]);
+    let untracked = |blocker: &Blocker| matches!(blocker, Blocker::Untracked { total: 1, .. });
+    assert!(found.blockers.iter().any(untracked), "a folder counts once: {:?}", found.blockers);
+
+    let options = InspectOptions::default().allow_detached_head();
+    let found = clone.inspect_with(options.clone()).await.unwrap();
+    assert_eq!(names(&found.blockers), ["untracked"]);
+    let options = options.allow_untracked();
+    assert!(clone.inspect_with(options.clone()).await.unwrap().is_clear());
+    fs::write(dir.join("a.txt"), "changed\n").unwrap();
+    let found = clone.inspect_with(options).await.unwrap();
+    assert_eq!(names(&found.blockers), ["dirty"]);
+
+    git(&dir, &["checkout", "-q", "-f", "-b", "own"]);
+    world.commit("a.txt", "two\n");
+    world.push();
+    git(&dir, &["fetch", "-q", "--depth", "1"]);
+    let options = InspectOptions::default().allow_untracked().on_branch("main".parse().unwrap());
+    let found = clone.inspect_with(options.clone()).await.unwrap();
+    assert_eq!(names(&found.blockers), ["no_upstream", "shallow", "wrong_branch"]);
+    let found = clone.inspect_with(options.allow_no_upstream().allow_shallow()).await.unwrap();
+    assert_eq!(names(&found.blockers), ["wrong_branch"]);
+
+    let options = InspectOptions::default().allow_untracked().free_space(u64::MAX);
+    let found = clone.inspect_with(options.allow_no_upstream().allow_shallow()).await.unwrap();
+    assert_eq!(names(&found.blockers), ["disk_full", "disk_full"]);
+}
+
+fn url(world: &World) -> String {
+    format!("file://{}", world.origin().display())
+}
+
+#[tokio::test]
+async fn what_the_index_hides_is_found() {
+    let world = World::new();
+    let dir = world.work();
+    world.commit("b.txt", "one\n");
+    world.commit("c.txt", "one\n");
+    let repository = GitRepository::open(&dir).unwrap();
+    let options = InspectOptions::default().allow_no_upstream();
+    git(&dir, &["update-index", "--assume-unchanged", "a.txt", "b.txt"]);
+    assert!(repository.inspect_with(options.clone()).await.unwrap().is_clear());
+    fs::write(dir.join("a.txt"), "hidden\n").unwrap();
+    assert_eq!(git(&dir, &["status", "--porcelain"]), "", "git does not tell");
+    let found = repository.inspect_with(options.clone()).await.unwrap();
+    assert_eq!(names(&found.blockers), ["hidden_changes"]);
+    assert!(found.refusals()[0].to_string().contains("`a.txt` ("), "{:?}", found.refusals());
+
+    git(&dir, &["update-index", "--skip-worktree", "c.txt"]);
+    fs::remove_file(dir.join("c.txt")).unwrap();
+    fs::remove_file(dir.join("b.txt")).unwrap();
+    let found = repository.inspect_with(options).await.unwrap();
+    assert_eq!(names(&found.blockers), ["hidden_changes", "sparse"]);
+    assert!(found.refusals()[0].to_string().contains("`a.txt`, `b.txt` ("), "{found:?}");
+}
+
+#[tokio::test]
+async fn conflicts_and_a_split_index_are_told_apart_from_changes() {
+    let world = World::new();
+    let dir = world.work();
+    git(&dir, &["checkout", "-q", "-b", "side"]);
+    world.commit("a.txt", "side\n");
+    git(&dir, &["checkout", "-q", "main"]);
+    world.commit("a.txt", "main\n");
+    assert!(!crate::fixture::command(&dir, &["merge", "side"]).status().unwrap().success());
+    let options = InspectOptions::default().allow_no_upstream();
+    let repository = GitRepository::open(&dir).unwrap();
+    let found = repository.inspect_with(options.clone()).await.unwrap();
+    assert_eq!(names(&found.blockers), ["operation_in_progress", "unmerged"]);
+    git(&dir, &["merge", "--abort"]);
+    git(&dir, &["update-index", "--split-index"]);
+    fs::write(dir.join("a.txt"), "changed\n").unwrap();
+    let found = repository.inspect_with(options).await.unwrap();
+    assert_eq!(names(&found.blockers), ["dirty", "split_index"]);
+}
+
+#[tokio::test]
+async fn submodules_are_looked_into() {
+    let world = World::new();
+    let dir = world.work();
+    let origin = world.origin();
+    git(&dir, &["submodule", "--quiet", "add", origin.to_str().unwrap(), "sub"]);
+    git(&dir, &["commit", "-qm", "submodule"]);
+    // gix takes this for an inactive one, and would not look.
+    git(&dir, &["config", "--unset", "submodule.sub.active"]);
+    git(&dir, &["config", "submodule.active", "."]);
+    let options = InspectOptions::default().allow_no_upstream();
+    let repository = GitRepository::open(&dir).unwrap();
+    let found = repository.inspect_with(options.clone()).await.unwrap();
+    assert!(found.is_clear(), "{found:?}");
+    fs::write(dir.join("sub/new"), "untracked\n").unwrap();
+    let differs = async || {
+        let found = repository.inspect_with(options.clone()).await.unwrap();
+        assert_eq!(names(&found.blockers), ["submodules"]);
+        let allowed = repository.inspect_with(options.clone().allow_submodules()).await.unwrap();
+        assert!(allowed.is_clear(), "{allowed:?}");
+    };
+    differs().await;
+    fs::remove_file(dir.join("sub/new")).unwrap();
+    fs::write(dir.join("sub/a.txt"), "changed\n").unwrap();
+    differs().await;
+    git(&dir.join("sub"), &["commit", "-qam", "another commit"]);
+    differs().await;
+    // Not there at all is as it should be; something else in its place is not.
+    git(&dir, &["submodule", "--quiet", "deinit", "-f", "sub"]);
+    git(&dir, &["config", "submodule.active", "."]);
+    assert!(repository.inspect_with(options.clone()).await.unwrap().is_clear());
+    fs::write(dir.join("sub/own"), "mine\n").unwrap();
+    differs().await;
+}
+
+#[tokio::test]
+async fn histories_with_nothing_in_common_are_named_so() {
+    let world = World::new();
+    let dir = world.dir.path().join("clone");
+    git(world.dir.path(), &["clone", "-q", "origin.git", "clone"]);
+    git(&dir, &["checkout", "-q", "--orphan", "other"]);
+    git(&dir, &["commit", "-qm", "from nothing"]);
+    git(&dir, &["branch", "-q", "-M", "other", "main"]);
+    git(&dir, &["branch", "-q", "--set-upstream-to", "origin/main", "main"]);
+    let found = GitRepository::open(&dir).unwrap().inspect().await.unwrap();
+    assert_eq!(names(&found.blockers), ["unrelated"], "{found:?}");
 }
 
 #[tokio::test]

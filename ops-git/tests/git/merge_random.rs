@@ -264,6 +264,31 @@ fn any_two_branches_merge_as_git_merges_them() {
     assert!(figures.careful * 5 < cases() as usize, "refused too much: {figures:?}");
 }
 
+/// The same content appears under two names, one of them in a directory that git need not look into.
+/// It takes the other one, although the base name speaks for the first.
+#[test]
+fn a_rename_that_one_of_two_bases_has() {
+    use Deed as D;
+    let (histories, runtime) = (Histories::new(), Runtime::new().unwrap());
+    let base = base(&[8, 0, 0, 0, 8, 8, 14, 0, 0, 0, 8, 0]);
+    let with = |files: &Files, deeds: &[Deed]| {
+        let mut files = files.clone();
+        for deed in deeds {
+            act(&mut files, deed);
+        }
+        files
+    };
+    let one = with(&base, &[D::Rename(1, 1)]);
+    let two = with(&base, &[D::Replace(1, 0, 0), D::Copy(0, 8)]);
+    let left = with(&one, &[D::Replace(6, 1, 0)]);
+    let right = with(&two, &[D::Add(55, 0), D::Delete(7), D::Copy(30, 35)]);
+    let commits: [(&[usize], &Files); 5] =
+        [(&[], &base), (&[0], &one), (&[0], &two), (&[1, 2], &left), (&[2, 1], &right)];
+    let mut figures = Figures::default();
+    same((&histories, &runtime), &commits, &mut figures).unwrap();
+    assert_eq!(figures.careful, 1, "{figures:?}");
+}
+
 #[test]
 fn any_crossed_histories_merge_as_git_merges_them() {
     let (histories, runtime) = (Histories::new(), Runtime::new().unwrap());

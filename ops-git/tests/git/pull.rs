@@ -258,13 +258,11 @@ async fn a_lock_is_refused_by_name_together_with_whatever_else_is_wrong() {
     let lock = world.mirror_path().join("refs/heads/main.lock");
     std::fs::write(&lock, "").unwrap();
     std::fs::write(world.mirror_path().join("packed-refs.lock"), "").unwrap();
-    let head = world.head();
-    std::fs::write(world.mirror_path().join("shallow"), format!("{head}\n")).unwrap();
     let error = mirror.safe_pull(&cx).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
-    assert_eq!(error.reasons().len(), 3, "{error}");
+    assert_eq!(error.reasons().len(), 2, "{error}");
     let text = error.to_string();
-    for part in ["main.lock", "packed-refs.lock", "shallow"] {
+    for part in ["main.lock", "packed-refs.lock"] {
         assert!(text.contains(part), "{part}: {text}");
     }
 }
@@ -354,16 +352,6 @@ async fn a_server_that_refuses_is_told_apart_from_one_that_is_broken() {
         let error = mirror.safe_pull(&world.cx()).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{status}: {}", chain(&error));
     }
-}
-
-#[tokio::test]
-async fn a_checked_out_branch_is_not_moved_behind_its_work_tree() {
-    let world = World::new();
-    git(&world.work(), &["branch", "-q", "--set-upstream-to=origin/main"]);
-    let repository = GitRepository::open(world.work()).unwrap();
-    let error = repository.safe_pull(&world.cx()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.to_string().contains("is checked out in"), "{error}");
 }
 
 #[tokio::test]

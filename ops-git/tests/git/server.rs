@@ -2,14 +2,15 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -27,6 +28,16 @@ pub enum Manner {
     HangsOnPost,
     /// Answers every request with this status.
     Status(u16),
+    /// As git's own, for whoever sends this as `Authorization`.
+    Asks(String),
+    /// Ends the connection after so many bytes of a pack.
+    Cuts(usize),
+    /// Ends an answer that looks whole after so many bytes of a pack.
+    Truncates(usize),
+    /// Stops sending after so many bytes of a pack.
+    Stalls(usize),
+    /// Sends everybody elsewhere.
+    Redirects(String),
 }
 
 pub struct Server {
@@ -65,6 +76,41 @@ impl Server {
         Self { address, requests, task }
     }
 
+    /// Answers over https, with this certificate and its key.
+    pub async fn start_with_tls(root: PathBuf, certificate: &Path, key: &Path) -> Self {
+        use tokio_rustls::rustls::ServerConfig;
+        use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+        use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+        let chain = CertificateDer::pem_file_iter(certificate).unwrap();
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(
+                chain.map(Result::unwrap).collect(),
+                PrivateKeyDer::from_pem_file(key).unwrap(),
+            )
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let task = tokio::spawn(async move {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { return };
+                let (root, acceptor) = (root.clone(), acceptor.clone());
+                tokio::spawn(async move {
+                    // Whoever does not trust it ends here.
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let service = hyper::service::service_fn(move |request| {
+                        answer(root.clone(), Manner::Git, request)
+                    });
+                    let _ = auto::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        Self { address, requests: Arc::default(), task }
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://{}/{path}", self.address)
     }
@@ -74,25 +120,75 @@ async fn answer(
     root: PathBuf,
     manner: Manner,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<Body>, Infallible> {
+    let authorization = request.headers().get("authorization").cloned();
     match manner {
-        Manner::Git => Ok(backend(root, request).await),
+        Manner::Git => Ok(backend(root, request, None).await),
         Manner::HangsOnPost if request.method() == http::Method::GET => {
-            Ok(backend(root, request).await)
+            Ok(backend(root, request, None).await)
         }
         Manner::Hangs | Manner::HangsOnPost => std::future::pending().await,
-        Manner::Status(status) => {
-            Ok(Response::builder().status(status).body(Full::default()).unwrap())
+        Manner::Status(status) => Ok(Response::builder().status(status).body(empty()).unwrap()),
+        Manner::Asks(wanted) if authorization.as_ref().is_some_and(|got| got == &*wanted) => {
+            Ok(backend(root, request, None).await)
+        }
+        Manner::Asks(_) => Ok(Response::builder()
+            .status(401)
+            .header("www-authenticate", "Basic realm=\"git\"")
+            .body(empty())
+            .unwrap()),
+        Manner::Cuts(_) | Manner::Truncates(_) | Manner::Stalls(_) => {
+            Ok(backend(root, request, Some(manner)).await)
+        }
+        Manner::Redirects(to) => {
+            let tail = request.uri().path_and_query().unwrap().as_str();
+            let to = format!("{to}{tail}");
+            Ok(Response::builder().status(302).header("location", to).body(empty()).unwrap())
         }
     }
 }
 
-async fn backend(root: PathBuf, request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+fn empty() -> Body {
+    whole(Bytes::new())
+}
+
+fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// The first bytes of an answer, and then what the manner says.
+fn part(bytes: &[u8], manner: &Manner) -> Body {
+    use futures::StreamExt as _;
+    let frame = |length: usize| {
+        let part = &bytes[..length.min(bytes.len())];
+        futures::stream::iter([Ok(Frame::data(Bytes::copy_from_slice(part)))])
+    };
+    match *manner {
+        Manner::Cuts(length) => {
+            let end = futures::stream::iter([Err(std::io::Error::other("cut"))]);
+            StreamBody::new(frame(length).chain(end)).boxed_unsync()
+        }
+        Manner::Stalls(length) => {
+            StreamBody::new(frame(length).chain(futures::stream::pending())).boxed_unsync()
+        }
+        Manner::Truncates(length) => whole(Bytes::copy_from_slice(&bytes[..length])),
+        _ => whole(Bytes::copy_from_slice(bytes)),
+    }
+}
+
+async fn backend(
+    root: PathBuf,
+    request: Request<Incoming>,
+    spoils: Option<Manner>,
+) -> Response<Body> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let header = |name: &str| {
         head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned()
     };
+    let spoils = spoils.filter(|_| body.windows(13).any(|window| window == b"command=fetch"));
     let mut child = tokio::process::Command::new("git")
         .arg("http-backend")
         .env("GIT_PROJECT_ROOT", &root)
@@ -127,5 +223,13 @@ async fn backend(root: PathBuf, request: Request<Incoming>) -> Response<Full<Byt
             response = response.header(name, value);
         }
     }
-    response.body(Full::new(Bytes::copy_from_slice(&body[4..]))).unwrap()
+    let body = &body[4..];
+    // Only an answer with a pack is spoilt: a negotiation is another.
+    let has_pack = body.windows(4).any(|window| window == b"PACK");
+    response
+        .body(match spoils.filter(|_| has_pack) {
+            Some(manner) => part(body, &manner),
+            None => whole(Bytes::copy_from_slice(body)),
+        })
+        .unwrap()
 }

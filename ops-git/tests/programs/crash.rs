@@ -1,11 +1,15 @@
 //! The program that the crash test kills: pulls and exports in one
-//! operation, or tags and merges in one, or recovers.
+//! operation, or tags and merges in one, or pulls a
+//! rewritten history, or recovers.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 
 use ops_core::{Context, Environment};
-use ops_git::{CheckoutOptions, GitRepository, GitStep, MergeOptions, PullOptions, TagOptions};
+use ops_git::{
+    CheckoutOptions, GitRepository, GitStep, MergeOptions, PullOptions, RemoveWorktreeOptions,
+    Rewritten, TagOptions,
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -39,6 +43,15 @@ async fn main() {
         mirror.execute(plan, &cx).await.unwrap();
         return;
     }
+    if let Some(what) = what.strip_prefix("pull") {
+        let options = PullOptions::default().rewritten(Rewritten::Follow);
+        let mut plan = mirror.plan_pull(&cx, options).await.unwrap();
+        if what == "-fail" {
+            plan = plan.change(&mirror, &failing(&"0".repeat(40))).unwrap();
+        }
+        mirror.execute(plan, &cx).await.unwrap();
+        return;
+    }
     let pull = mirror.plan_pull(&cx, PullOptions::default()).await.unwrap();
     let new = pull.facts["sha_after"].clone();
     let export = mirror.plan_export(&new, dir.join("release")).await.unwrap();
@@ -64,9 +77,35 @@ async fn on_work_tree(dir: &Path, what: &str, cx: &Context) {
         assert!(recovery.running.is_empty());
         return;
     }
-    let options = CheckoutOptions::default().overwrite_ignored();
-    let mut plan = repository.plan_checkout("new", options).await.unwrap();
-    if what == "fail" {
+    let (verb, fails) = match what.strip_suffix("-fail") {
+        Some(verb) => (verb, true),
+        None => (what, false),
+    };
+    let mut plan = match verb {
+        "checkout" => {
+            let options = CheckoutOptions::default().overwrite_ignored();
+            repository.plan_checkout("new", options).await.unwrap()
+        }
+        "merge" => {
+            let options = MergeOptions::default().overwrite_ignored();
+            repository.plan_merge(cx, "new", options).await.unwrap()
+        }
+        "add" => {
+            let options = CheckoutOptions::default();
+            repository.plan_add_worktree(dir.join("new/linked"), "new", options).await.unwrap()
+        }
+        "remove" => {
+            let options = RemoveWorktreeOptions::default();
+            repository.plan_remove_worktree(dir.join("linked"), options).await.unwrap()
+        }
+        "keep" => {
+            let options = RemoveWorktreeOptions::default().keep_changes();
+            repository.plan_remove_worktree(dir.join("linked"), options).await.unwrap()
+        }
+        "pull" => repository.plan_pull(cx, PullOptions::default()).await.unwrap(),
+        other => panic!("no such verb: {other}"),
+    };
+    if fails {
         plan = plan.change(&repository, &failing(&"0".repeat(40))).unwrap();
     }
     repository.execute(plan, cx).await.unwrap();

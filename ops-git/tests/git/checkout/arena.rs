@@ -58,6 +58,21 @@ impl Arena {
         arena
     }
 
+    /// A repository on `old`, which went its way from a base, as `new` did. Whoever commits or
+    /// merges is the one that git is told about, too.
+    pub fn forked(base: &str, old: &str, new: &str, script: &str) -> Self {
+        let arena = Self { dir: scratch() };
+        let repo = arena.path("start");
+        git(arena.dir.path(), &["init", "-q", "-b", "old", "start"]);
+        git(&repo, &["config", "user.name", "C O Mitter"]);
+        git(&repo, &["config", "user.email", "committer@example.org"]);
+        import(&repo, &[("base", base)]);
+        import_on(&repo, &[("old", "base", old), ("new", "base", new)]);
+        git(&repo, &["reset", "-q", "--hard"]);
+        shell(&repo, script);
+        arena
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -83,6 +98,14 @@ impl Arena {
         to
     }
 
+    /// One whose clock stands still where git's does.
+    pub fn at_gits_time(&self) -> Context {
+        Context::builder(self.path("state"))
+            .environment(Environment::Development)
+            .clock(ops_core::ManualClock::new("2023-11-14T22:13:20Z".parse().unwrap()))
+            .build()
+    }
+
     pub fn cx(&self) -> Context {
         Context::builder(self.path("state")).environment(Environment::Development).build()
     }
@@ -103,12 +126,21 @@ pub fn shell(repo: &Path, script: &str) {
 
 /// Makes branches with these trees.
 pub fn import(repo: &Path, branches: &[(&str, &str)]) {
+    let branches: Vec<_> = branches.iter().map(|(branch, spec)| (*branch, "", *spec)).collect();
+    import_on(repo, &branches);
+}
+
+/// Makes branches with these trees, each on top of another one, or of none.
+pub fn import_on(repo: &Path, branches: &[(&str, &str, &str)]) {
     let mut stream = Vec::new();
-    for (branch, spec) in branches {
+    for (branch, onto, spec) in branches {
         let mut text = format!(
             "commit refs/heads/{branch}\nmark :1\ncommitter C <c@example.org> 1700000000 +0000\ndata {}\n{branch}\n",
             branch.len()
         );
+        if !onto.is_empty() {
+            writeln!(text, "from refs/heads/{onto}^0").unwrap();
+        }
         text.push_str("deleteall\n");
         for (path, mode, content) in tree(spec) {
             if mode == "160000" {
@@ -180,6 +212,10 @@ pub struct Whole {
 }
 
 impl Whole {
+    pub fn files(&self) -> &BTreeMap<PathBuf, Thing> {
+        &self.files
+    }
+
     /// Whether all bytes are the same; inodes may differ, as in a copy.
     pub fn same_bytes(&self, other: &Self) -> bool {
         let without = |whole: &Self| {
@@ -212,10 +248,10 @@ pub fn whole(root: &Path) -> Whole {
 
 /// Nothing of ours is left behind.
 pub fn tidy(root: &Path) {
-    for lock in ["index.lock", "HEAD.lock", "refs/heads/new.lock"] {
+    for lock in ["index.lock", "HEAD.lock", "refs/heads/new.lock", "refs/heads/old.lock"] {
         assert!(!root.join(".git").join(lock).exists(), "{lock} is left");
     }
-    let ops = root.join(".git/ops");
+    let ops = root.join(".git/ops-git");
     let left: Vec<_> = ops
         .read_dir()
         .into_iter()
@@ -223,7 +259,7 @@ pub fn tidy(root: &Path) {
         .map(|entry| entry.unwrap().file_name())
         .filter(|name| name != "lost")
         .collect();
-    assert!(left.is_empty(), "left below .git/ops: {left:?}");
+    assert!(left.is_empty(), "left below .git/ops-git: {left:?}");
     assert_eq!(git(root, &["for-each-ref", "refs/ops-git"]), "");
 }
 
@@ -237,7 +273,17 @@ pub enum Ours {
 
 pub async fn ours(arena: &Arena, repo: &Path, version: &str, options: CheckoutOptions) -> Ours {
     let repository = GitRepository::open(repo).unwrap();
-    match repository.plan_checkout(version, options).await {
+    let plan = repository.plan_checkout(version, options).await;
+    carried_out(arena, &repository, plan).await
+}
+
+/// What a plan of ours came to.
+pub async fn carried_out(
+    arena: &Arena,
+    repository: &GitRepository,
+    plan: Result<ops_core::Plan, ops_git::Error>,
+) -> Ours {
+    match plan {
         Ok(plan) => {
             let report = repository
                 .execute(plan, &arena.cx())
@@ -247,11 +293,24 @@ pub async fn ours(arena: &Arena, repo: &Path, version: &str, options: CheckoutOp
             Ours::Done
         }
         Err(error) => {
-            assert_eq!(error.kind(), ops_git::ErrorKind::Refused, "{error}");
+            let kinds = [ops_git::ErrorKind::Refused, ops_git::ErrorKind::Conflict];
+            assert!(kinds.contains(&error.kind()), "{error}");
             assert!(!error.reasons().is_empty(), "{error}");
             Ours::Refused(error.to_string())
         }
     }
+}
+
+/// Runs a plan into a failure, and goes back.
+pub async fn run_and_back(arena: &Arena, repository: &GitRepository, plan: ops_core::Plan) {
+    let plan = plan.change(repository, &failing()).unwrap();
+    let error = repository.execute(plan, &arena.cx()).await.unwrap_err();
+    let outcome = &error.report().unwrap().outcome;
+    assert!(
+        matches!(outcome, Outcome::RolledBack { .. }),
+        "{outcome:?}: {}",
+        ops_core::error::chain(&error).join(": ")
+    );
 }
 
 /// A change that always fails, so that what was done before it is undone.
@@ -266,14 +325,7 @@ pub fn failing() -> GitStep {
 pub async fn there_and_back(arena: &Arena, repo: &Path, version: &str, options: CheckoutOptions) {
     let repository = GitRepository::open(repo).unwrap();
     let plan = repository.plan_checkout(version, options).await.unwrap();
-    let plan = plan.change(&repository, &failing()).unwrap();
-    let error = repository.execute(plan, &arena.cx()).await.unwrap_err();
-    let outcome = &error.report().unwrap().outcome;
-    assert!(
-        matches!(outcome, Outcome::RolledBack { .. }),
-        "{outcome:?}: {}",
-        ops_core::error::chain(&error).join(": ")
-    );
+    run_and_back(arena, &repository, plan).await;
 }
 
 /// What git did: whether it accepted.
@@ -283,6 +335,20 @@ pub fn theirs(repo: &Path, version: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// What git's merge came to.
+pub fn merged_by_git(repo: &Path, revision: &str) -> Result<(), String> {
+    let output = command(repo, &["merge", "-q", "--no-edit", revision])
+        .env("GIT_AUTHOR_NAME", "C O Mitter")
+        .env("GIT_AUTHOR_EMAIL", "committer@example.org")
+        .output()
+        .unwrap();
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = [output.stdout, output.stderr].concat();
+    Err(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// That git sees the same in both, and finds ours sound.

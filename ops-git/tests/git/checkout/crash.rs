@@ -1,6 +1,6 @@
 //! Killed at every place of a checkout, also in its recovery: old or new to the byte, never between.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ops_core::crash::{CrashTest, State, Summary};
@@ -31,6 +31,20 @@ fn test(arena: &Arena, what: &'static str) -> CrashTest {
     let options = ops_git::CheckoutOptions::default().overwrite_ignored();
     runtime.block_on(ours(arena, &done, "new", options));
     let after = (contents(&done), git(&done, &["ls-files", "--stage"]));
+    killed(start, what).check(move |dir| {
+        let work = sound(dir)?;
+        match git(&work, &["symbolic-ref", "--short", "HEAD"]).as_str() {
+            "old" if whole(&work).same_bytes(&before) => Ok(State::Old),
+            "new" if (contents(&work), git(&work, &["ls-files", "--stage"])) == after => {
+                precious_is_saved(&work).map(|()| State::New)
+            }
+            at => Err(format!("HEAD on {at}: {:#?}", contents(&work))),
+        }
+    })
+}
+
+/// A program on a copy of a work tree, and its recovery.
+pub fn killed(start: PathBuf, what: &'static str) -> CrashTest {
     CrashTest::new()
         .setup(move |dir| {
             let work = dir.join("work");
@@ -39,37 +53,37 @@ fn test(arena: &Arena, what: &'static str) -> CrashTest {
         })
         .operation(program(what))
         .recovery(program("worktree-recover"))
-        .check(move |dir| {
-            let work = dir.join("work");
-            tidy(&work);
-            let fsck = command(&work, &["fsck", "--connectivity-only"]).output().unwrap();
-            if !fsck.status.success() {
-                return Err(String::from_utf8_lossy(&fsck.stderr).into_owned());
-            }
-            match git(&work, &["symbolic-ref", "--short", "HEAD"]).as_str() {
-                "old" if whole(&work).same_bytes(&before) => Ok(State::Old),
-                "new" if (contents(&work), git(&work, &["ls-files", "--stage"])) == after => {
-                    let mut lost = Vec::new();
-                    find(&work.join(".git/ops/lost"), &mut lost);
-                    match lost.as_slice() {
-                        [only] if std::fs::read(only).unwrap() == b"precious\n" => Ok(State::New),
-                        other => Err(format!("the ignored file is not saved: {other:?}")),
-                    }
-                }
-                at => Err(format!("HEAD on {at}: {:#?}", contents(&work))),
-            }
-        })
         .recovery_every(17)
 }
 
-fn find(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+/// Nothing of ours is left in the work tree, and git finds it sound.
+pub fn sound(dir: &Path) -> Result<PathBuf, String> {
+    let work = dir.join("work");
+    tidy(&work);
+    let fsck = command(&work, &["fsck", "--connectivity-only"]).output().unwrap();
+    if fsck.status.success() {
+        return Ok(work);
+    }
+    Err(String::from_utf8_lossy(&fsck.stderr).into_owned())
+}
+
+pub fn precious_is_saved(work: &Path) -> Result<(), String> {
+    let mut lost = Vec::new();
+    find(&work.join(".git/ops-git/lost"), &mut lost);
+    match lost.as_slice() {
+        [only] if std::fs::read(only).unwrap() == b"precious\n" => Ok(()),
+        other => Err(format!("the ignored file is not saved: {other:?}")),
+    }
+}
+
+fn find(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in folder.read_dir().into_iter().flatten() {
         let path = entry.unwrap().path();
         if path.is_dir() { find(&path, found) } else { found.push(path) }
     }
 }
 
-fn assert_covers(summary: &Summary, places: &[&str]) {
+pub fn assert_covers(summary: &Summary, places: &[&str]) {
     for place in places {
         assert!(
             summary.places.keys().any(|name| name.contains(place)),
@@ -108,7 +122,7 @@ fn killed_at_every_place_while_it_checks_out() {
 #[test]
 fn killed_at_every_place_while_a_checkout_goes_back() {
     let arena = Arena::new(OLD, NEW, SCRIPT);
-    let summary = test(&arena, "worktree-fail")
+    let summary = test(&arena, "worktree-checkout-fail")
         .operation_may_fail()
         .every(2)
         .run()

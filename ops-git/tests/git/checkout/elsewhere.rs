@@ -47,6 +47,7 @@ async fn a_branch_moves_along_with_its_work_tree() {
         head_from: head.clone(),
         head_to: head.clone(),
         overwrite_ignored: false,
+        whole_index: false,
     };
     let release = GitStep::ReleaseWorktree {
         at: PathBytes::from(repository.git_dir()),

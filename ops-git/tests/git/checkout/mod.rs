@@ -1,8 +1,13 @@
 //! Checkout in place: as git does it, and back to the byte.
 
-mod arena;
+pub mod arena;
 mod crash;
+mod crash_in_place;
 mod elsewhere;
 mod faults;
 mod generated;
+mod in_place;
+mod linked;
+mod others;
+mod submodules;
 mod table;

@@ -114,7 +114,12 @@ async fn one_kind_becomes_another() {
             Row("folder to link", "a/b=1 t=1", "a@=t t=1", "", Yes),
             Row("folder to link to a folder", "a/b=1 t/b=9", "a@=t t/b=9", "", Yes),
             Row("link to itself becomes a folder", "a@=a d@=a t=1", "d/e/a=1 t=1", "", Yes),
+            Row("link to itself, another file", "a@=a d@=a e/a=2 k=1", "d/b=0 e/a=2 k=1", "", Yes),
             Row("link to a folder becomes one", "a@=t t/b=9", "a/b=1 t/b=9", "", Yes),
+            Row("folder emptied by the user", "d/b=0 d/e/a=0 k=1", "d/b=0 k=1", "rm d/b", Yes),
+            Row("folder removed by the user", "d/b=0 d/e/a=0 k=1", "d/b=0 k=1", "rm -r d", Yes),
+            Row("folder with an untracked file", "d/a=0 k=1", "k=1", "echo x > d/u", Yes),
+            Row("empty folder of the user's", "a=0 k=1", "k=1", "git rm -qf a; mkdir a", Yes),
             Row("deep", "a/b/c/d=1 a/x=1", "a/b=2 a/x/y/z=3", "", Yes),
             Row("folder to file, dirty", "a/b=1", "a=1", "echo x > a/b", No("local changes")),
             Row("folder to file, untracked", "a/b=1", "a=1", "echo x > a/u", No("untracked")),
@@ -205,7 +210,7 @@ async fn what_git_ignores_is_in_the_way_unless_allowed() {
     let arena = Arena::new("k=1", "k=1 a=2", "echo a > .git/info/exclude; echo precious > a");
     let repo = arena.copy("ours");
     ours(&arena, &repo, "new", CheckoutOptions::default().overwrite_ignored()).await;
-    let lost = repo.join(".git/ops/lost").read_dir().unwrap().next().unwrap().unwrap().path();
+    let lost = repo.join(".git/ops-git/lost").read_dir().unwrap().next().unwrap().unwrap().path();
     assert_eq!(std::fs::read_to_string(lost.join("a")).unwrap(), "precious\n");
     tidy(&repo);
 }
@@ -309,6 +314,9 @@ async fn what_is_special_about_the_index() {
             Row("untracked cache", "a=1 b=1", "a=2 b=1", "git update-index --untracked-cache", Yes),
             Row("no index", "a=1 b=1", "a=2 b=1 c=1", "rm .git/index a b", Yes),
             Row("no index, files", "a=1", "a=2", "rm .git/index", No("untracked")),
+            Row("a case-only rename", "readme=1 Src/a=1", "README=1 src/a=1", "", Yes),
+            Row("a case-only rename, ignored", "readme=1", "README=1", "git config core.ignoreCase true",
+                Cautious("case alone")),
             Row("a case that differs", "readme=1", "README=1 readme=1", "git config core.ignoreCase true",
                 Cautious("case alone")),
         ],

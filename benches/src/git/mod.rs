@@ -1,0 +1,64 @@
+//! What ops-git does, beside the git program.
+//!
+//! Each run of a side is one process, or one pipeline of them, from its start to its end: ours is
+//! this program, called as a helper. So both the time and the work of the processors, of children
+//! too, are measured alike. The two sides have a repository of their own each, copied from one.
+
+mod bare;
+mod child;
+mod generate;
+mod helper;
+mod server;
+mod subject;
+mod work_tree;
+
+use crate::rounds::Benchmark;
+use crate::{Failure, Wish};
+pub use helper::helper;
+use subject::Subject;
+
+/// That git is there, with what merges without a work tree, and what packs archives.
+///
+/// # Errors
+/// Of those that are not, with their packages.
+pub fn need_programs() -> Result<(), Failure> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there = |name: &str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    let missing: Vec<_> = [("git", "git"), ("tar", "tar"), ("sync", "coreutils")]
+        .iter()
+        .filter(|(name, _)| !there(name))
+        .map(|(name, package)| format!("`{name}` (Debian package `{package}`)"))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(", ");
+    Err(format!("the peers of the git benchmarks are not installed: {missing}").into())
+}
+
+/// All that is measured, on the generated repository and on the one that was named.
+///
+/// # Errors
+/// Of a program that is missing, and those of the disk and of git.
+pub fn benchmarks(wish: &Wish) -> Result<Vec<Benchmark>, Failure> {
+    need_programs()?;
+    let mut subjects = vec![Subject::generated(&wish.folder.join("git"))?];
+    if let Some(path) = &wish.git_repository {
+        subjects.push(Subject::of(path, &wish.folder.join("git-named"))?);
+    }
+    let mut found = Vec::new();
+    for subject in &subjects {
+        found.push(work_tree::status(subject, wish.quick)?);
+        found.push(bare::nothing_new(subject, wish.quick, false)?);
+        found.push(bare::nothing_new(subject, wish.quick, true)?);
+        found.push(bare::fetch(subject, wish.quick)?);
+        found.push(work_tree::checkout(subject, wish.quick, "near")?);
+        found.push(work_tree::checkout(subject, wish.quick, "far")?);
+        found.push(work_tree::rollback(subject, wish.quick)?);
+        found.push(bare::export(subject, wish.quick));
+        if subject.merges {
+            found.push(bare::merge(subject, wish.quick)?);
+        }
+    }
+    Ok(found)
+}

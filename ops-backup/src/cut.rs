@@ -1,0 +1,126 @@
+//! Where a stream is cut into chunks: by its content, so that an insertion moves no other cut.
+
+use bytes::Bytes;
+use fastcdc::v2020::{Normalization, cut_gear, get_gear_with_seed, select_masks};
+
+/// What FastCDC can do.
+const LEAST: usize = 1024;
+const MOST: usize = 16 << 20;
+
+/// Cuts what is pushed into chunks of a sixteenth of `chunk_size` to all of it, on average about a
+/// quarter. Holds `chunk_size` and one piece.
+pub(crate) struct Cutter {
+    buffer: Vec<u8>,
+    least: usize,
+    average: usize,
+    most: usize,
+    masks: (u64, u64),
+    gear: (Vec<u64>, Vec<u64>),
+}
+
+impl Cutter {
+    pub fn new(chunk_size: usize, seed: u64) -> Self {
+        let most = chunk_size.clamp(LEAST, MOST).next_multiple_of(32);
+        let average = (most / 4).next_multiple_of(2);
+        let (gear, gear_ls) = get_gear_with_seed(seed);
+        Self {
+            buffer: Vec::new(),
+            least: (most / 16).next_multiple_of(2),
+            average,
+            most,
+            masks: select_masks(average, Normalization::Level2),
+            gear: (gear.into_owned(), gear_ls.into_owned()),
+        }
+    }
+
+    pub fn push(&mut self, piece: &[u8]) {
+        self.buffer.extend_from_slice(piece);
+    }
+
+    /// The next chunk of which the end is sure.
+    pub fn next(&mut self) -> Option<Bytes> {
+        if self.buffer.len() < self.most { None } else { self.rest() }
+    }
+
+    /// The next chunk when nothing more is pushed.
+    pub fn rest(&mut self) -> Option<Bytes> {
+        if self.buffer.is_empty() {
+            return None;
+        }
+        let window = &self.buffer[..self.buffer.len().min(self.most)];
+        let (small, large) = self.masks;
+        let (gear, gear_ls) = &self.gear;
+        let (_, length) = cut_gear(
+            window,
+            self.least,
+            self.average,
+            self.most,
+            small,
+            large,
+            small << 1,
+            large << 1,
+            gear,
+            gear_ls,
+        );
+        let length = length.clamp(1, window.len());
+        let chunk = Bytes::copy_from_slice(&self.buffer[..length]);
+        self.buffer.drain(..length);
+        Some(chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cut(bytes: &[u8], piece: usize, size: usize, seed: u64) -> Vec<Bytes> {
+        let mut cutter = Cutter::new(size, seed);
+        let mut chunks = Vec::new();
+        for piece in bytes.chunks(piece) {
+            cutter.push(piece);
+            while let Some(chunk) = cutter.next() {
+                chunks.push(chunk);
+            }
+        }
+        while let Some(chunk) = cutter.rest() {
+            chunks.push(chunk);
+        }
+        chunks
+    }
+
+    fn noise(length: u32) -> Vec<u8> {
+        let word = |n: u32| n.wrapping_mul(2_654_435_761).rotate_left(n % 29).to_le_bytes();
+        (0..length / 4).flat_map(word).collect()
+    }
+
+    #[test]
+    fn an_insertion_moves_no_cut_but_its_own() {
+        let old = noise(1 << 20);
+        let mut new = old.clone();
+        new.splice(500_000..500_000, *b"inserted");
+        let known: HashSet<_> = cut(&old, 4096, 16 << 10, 7).into_iter().collect();
+        let chunks = cut(&new, 999, 16 << 10, 7);
+        let fresh = chunks.iter().filter(|chunk| !known.contains(*chunk)).count();
+        assert!(chunks.len() > 100 && fresh <= 3, "{fresh} of {}", chunks.len());
+        let elsewhere = cut(&old, 4096, 16 << 10, 8);
+        let same = elsewhere.iter().filter(|chunk| known.contains(*chunk)).count();
+        assert!(same < elsewhere.len() / 4, "another seed cuts elsewhere: {same}");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_whatever_the_pieces(
+            length in 0_u32..200_000, piece in 1_usize..50_000, size in 0_usize..50_000, seed: u64,
+        ) {
+            let bytes = noise(length);
+            let chunks = cut(&bytes, piece, size, seed);
+            prop_assert_eq!(chunks.concat(), bytes.clone());
+            prop_assert!(chunks.iter().all(|c| !c.is_empty() && c.len() <= size.max(LEAST) + 32));
+            prop_assert_eq!(&chunks, &cut(&bytes, 4096, size, seed), "pieces do not matter");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Maintenance of PostgreSQL databases: vacuum, and the deletion of old rows.
+//!
+//! Both need a [`FreshBackup`], which only a vault with a verified backup of that very database
+//! gives. One maintenance at a time works on a database, by an advisory lock.
+
+mod database;
+mod fresh;
+mod retention;
+mod step;
+
+pub use database::Maintenance;
+pub use fresh::FreshBackup;
+pub use retention::OldRows;
+pub use step::MaintenanceStep;

@@ -1,0 +1,200 @@
+//! From a stream to stored chunks: while one chunk is uploaded, the next ones are compressed, and
+//! the one after them is read.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::chunk::encode;
+use crate::cut::Cutter;
+use crate::digest::sha256;
+use crate::error::Error;
+use crate::manifest::{BackupId, ChunkRecord, Settings, UnitRecord};
+use crate::repository::Repository;
+use crate::reuse::{Content, Known};
+use crate::source::ByteStream;
+
+/// How long uploads that are under way are waited for when the backup has failed: what arrives
+/// after the way back has looked, only a prune finds.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// Writes the chunks of one backup. Several units may be written at once.
+pub(crate) struct Writer<'a> {
+    shared: Arc<Shared>,
+    chunk_size: usize,
+    cancel: &'a CancellationToken,
+    /// Told the plain bytes written so far.
+    progress: &'a (dyn Fn(u64) + Sync),
+    /// How many chunks are in memory, beside those that are still being cut.
+    permits: Arc<Semaphore>,
+    total: AtomicU64,
+}
+
+struct Shared {
+    repository: Repository,
+    id: BackupId,
+    level: i32,
+    known: Known,
+    /// What this backup has, or is just uploading, by content: the same content is uploaded once.
+    written: Mutex<HashMap<Content, Arc<OnceCell<ChunkRecord>>>>,
+}
+
+type Stored = (usize, Result<ChunkRecord, Error>);
+
+impl<'a> Writer<'a> {
+    pub fn new(
+        repository: &Repository,
+        id: BackupId,
+        settings: Settings,
+        known: Known,
+        parallel: usize,
+        cancel: &'a CancellationToken,
+        progress: &'a (dyn Fn(u64) + Sync),
+    ) -> Self {
+        let shared = Shared {
+            repository: repository.clone(),
+            id,
+            level: settings.zstd_level,
+            known,
+            written: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            chunk_size: settings.chunk_size,
+            cancel,
+            progress,
+            permits: Arc::new(Semaphore::new(parallel.max(1))),
+            total: AtomicU64::new(0),
+        }
+    }
+
+    pub async fn unit(&self, name: String, bytes: ByteStream) -> Result<UnitRecord, Error> {
+        let mut tasks = JoinSet::new();
+        // A source that is stuck must not keep the operation from going back.
+        let written = self.cancel.run_until_cancelled(self.read(&mut tasks, name, bytes)).await;
+        let written = written.unwrap_or_else(|| Err(Error::cancelled()));
+        if written.is_err() {
+            let settled = async { while tasks.join_next().await.is_some() {} };
+            let _ = tokio::time::timeout(SETTLE, settled).await;
+            tasks.shutdown().await;
+        }
+        written
+    }
+
+    async fn read(
+        &self,
+        tasks: &mut JoinSet<Stored>,
+        name: String,
+        mut bytes: ByteStream,
+    ) -> Result<UnitRecord, Error> {
+        let repository = &self.shared.repository;
+        let mut digest = repository.plain_digest(repository.identity().is_some())?;
+        let seed = repository.identity().map_or(0, |identity| identity.cut_seed());
+        let mut cutter = Cutter::new(self.chunk_size, seed);
+        let mut plain_size = 0;
+        let mut chunks = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(done) = tasks.join_next() => self.collect(&mut chunks, done)?,
+                piece = bytes.next() => {
+                    let Some(piece) = piece else { break };
+                    let piece = piece?;
+                    plain_size += piece.len() as u64;
+                    digest.update(&piece);
+                    cutter.push(&piece);
+                    while let Some(chunk) = cutter.next() {
+                        self.begin(tasks, &mut chunks, chunk).await;
+                    }
+                }
+            }
+        }
+        while let Some(chunk) = cutter.rest() {
+            self.begin(tasks, &mut chunks, chunk).await;
+        }
+        while let Some(done) = tasks.join_next().await {
+            self.collect(&mut chunks, done)?;
+        }
+        let (plain_sha256, plain_blake3) = digest.finish();
+        Ok(UnitRecord {
+            name,
+            plain_size,
+            plain_sha256,
+            plain_blake3,
+            rows: std::collections::BTreeMap::new(),
+            chunks: chunks.into_iter().flatten().collect(),
+        })
+    }
+
+    /// Waits until there is room in memory.
+    async fn begin(
+        &self,
+        tasks: &mut JoinSet<Stored>,
+        chunks: &mut Vec<Option<ChunkRecord>>,
+        plain: Bytes,
+    ) {
+        let permit = self.permits.clone().acquire_owned().await;
+        let at = chunks.len();
+        chunks.push(None);
+        let shared = self.shared.clone();
+        tasks.spawn(async move { (at, shared.store(plain, permit.ok()).await) });
+    }
+
+    fn collect(
+        &self,
+        chunks: &mut [Option<ChunkRecord>],
+        done: Result<Stored, JoinError>,
+    ) -> Result<(), Error> {
+        let (at, record) = done.map_err(Error::panicked)?;
+        let record = record?;
+        ops_core::fault::point("after a chunk");
+        let size = record.plain_size;
+        (self.progress)(self.total.fetch_add(size, Ordering::SeqCst) + size);
+        chunks[at] = Some(record);
+        Ok(())
+    }
+}
+
+impl Shared {
+    async fn store(
+        self: Arc<Self>,
+        plain: Bytes,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<ChunkRecord, Error> {
+        let (shared, bytes) = (self.clone(), plain.clone());
+        let content = move || shared.repository.content(&bytes);
+        let content = tokio::task::spawn_blocking(content).await.map_err(Error::panicked)?;
+        if let Some(known) = self.known.get(&content) {
+            return Ok(known.clone());
+        }
+        let cell = {
+            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            written.entry(content).or_default().clone()
+        };
+        let record = cell.get_or_try_init(|| self.upload(content, plain)).await.cloned();
+        drop(permit);
+        record
+    }
+
+    async fn upload(&self, content: Content, plain: Bytes) -> Result<ChunkRecord, Error> {
+        let (level, plain_size) = (self.level, plain.len() as u64);
+        let identity = self.repository.identity().cloned();
+        let encoded = move || {
+            let stored = encode(&plain, level, identity.as_deref())?;
+            Ok::<_, Error>((sha256(&stored), stored))
+        };
+        let encoded = tokio::task::spawn_blocking(encoded).await.map_err(Error::panicked)?;
+        let (stored_sha256, stored) = encoded?;
+        let key = self.repository.chunk_key(&content, self.id);
+        let stored_size = stored.len() as u64;
+        self.repository.put(&key, stored.into()).await?;
+        Ok(ChunkRecord { key, stored_size, stored_sha256, plain_size })
+    }
+}

@@ -1,0 +1,127 @@
+//! The rows of a table as a stream, and a stream as rows of a table.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt as _, stream};
+use ops_core::Class;
+use sqlx::postgres::PgConnection;
+use tokio::sync::mpsc;
+
+use super::connect::failed;
+use super::rows::Rows;
+use crate::error::{Error, ErrorKind};
+use crate::source::ByteStream;
+
+/// The server sends a message a row; this many bytes of them are handed on at once.
+const PIECE: usize = 128 << 10;
+const PIECES: usize = 4;
+
+/// A `COPY ... TO STDOUT` on a worker, which is free again when its stream has ended well.
+pub(super) struct Out {
+    pub statement: String,
+    pub unit: String,
+    /// How long the server may send nothing.
+    pub stall: Duration,
+    pub workers: Arc<Mutex<Vec<PgConnection>>>,
+    pub read: Arc<Mutex<BTreeMap<String, Rows>>>,
+}
+
+impl Out {
+    /// Rows are read and digested on a task of their own, so that several streams use several
+    /// processors. Of a task that panicked the rows are missing, which fails the backup.
+    pub fn stream(self, mut worker: PgConnection) -> ByteStream {
+        let (sender, receiver) = mpsc::channel(PIECES);
+        tokio::spawn(async move {
+            match rows(&mut worker, &self.statement, self.stall, Some(&sender)).await {
+                Ok(rows) => {
+                    let read = &mut *self.read.lock().unwrap_or_else(PoisonError::into_inner);
+                    read.insert(self.unit, rows);
+                    // Before the stream ends, for then somebody looks for it.
+                    self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+                }
+                Err(error) => {
+                    let _ = sender.send(Err(error.with("unit", &self.unit))).await;
+                }
+            }
+            drop(sender);
+        });
+        stream::unfold(receiver, |mut receiver| async {
+            receiver.recv().await.map(|piece| (piece, receiver))
+        })
+        .boxed()
+    }
+}
+
+/// Reads the rows of a `COPY ... TO STDOUT`, and hands their bytes on if somebody wants them.
+pub(super) async fn rows(
+    connection: &mut PgConnection,
+    statement: &str,
+    stall: Duration,
+    sender: Option<&mpsc::Sender<Result<Bytes, Error>>>,
+) -> Result<Rows, Error> {
+    let failed = |e| failed("read the rows of a table", e);
+    let stalled = |_| {
+        let message = format!("the server sent no row for {} s", stall.as_secs());
+        Error::new(ErrorKind::Database, message).class_of(Class::Temporary)
+    };
+    let begun = tokio::time::timeout(stall, connection.copy_out_raw(statement)).await;
+    let mut pieces = begun.map_err(stalled)?.map_err(failed)?;
+    let mut rows = Rows::default();
+    let mut batch = BytesMut::new();
+    loop {
+        let next = tokio::time::timeout(stall, pieces.next()).await.map_err(stalled)?;
+        let piece = next.transpose().map_err(failed)?;
+        let end = piece.is_none();
+        let piece = piece.unwrap_or_default();
+        rows.update(&piece);
+        let Some(sender) = sender else {
+            if end {
+                break;
+            }
+            continue;
+        };
+        let full = end || batch.len() + piece.len() > PIECE;
+        if full && !batch.is_empty() {
+            send(sender, batch.split().freeze()).await?;
+        }
+        if piece.len() > PIECE {
+            send(sender, piece).await?;
+        } else {
+            batch.extend_from_slice(&piece);
+        }
+        if end {
+            break;
+        }
+    }
+    drop(pieces);
+    rows.whole()
+}
+
+async fn send(sender: &mpsc::Sender<Result<Bytes, Error>>, piece: Bytes) -> Result<(), Error> {
+    sender.send(Ok(piece)).await.map_err(|_| Error::cancelled())
+}
+
+/// Writes a stream into a table by `COPY ... FROM STDIN`, and answers how many rows it took.
+pub(super) async fn fill(
+    connection: &mut PgConnection,
+    statement: &str,
+    mut bytes: ByteStream,
+) -> Result<u64, Error> {
+    let failed = |e| failed(&format!("run `{statement}`"), e);
+    let mut copy = connection.copy_in_raw(statement).await.map_err(failed)?;
+    while let Some(piece) = bytes.next().await {
+        match piece {
+            Ok(piece) => {
+                copy.send(&piece[..]).await.map_err(failed)?;
+            }
+            Err(error) => {
+                let _ = copy.abort("the bytes end in an error").await;
+                return Err(error);
+            }
+        }
+    }
+    copy.finish().await.map_err(failed)
+}

@@ -1,0 +1,83 @@
+//! Maintenance needs a way back, and does what it says.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use object_store::ObjectStoreExt as _;
+use ops_backup::Depth;
+use ops_backup::maintenance::OldRows;
+use sqlx::Connection as _;
+
+use super::server::Server;
+
+const DAY: Duration = Duration::from_hours(24);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_rows_go_in_batches_when_there_is_a_way_back() {
+    let server = Server::with(
+        "CREATE TABLE events (id int, at timestamptz NOT NULL, by text) PARTITION BY RANGE (at);
+        CREATE TABLE events_all PARTITION OF events DEFAULT;
+        INSERT INTO events SELECT i, now() - i * interval '1 day' - interval '1 hour', 'x' FROM generate_series(0, 99) i;
+        CREATE TABLE kept (id int PRIMARY KEY, at date); CREATE TABLE lost (id int REFERENCES kept ON DELETE CASCADE);",
+    )
+    .await;
+    let database = server.vault.maintenance(&server.url()).await.unwrap();
+    let none = database.fresh_backup("pg", DAY).await.unwrap_err();
+    assert!(none.to_string().contains("has no backup"), "{none}");
+    let made = server.back_up().await;
+    let unproven = database.fresh_backup("pg", DAY).await.unwrap_err();
+    assert!(unproven.to_string().contains("never verified"), "{unproven}");
+    assert!(server.vault.verify("pg", made.id, Depth::Full).await.unwrap().is_whole());
+    let old = database.fresh_backup("pg", Duration::ZERO).await.unwrap_err();
+    assert!(old.to_string().contains(" old"), "{old}");
+    let backup = database.fresh_backup("pg", DAY).await.unwrap();
+
+    let now = Timestamp::now();
+    let rows = |table: &str, column: &str| OldRows::new("public", table, column, 30 * DAY).batch(7);
+    for (rows, why) in [
+        (rows("nowhere", "at"), "is not there"),
+        (rows("events", "gone"), "no column `gone`"),
+        (rows("events", "id"), "no date or timestamp"),
+        (rows("kept", "at"), "ON DELETE CASCADE by public.lost"),
+    ] {
+        let error = database.plan_delete(&backup, &rows, now).await.unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    let rows = rows("events", "at");
+    let plan = database.plan_delete(&backup, &rows, now).await.unwrap();
+    assert_eq!(plan.facts["rows"], "70");
+    assert!(plan.to_string().contains("delete the rows of `public.events`"), "{plan}");
+
+    // Who maintains at the same time is left alone.
+    let mut other = server.connect(&server.name).await;
+    let lock = "SELECT pg_advisory_lock(hashtextextended('ops-backup maintenance', 0))";
+    sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
+    let vacuum = database.plan_vacuum(&backup).unwrap();
+    let error = server.cx.execute(vacuum.clone(), &&database).await.unwrap_err();
+    assert!(error.to_string().contains("somebody else maintains"), "{error}");
+    other.close().await.unwrap();
+
+    let report = server.cx.execute(plan, &&database).await.unwrap();
+    assert_eq!(report.outcome.name(), "completed");
+    assert_eq!(
+        server.ask(&server.name, "SELECT count(*) || ' ' || max(id) FROM events").await,
+        "30 29"
+    );
+    let again = database.plan_delete(&backup, &rows, now).await.unwrap();
+    assert!(again.is_empty(), "{again}");
+
+    server.cx.execute(vacuum, &&database).await.unwrap();
+    let vacuumed = "SELECT count(*) FROM pg_stat_user_tables WHERE relname = 'events_all' AND vacuum_count > 0";
+    let mut tries = 0;
+    while server.ask(&server.name, vacuumed).await != "1" {
+        tries += 1;
+        assert!(tries < 500, "it was not vacuumed");
+    }
+
+    // The way back is looked at again when the plan runs.
+    let plan = database.plan_vacuum(&backup).unwrap();
+    let key = format!("sets/pg/{}/manifest.json", made.id).as_str().into();
+    server.store.delete(&key).await.unwrap();
+    let error = server.cx.execute(plan, &&database).await.unwrap_err();
+    assert!(error.to_string().contains("has no backup"), "{error}");
+}

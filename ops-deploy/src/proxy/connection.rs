@@ -1,0 +1,121 @@
+//! One connection of a client: which protocol it speaks, and its end.
+
+use std::convert::Infallible;
+use std::io::{self, Cursor};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, join};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::forward::{Asker, Forwarder};
+use super::heard::Heard;
+use super::paced::Paced;
+
+/// What a client that knows beforehand that the other side speaks HTTP/2 says first (RFC 9113,
+/// section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How many requests one HTTP/2 connection may have under way.
+const STREAMS: u32 = 128;
+/// How large the headers of one HTTP/2 request may be.
+const HEADERS: u32 = 64 * 1024;
+
+/// Answers a client until it has gone, or the proxy ends.
+pub(super) async fn serve(
+    stream: TcpStream,
+    asker: Asker,
+    forwarder: Arc<Forwarder>,
+    patience: Duration,
+    shutdown: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let (mut read, write) = stream.into_split();
+    let first = shutdown.run_until_cancelled(timeout(patience, first_bytes(&mut read)));
+    // Nothing was asked yet, so nothing is lost.
+    let Some(first) = first.await else { return Ok(()) };
+    let first = first.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let is_http2 = first.starts_with(PREFACE);
+    let stream = join(Cursor::new(first).chain(read), write);
+    let stream = TokioIo::new(Paced::new(stream, patience));
+    if is_http2 {
+        http2(stream, asker, forwarder, patience, shutdown).await
+    } else {
+        http1(stream, asker, forwarder, patience, shutdown).await
+    }
+}
+
+/// As many bytes as tell the protocol.
+async fn first_bytes(read: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let mut seen = Vec::with_capacity(PREFACE.len());
+    while seen.len() < PREFACE.len() && PREFACE.starts_with(&seen) {
+        if read.read_buf(&mut seen).await? == 0 {
+            break;
+        }
+    }
+    Ok(seen)
+}
+
+async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: TokioIo<S>,
+    asker: Asker,
+    forwarder: Arc<Forwarder>,
+    patience: Duration,
+    shutdown: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let service = service_fn(move |request| {
+        let (forwarder, asker) = (Arc::clone(&forwarder), asker.clone());
+        async move { Ok::<_, Infallible>(forwarder.forward(request, asker).await) }
+    });
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(patience)
+            .serve_connection(stream, service)
+            .with_upgrades()
+    );
+    tokio::select! {
+        served = &mut connection => return Ok(served?),
+        () = shutdown.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    Ok(connection.await?)
+}
+
+async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: TokioIo<S>,
+    asker: Asker,
+    forwarder: Arc<Forwarder>,
+    patience: Duration,
+    shutdown: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let asked = Heard::now();
+    let each = asked.clone();
+    let service = service_fn(move |request| {
+        each.again();
+        let (forwarder, asker) = (Arc::clone(&forwarder), asker.clone());
+        async move { Ok::<_, Infallible>(forwarder.forward(request, asker).await) }
+    });
+    let mut connection = pin!(
+        http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Some(patience))
+            .keep_alive_timeout(patience)
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(HEADERS)
+            .serve_connection(stream, service)
+    );
+    tokio::select! {
+        served = &mut connection => return Ok(served?),
+        // What is under way may end; only new requests need a new connection.
+        () = asked.silent_for(patience) => {}
+        () = shutdown.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    Ok(connection.await?)
+}

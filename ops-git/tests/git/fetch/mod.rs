@@ -1,0 +1,10 @@
+//! Fetching: over every way, with every fault.
+
+mod credentials;
+mod faults;
+mod http;
+mod left;
+mod refs;
+mod rewritten;
+mod shallow;
+mod ssh;
