@@ -183,6 +183,7 @@ struct Figures {
     unsure_of_conflicts: usize,
     careful: usize,
     trivial: usize,
+    git_died: usize,
 }
 
 fn same(
@@ -196,8 +197,12 @@ fn same(
     let preview = runtime
         .block_on(repository.preview_merge(ours, theirs))
         .map_err(|error| TestCaseError::fail(error.to_string()))?;
-    let by_git = merge_by_git(&histories.path(), ours, theirs)
-        .ok_or_else(|| TestCaseError::fail("git refuses to try"))?;
+    // Some crossed histories trip an assertion in git (2.47: `merge-ort.c`, `process_renames`), and
+    // then there is nothing to compare.
+    let Some(by_git) = merge_by_git(&histories.path(), ours, theirs) else {
+        figures.git_died += 1;
+        return Ok(());
+    };
     match preview.result {
         MergeResult::Clean { tree } => {
             prop_assert!(by_git.clean, "a conflict is missed: {:?}", by_git);
@@ -262,6 +267,7 @@ fn any_two_branches_merge_as_git_merges_them() {
     result.unwrap_or_else(|failure| panic!("{failure}"));
     assert!(figures.clean > 0 && figures.conflicts > 0, "{figures:?}");
     assert!(figures.careful * 5 < cases() as usize, "refused too much: {figures:?}");
+    assert_eq!(figures.git_died, 0, "{figures:?}");
 }
 
 /// The same content appears under two names, one of them in a directory that git need not look into.
@@ -315,4 +321,5 @@ fn any_crossed_histories_merge_as_git_merges_them() {
     println!("{figures:?}");
     result.unwrap_or_else(|failure| panic!("{failure}"));
     assert!(figures.clean > 0 && figures.conflicts > 0, "{figures:?}");
+    assert!(figures.git_died * 20 < cases() as usize, "too little was compared: {figures:?}");
 }
