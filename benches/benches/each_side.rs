@@ -10,7 +10,7 @@ use ops_benches::rounds::Side;
 use ops_benches::{ALL, Failure, Wish, git, scratch};
 
 fn main() -> Result<ExitCode, Failure> {
-    if let Some(code) = git::helper() {
+    if let Some(code) = git::our_program() {
         return Ok(code);
     }
     let mut criterion = Criterion::default().sample_size(10).configure_from_args();

@@ -80,7 +80,7 @@ fn factor(text: &str) -> Result<f64, String> {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = git::helper() {
+    if let Some(code) = git::our_program() {
         return code;
     }
     match act(Arguments::parse().verb) {

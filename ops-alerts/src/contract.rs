@@ -12,13 +12,14 @@ use crate::channel::Channel;
 /// ```
 /// use ops_alerts::{MemoryChannel, contract};
 ///
-/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
 /// # runtime.block_on(async {
 /// let channel = MemoryChannel::new("mine");
 /// let checked =
 ///     contract::check(&channel, &|id| channel.alerts().iter().any(|alert| alert.id == *id)).await;
 /// assert_eq!(checked, Ok(()));
 /// # });
+/// # Ok::<(), std::io::Error>(())
 /// ```
 ///
 /// # Errors

@@ -175,7 +175,7 @@ pub struct Approval {
 /// ```
 /// ```compile_fail,E0277
 /// # fn from_disk(json: &str) {
-/// let approved: ops_core::Approved = serde_json::from_str(json).unwrap();
+/// let approved: Result<ops_core::Approved, _> = serde_json::from_str(json);
 /// # }
 /// ```
 #[derive(Debug)]

@@ -11,6 +11,7 @@
 //! use std::process::Command;
 //! use ops_core::crash::{CrashTest, State};
 //!
+//! # fn example() -> Result<(), String> {
 //! let summary = CrashTest::new()
 //!     .setup(|dir| { std::fs::write(dir.join("a"), "old").map_err(|e| e.to_string()) })
 //!     .operation(|dir| { let mut c = Command::new("my-operation"); c.arg(dir); c })
@@ -20,9 +21,10 @@
 //!         Ok("new") => Ok(State::New),
 //!         other => Err(format!("between: {other:?}")),
 //!     })
-//!     .run()
-//!     .unwrap();
+//!     .run()?;
 //! assert!(summary.old > 0 && summary.new > 0);
+//! # Ok(())
+//! # }
 //! ```
 
 use std::collections::BTreeMap;

@@ -66,7 +66,6 @@ mod error;
 mod export;
 mod fast_forward;
 mod fetch;
-mod history;
 mod id;
 mod identity;
 mod inspect;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use jiff::Timestamp;
 use ops_core::{CommitId, Version};
 
+use crate::ahead_behind::ahead_behind;
 use crate::error::{Error, ErrorKind, GitResult as _};
-use crate::history::apart;
 use crate::id::{BranchName, commit_id, object_id};
 use crate::refs;
 use crate::repository::GitRepository;
@@ -73,7 +73,7 @@ impl GitRepository {
         let (ancestor, of) = (ancestor.to_owned(), of.to_owned());
         self.blocking(move |repo| {
             let (ancestor, of) = (resolve(repo, &ancestor)?, resolve(repo, &of)?);
-            Ok(apart(repo, ancestor, of)?.0 == 0)
+            Ok(ahead_behind(repo, ancestor, of)?.ahead == 0)
         })
         .await
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::child::{ask, git, measured, output};
-use super::helper::ours;
+use super::our_program::ours;
 use super::server::Server;
 use super::subject::{Subject, copy, expect, quiet, settle, text};
 use crate::Failure;

@@ -1,20 +1,20 @@
 //! What ops-git does, beside the git program.
 //!
 //! Each run of a side is one process, or one pipeline of them, from its start to its end: ours is
-//! this program, called as a helper. So both the time and the work of the processors, of children
+//! this program, called anew. So both the time and the work of the processors, of children
 //! too, are measured alike. The two sides have a repository of their own each, copied from one.
 
 mod bare;
 mod child;
 mod generate;
-mod helper;
+mod our_program;
 mod server;
 mod subject;
 mod work_tree;
 
 use crate::rounds::Benchmark;
 use crate::{Failure, Wish};
-pub use helper::helper;
+pub use our_program::our_program;
 use subject::Subject;
 
 /// That git is there, with what merges without a work tree, and what packs archives.

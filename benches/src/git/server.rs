@@ -13,7 +13,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
-use super::helper::{ours, say};
+use super::our_program::{ours, say};
 use crate::Failure;
 
 /// A server that ends with this.

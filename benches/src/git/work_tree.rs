@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::child::{ask, git, measured, output};
-use super::helper::{ROLLED_BACK, ours};
+use super::our_program::{ROLLED_BACK, ours};
 use super::subject::{Subject, expect, rest, settle};
 use crate::Failure;
 use crate::rounds::{Benchmark, Cost, Side};

@@ -16,7 +16,7 @@ use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue,
 use reqwest::{Client, Method, Response};
 use url::Url;
 
-use super::helpers::Helpers;
+use super::credential_helpers::Helpers;
 use super::link::Link;
 use super::login::{Answers, shown};
 use super::settings::Settings;

@@ -7,7 +7,7 @@ use ops_core::Secret;
 use reqwest::RequestBuilder;
 use url::Url;
 
-use super::helpers::Helpers;
+use super::credential_helpers::Helpers;
 use super::link::Link;
 use crate::credentials::{Credentials, Kind, Login};
 use crate::error::{Error, ErrorKind};

@@ -8,8 +8,9 @@
 //! made durable and put among them; then the boundary of a shallow history; then the refs.
 
 mod child;
+mod credential_helpers;
 mod follow;
-mod helpers;
+
 mod http;
 mod incoming;
 mod link;

@@ -9,9 +9,9 @@ mod work_tree;
 use gix::state::InProgress;
 use ops_core::CommitId;
 
+use crate::ahead_behind::{Apart, ahead_behind};
 use crate::blocker::{Blocker, Inspection};
 use crate::error::{Error, GitResult as _};
-use crate::history::apart;
 use crate::id::{BranchName, commit_id, object_id};
 use crate::lock_file::LockFile;
 use crate::{room, worktree};
@@ -43,7 +43,7 @@ pub(crate) fn inspect(
                     .map(gix::Id::detach);
                 let local = head.id().map(gix::Id::detach);
                 if let (Some(local), Some(tip)) = (local, tip) {
-                    let (ahead, behind) = apart(repo, local, tip)?;
+                    let Apart { ahead, behind, .. } = ahead_behind(repo, local, tip)?;
                     if ahead > 0 && behind > 0 {
                         let (branch, local, upstream) =
                             (branch.clone(), commit_id(local), commit_id(tip));

@@ -5,8 +5,8 @@ use ops_core::{CommitId, Context, Plan};
 
 use super::make::{Annotation, Tagging};
 use super::name::TagName;
+use crate::ahead_behind::{Apart, ahead_behind};
 use crate::error::{Error, ErrorKind};
-use crate::history::apart;
 use crate::id::{BranchName, commit_id};
 use crate::identity::{Identity, cleaned, seconds};
 use crate::inspect::of_the_repository;
@@ -139,7 +139,7 @@ fn rollback(
     if old == new {
         return Ok(plan.fact("result", "already there"));
     }
-    let (ahead, behind) = apart(repo, old, new)?;
+    let Apart { ahead, behind, .. } = ahead_behind(repo, old, new)?;
     if behind > 0 {
         return Err(Error::new(
             ErrorKind::Diverged,

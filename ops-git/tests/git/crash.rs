@@ -6,7 +6,8 @@ use std::process::Command;
 
 use ops_core::crash::{CrashTest, State, Summary};
 
-use crate::fixture::{World, command, git};
+use crate::fixture::{World, git};
+use crate::killed::{assert_covers, fsck, killed};
 
 /// A world whose mirror is one commit behind.
 fn template() -> World {
@@ -24,30 +25,14 @@ fn template() -> World {
 fn test(world: &World, what: &'static str) -> CrashTest {
     let from = world.mirror_path();
     let (old, new) = (git(&from, &["rev-parse", "main"]), world.head());
-    let program = |what: &'static str| {
-        move |dir: &Path| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_git-crash-program"));
-            command.arg(dir).arg(what);
-            command
-        }
-    };
-    CrashTest::new()
-        .setup(move |dir| {
-            let done = Command::new("cp").arg("-a").arg(&from).arg(dir).status();
-            done.map_err(|e| e.to_string())?.success().then_some(()).ok_or("cp failed".into())
-        })
-        .operation(program(what))
-        .recovery(program("recover"))
+    killed((from, "mirror.git"), what, "recover")
         .check(move |dir| check(dir, &old, &new))
         .recovery_every(5)
 }
 
 fn check(dir: &Path, old: &str, new: &str) -> Result<State, String> {
     let mirror = dir.join("mirror.git");
-    let fsck = command(&mirror, &["fsck", "--strict", "--no-dangling"]).output().unwrap();
-    if !fsck.status.success() {
-        return Err(String::from_utf8_lossy(&fsck.stderr).into_owned());
-    }
+    fsck(&mirror, &["--strict", "--no-dangling"])?;
     let locks =
         Command::new("find").arg(mirror.join("refs/heads")).args(["-name", "*.lock"]).output();
     let locks = String::from_utf8(locks.unwrap().stdout).unwrap();
@@ -73,15 +58,6 @@ fn check(dir: &Path, old: &str, new: &str) -> Result<State, String> {
         at if at == old && !dir.join("release").exists() => Ok(State::Old),
         at if at == new && exported == whole => Ok(State::New),
         at => Err(format!("main is at {at}, the release holds {exported:?}")),
-    }
-}
-
-fn assert_covers(summary: &Summary, places: &[&str]) {
-    for place in places {
-        assert!(
-            summary.places.keys().any(|name| name.contains(place)),
-            "never killed at `{place}`: {summary:?}"
-        );
     }
 }
 
@@ -151,28 +127,12 @@ fn follow(what: &'static str) -> Summary {
     let world = rewritten();
     let from = world.mirror_path();
     let (old, new) = (git(&from, &["rev-parse", "main"]), world.head());
-    let program = |what: &'static str| {
-        move |dir: &Path| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_git-crash-program"));
-            command.arg(dir).arg(what);
-            command
-        }
-    };
-    CrashTest::new()
-        .setup(move |dir| {
-            let done = Command::new("cp").arg("-a").arg(&from).arg(dir).status();
-            done.map_err(|e| e.to_string())?.success().then_some(()).ok_or("cp failed".into())
-        })
-        .operation(program(what))
-        .recovery(program("recover"))
+    killed((from, "mirror.git"), what, "recover")
         .operation_may_fail()
         .recovery_every(7)
         .check(move |dir| {
             let mirror = dir.join("mirror.git");
-            let fsck = command(&mirror, &["fsck", "--strict", "--no-dangling"]).output().unwrap();
-            if !fsck.status.success() {
-                return Err(String::from_utf8_lossy(&fsck.stderr).into_owned());
-            }
+            fsck(&mirror, &["--strict", "--no-dangling"])?;
             let kept = git(&mirror, &["for-each-ref", "--format=%(objectname)", "refs/ops-git"]);
             match git(&mirror, &["rev-parse", "main"]) {
                 at if at == old && kept.is_empty() => Ok(State::Old),

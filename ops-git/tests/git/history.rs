@@ -62,7 +62,7 @@ impl Histories {
             let time = 1_700_000_000 + number * 60;
             write!(
                 script,
-                "commit refs/work/c{number}\nmark :{}\ncommitter C <c@example.org> {time} +0000\n\
+                "commit refs/drawn/c{number}\nmark :{}\ncommitter C <c@example.org> {time} +0000\n\
                  data 2\nc\n",
                 number + 1
             )
@@ -84,11 +84,11 @@ impl Histories {
         script += "done\n";
         self.import(&script);
         let mut list = vec!["rev-parse".to_owned()];
-        list.extend((0..commits.len()).map(|number| format!("refs/work/c{number}")));
+        list.extend((0..commits.len()).map(|number| format!("refs/drawn/c{number}")));
         let list: Vec<_> = list.iter().map(String::as_str).collect();
         let ids = git(self.dir.path(), &list).lines().map(str::to_owned).collect();
         for number in 0..commits.len() {
-            let _ = std::fs::remove_file(self.dir.path().join(format!("refs/work/c{number}")));
+            let _ = std::fs::remove_file(self.dir.path().join(format!("refs/drawn/c{number}")));
         }
         ids
     }

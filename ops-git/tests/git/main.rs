@@ -13,6 +13,7 @@ mod fixture;
 mod history;
 mod inspect;
 mod kill;
+mod killed;
 mod merge_crash;
 mod merge_random;
 mod merge_rows;

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use ops_core::crash::{CrashTest, State, Summary};
+use ops_core::crash::{CrashTest, State};
 
 use crate::by_git::merge_by_git;
-use crate::fixture::{World, command, git};
+use crate::fixture::{World, git};
+use crate::killed::{assert_covers, fsck, killed};
 use crate::merge_steps::forked;
 
 struct Expected {
@@ -31,30 +31,14 @@ fn world() -> (World, Expected) {
 
 fn test(world: &World, expected: Expected, what: &'static str) -> CrashTest {
     let from = world.mirror_path();
-    let program = |what: &'static str| {
-        move |dir: &Path| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_git-crash-program"));
-            command.arg(dir).arg(what);
-            command
-        }
-    };
-    CrashTest::new()
-        .setup(move |dir| {
-            let done = Command::new("cp").arg("-a").arg(&from).arg(dir).status();
-            done.map_err(|e| e.to_string())?.success().then_some(()).ok_or("cp failed".into())
-        })
-        .operation(program(what))
-        .recovery(program("recover"))
+    killed((from, "mirror.git"), what, "recover")
         .check(move |dir| check(dir, &expected))
         .recovery_every(17)
 }
 
 fn check(dir: &Path, expected: &Expected) -> Result<State, String> {
     let mirror = dir.join("mirror.git");
-    let fsck = command(&mirror, &["fsck", "--strict", "--no-dangling"]).output().unwrap();
-    if !fsck.status.success() {
-        return Err(String::from_utf8_lossy(&fsck.stderr).into_owned());
-    }
+    fsck(&mirror, &["--strict", "--no-dangling"])?;
     if let Some(left) = left_behind(&mirror) {
         return Err(format!("left behind: {left}"));
     }
@@ -95,15 +79,6 @@ fn left_behind(folder: &Path) -> Option<String> {
         }
     }
     None
-}
-
-fn assert_covers(summary: &Summary, places: &[&str]) {
-    for place in places {
-        assert!(
-            summary.places.keys().any(|name| name.contains(place)),
-            "never killed at `{place}`: {summary:?}"
-        );
-    }
 }
 
 const FORTH: [&str; 6] = [

@@ -1,12 +1,12 @@
 //! Killed at every place of a checkout, also in its recovery: old or new to the byte, never between.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use ops_core::crash::{CrashTest, State, Summary};
+use ops_core::crash::{CrashTest, State};
 
 use super::arena::{Arena, contents, ours, tidy, whole};
-use crate::fixture::{command, git};
+use crate::fixture::git;
+use crate::killed::{assert_covers, fsck};
 
 const OLD: &str =
     "keep=1 update=1 gone=1 d/gone=1 d/keep=1 e/only=1 mode=1 link@=keep file=1 f/x=1 s%=1";
@@ -14,14 +14,6 @@ const NEW: &str =
     "keep=1 update=2 new=2 n/m/new=2 d/keep=1 mode*=1 link@=new file/x=2 f=2 t%=2 i=9";
 const SCRIPT: &str = "echo local >> keep; echo mine > untracked; mkdir u; echo mine > u/v; chmod 750 e; \
      echo staged > added; git add added; echo i > .git/info/exclude; echo precious > i";
-
-fn program(what: &'static str) -> impl Fn(&Path) -> Command {
-    move |dir| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_git-crash-program"));
-        command.arg(dir).arg(what);
-        command
-    }
-}
 
 fn test(arena: &Arena, what: &'static str) -> CrashTest {
     let start = arena.copy("template");
@@ -43,28 +35,17 @@ fn test(arena: &Arena, what: &'static str) -> CrashTest {
     })
 }
 
-/// A program on a copy of a work tree, and its recovery.
+/// A program on a copy of a work tree, which is called `work`, and its recovery.
 pub fn killed(start: PathBuf, what: &'static str) -> CrashTest {
-    CrashTest::new()
-        .setup(move |dir| {
-            let work = dir.join("work");
-            let done = Command::new("cp").arg("-a").arg(&start).arg(&work).status();
-            done.map_err(|e| e.to_string())?.success().then_some(()).ok_or("cp failed".to_owned())
-        })
-        .operation(program(what))
-        .recovery(program("worktree-recover"))
-        .recovery_every(17)
+    crate::killed::killed((start, "work"), what, "worktree-recover").recovery_every(17)
 }
 
 /// Nothing of ours is left in the work tree, and git finds it sound.
 pub fn sound(dir: &Path) -> Result<PathBuf, String> {
     let work = dir.join("work");
     tidy(&work);
-    let fsck = command(&work, &["fsck", "--connectivity-only"]).output().unwrap();
-    if fsck.status.success() {
-        return Ok(work);
-    }
-    Err(String::from_utf8_lossy(&fsck.stderr).into_owned())
+    fsck(&work, &["--connectivity-only"])?;
+    Ok(work)
 }
 
 pub fn precious_is_saved(work: &Path) -> Result<(), String> {
@@ -80,15 +61,6 @@ fn find(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in folder.read_dir().into_iter().flatten() {
         let path = entry.unwrap().path();
         if path.is_dir() { find(&path, found) } else { found.push(path) }
-    }
-}
-
-pub fn assert_covers(summary: &Summary, places: &[&str]) {
-    for place in places {
-        assert!(
-            summary.places.keys().any(|name| name.contains(place)),
-            "never killed at `{place}`: {summary:?}"
-        );
     }
 }
 

@@ -6,8 +6,9 @@ use std::path::Path;
 use ops_core::crash::{CrashTest, State};
 
 use super::arena::{Arena, carried_out, contents, shell, whole};
-use super::crash::{assert_covers, killed, precious_is_saved, sound};
+use super::crash::{killed, precious_is_saved, sound};
 use crate::fixture::git;
+use crate::killed::assert_covers;
 use ops_git::{GitRepository, MergeOptions};
 
 const BASE: &str = "keep=1 update=1 gone=1 d/gone=1 d/keep=1 mode=1 link@=keep file=1 f/x=1";

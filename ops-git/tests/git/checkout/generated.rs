@@ -1,15 +1,15 @@
 //! Small trees by the hundred, by git and by us.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use ops_git::CheckoutOptions;
+use ops_git::{CheckoutOptions, GitRepository, MergeOptions};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use ops_git::{GitRepository, MergeOptions};
-
 use super::arena::{
-    Arena, Ours, carried_out, merged_by_git, ours, run_and_back, same_for_git, theirs,
+    Arena, Ours, Whole, carried_out, merged_by_git, ours, run_and_back, same_for_git, theirs,
     there_and_back, tidy, whole,
 };
 
@@ -96,73 +96,107 @@ fn cases() -> u32 {
     std::env::var("OPS_GIT_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(150)
 }
 
-/// What we refuse out of caution although git accepts.
-const CAUTION: [&str; 3] = ["staged paths are in the way", "a folder on the way", "a submodule"];
+/// How often git and we agreed.
+#[derive(Debug, Default)]
+struct Tally {
+    both_accept: Cell<u32>,
+    both_refuse: Cell<u32>,
+    caution: Cell<u32>,
+}
 
-#[test]
-fn what_git_accepts_we_do_alike_and_what_it_refuses_we_refuse() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let config = Config { cases: cases(), failure_persistence: None, ..Config::default() };
-    let counts = std::cell::RefCell::new(BTreeMap::<&str, u32>::new());
-    let count = |what| *counts.borrow_mut().entry(what).or_default() += 1;
-    let result = TestRunner::new(config).run(&(trees(), trees(), deeds()), |(old, new, deeds)| {
-        let story = format!("{old} -> {new};\n{deeds}");
-        let arena = Arena::new(&old, &new, &deeds);
-        let (a, b) = (arena.copy("ours"), arena.copy("theirs"));
-        let before = whole(&a);
-        let answer = runtime.block_on(ours(&arena, &a, "new", CheckoutOptions::default()));
-        match (answer, theirs(&b, "new")) {
+/// Ours and git's answer to one case, and what we refuse out of caution although git accepts.
+struct Case<'a> {
+    story: &'a str,
+    ours: &'a Path,
+    before: &'a Whole,
+    git: &'a Path,
+    caution: &'a [&'a str],
+    tally: &'a Tally,
+}
+
+impl Case<'_> {
+    /// Compares the two answers; whether both accept, and did the same.
+    fn both_accept(&self, answer: Ours, by_git: Result<(), String>) -> Result<bool, TestCaseError> {
+        let story = self.story;
+        let count = |cell: &Cell<u32>| cell.set(cell.get() + 1);
+        match (answer, by_git) {
             (Ours::Done, Ok(())) => {
-                count("both accept");
-                same_for_git(&a, &b, &story);
-                let c = arena.copy("back");
-                let before = whole(&c);
-                let back = there_and_back(&arena, &c, "new", CheckoutOptions::default());
-                runtime.block_on(back);
-                prop_assert_eq!(whole(&c), before, "undone: {}", story);
+                count(&self.tally.both_accept);
+                same_for_git(self.ours, self.git, story);
+                return Ok(true);
             }
-            (Ours::Refused(_), Err(_)) => {
-                count("both refuse");
-                prop_assert_eq!(whole(&a), before, "{}", story);
-            }
+            (Ours::Refused(_), Err(_)) => count(&self.tally.both_refuse),
             (Ours::Refused(why), Ok(())) => {
-                count("caution");
-                prop_assert!(CAUTION.iter().any(|text| why.contains(text)), "{}: {}", story, why);
-                prop_assert_eq!(whole(&a), before, "{}", story);
+                count(&self.tally.caution);
+                let known = self.caution.iter().any(|text| why.contains(text));
+                prop_assert!(known, "{}: {}", story, why);
             }
             (Ours::Done, Err(why)) => {
                 return Err(TestCaseError::fail(format!("{story}: git refuses: {why}")));
             }
         }
-        tidy(&a);
-        Ok(())
-    });
-    println!("{:?}", counts.borrow());
+        prop_assert_eq!(&whole(self.ours), self.before, "{}", story);
+        Ok(false)
+    }
+}
+
+fn run<S: Strategy>(
+    cases_of: &S,
+    tally: &Tally,
+    test: impl Fn(S::Value) -> Result<(), TestCaseError>,
+) {
+    let config = Config { cases: cases(), failure_persistence: None, ..Config::default() };
+    let result = TestRunner::new(config).run(cases_of, test);
+    println!("{tally:?}");
     if let Err(error) = result {
         panic!("{error}");
     }
-    let counts = counts.into_inner();
-    assert!(counts["both accept"] > 0 && counts["both refuse"] > 0, "{counts:?}");
-    let caution = counts.get("caution").copied().unwrap_or(0);
-    assert!(caution * 100 <= cases() * 5, "too cautious: {counts:?}");
+    assert!(tally.both_accept.get() > 0 && tally.both_refuse.get() > 0, "{tally:?}");
+    assert!(tally.caution.get() * 100 <= cases() * 5, "too cautious: {tally:?}");
 }
 
-/// What we refuse out of caution although git merges it.
-const MERGE_CAUTION: [&str; 4] =
-    ["staged paths are in the way", "a folder on the way", "a submodule", "too close to call"];
+#[test]
+fn what_git_accepts_we_do_alike_and_what_it_refuses_we_refuse() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let caution = ["staged paths are in the way", "a folder on the way", "a submodule"];
+    let tally = Tally::default();
+    run(&(trees(), trees(), deeds()), &tally, |(old, new, deeds)| {
+        let story = format!("{old} -> {new};\n{deeds}");
+        let arena = Arena::new(&old, &new, &deeds);
+        let (a, b) = (arena.copy("ours"), arena.copy("theirs"));
+        let before = whole(&a);
+        let answer = runtime.block_on(ours(&arena, &a, "new", CheckoutOptions::default()));
+        let case = Case {
+            story: &story,
+            ours: &a,
+            before: &before,
+            git: &b,
+            caution: &caution,
+            tally: &tally,
+        };
+        if case.both_accept(answer, theirs(&b, "new"))? {
+            let c = arena.copy("back");
+            let before = whole(&c);
+            runtime.block_on(there_and_back(&arena, &c, "new", CheckoutOptions::default()));
+            prop_assert_eq!(whole(&c), before, "undone: {}", story);
+        }
+        tidy(&a);
+        Ok(())
+    });
+}
 
 #[test]
 fn what_git_merges_we_merge_alike_and_what_it_refuses_we_refuse() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let config = Config { cases: cases(), failure_persistence: None, ..Config::default() };
-    let counts = std::cell::RefCell::new(BTreeMap::<&str, u32>::new());
-    let count = |what| *counts.borrow_mut().entry(what).or_default() += 1;
-    let result = TestRunner::new(config).run(&(forks(), deeds()), |([base, old, new], deeds)| {
+    let caution =
+        ["staged paths are in the way", "a folder on the way", "a submodule", "too close to call"];
+    let tally = Tally::default();
+    run(&(forks(), deeds()), &tally, |([base, old, new], deeds)| {
         let story = format!("{base} -> {old} | {new};\n{deeds}");
         let arena = Arena::forked(&base, &old, &new, &deeds);
         let (a, b) = (arena.copy("ours"), arena.copy("theirs"));
         let before = whole(&a);
-        let plan = |repo: &std::path::Path| {
+        let plan = |repo: &Path| {
             let repository = GitRepository::open(repo).unwrap();
             let cx = arena.at_gits_time();
             let plan = repository.plan_merge(&cx, "new", MergeOptions::default());
@@ -170,46 +204,27 @@ fn what_git_merges_we_merge_alike_and_what_it_refuses_we_refuse() {
         };
         let (planned, repository) = plan(&a);
         prop_assert_eq!(&whole(&a), &before, "planning moved something: {}", &story);
-        match (
-            runtime.block_on(carried_out(&arena, &repository, planned)),
-            merged_by_git(&b, "new"),
-        ) {
-            (Ours::Done, Ok(())) => {
-                count("both accept");
-                // The very same commit: tree, parents, message.
-                same_for_git(&a, &b, &story);
-                let c = arena.copy("back");
-                let before = whole(&c);
-                let (planned, repository) = plan(&c);
-                let planned = planned.unwrap();
-                if !planned.is_empty() {
-                    runtime.block_on(run_and_back(&arena, &repository, planned));
-                }
-                prop_assert_eq!(whole(&c), before, "undone: {}", story);
+        let answer = runtime.block_on(carried_out(&arena, &repository, planned));
+        let case = Case {
+            story: &story,
+            ours: &a,
+            before: &before,
+            git: &b,
+            caution: &caution,
+            tally: &tally,
+        };
+        // The very same commit: tree, parents, message.
+        if case.both_accept(answer, merged_by_git(&b, "new"))? {
+            let c = arena.copy("back");
+            let before = whole(&c);
+            let (planned, repository) = plan(&c);
+            let planned = planned.unwrap();
+            if !planned.is_empty() {
+                runtime.block_on(run_and_back(&arena, &repository, planned));
             }
-            (Ours::Refused(_), Err(_)) => {
-                count("both refuse");
-                prop_assert_eq!(whole(&a), before, "{}", story);
-            }
-            (Ours::Refused(why), Ok(())) => {
-                count("caution");
-                let known = MERGE_CAUTION.iter().any(|text| why.contains(text));
-                prop_assert!(known, "{}: {}", story, why);
-                prop_assert_eq!(whole(&a), before, "{}", story);
-            }
-            (Ours::Done, Err(why)) => {
-                return Err(TestCaseError::fail(format!("{story}: git refuses: {why}")));
-            }
+            prop_assert_eq!(whole(&c), before, "undone: {}", story);
         }
         tidy(&a);
         Ok(())
     });
-    println!("{:?}", counts.borrow());
-    if let Err(error) = result {
-        panic!("{error}");
-    }
-    let counts = counts.into_inner();
-    assert!(counts["both accept"] > 0 && counts["both refuse"] > 0, "{counts:?}");
-    let caution = counts.get("caution").copied().unwrap_or(0);
-    assert!(caution * 100 <= cases() * 5, "too cautious: {counts:?}");
 }

@@ -11,8 +11,9 @@ use ops_git::{
 };
 
 use super::arena::{Arena, contents, run_and_back, shell, snapshot, tidy, whole};
-use super::crash::{assert_covers, killed};
+use super::crash::killed;
 use crate::fixture::git;
+use crate::killed::assert_covers;
 
 const OLD: &str = "a=1 d/b=1 k=1";
 const NEW: &str = "a=2 d/e/c=3 k=1 l@=a x*=1 s%=1";

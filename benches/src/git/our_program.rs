@@ -1,4 +1,4 @@
-//! Our side as a program of its own: `git-helper VERB REPOSITORY STATE [MORE...]`.
+//! Our side as a program of its own: `git-ours VERB REPOSITORY STATE [MORE...]`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use super::server;
 use crate::Failure;
 
-const VERB: &str = "git-helper";
+const VERB: &str = "git-ours";
 
 /// What `recover` says when it went back.
 pub(super) const ROLLED_BACK: &str = "rolled back\n";
 
-/// This program as the helper.
+/// A call of it.
 pub(super) fn ours(
     verb: &str,
     repository: &Path,
@@ -29,8 +29,8 @@ pub(super) fn ours(
     Ok(command)
 }
 
-/// Does a helper's work, if this process was started as one.
-pub fn helper() -> Option<ExitCode> {
+/// Does what it was called for, if this process is one.
+pub fn our_program() -> Option<ExitCode> {
     let mut arguments = std::env::args().skip(1);
     if arguments.next()? != VERB {
         return None;
