@@ -15,7 +15,7 @@ use crate::refs;
 use crate::repository::GitRepository;
 use crate::step::GitStep;
 use crate::versions::{resolve, version_of};
-use crate::worktree::{self, Foreseen, HeadPosition, Inner, SubmodulePolicy, Switch};
+use crate::worktree::{self, Foreseen, HeadPosition, Inner, Memo, SubmodulePolicy, Switch};
 
 /// How to check out.
 #[derive(Debug, Clone, Default)]
@@ -86,7 +86,7 @@ impl GitRepository {
         let version = version.to_owned();
         self.blocking(move |repo| {
             let (switch, mut blockers) = aim(repo, &version, &options)?;
-            blockers.extend(foresee(repo, &switch, options.submodules)?.1);
+            blockers.extend(foresee(repo, &switch, options.submodules, &Memo::default())?.1);
             Ok(blockers)
         })
         .await
@@ -111,7 +111,7 @@ fn plan(
     options: &CheckoutOptions,
 ) -> Result<Plan, Error> {
     let (switch, mut blockers) = aim(repo, version, options)?;
-    let (foreseen, more) = foresee(repo, &switch, options.submodules)?;
+    let (foreseen, more) = foresee(repo, &switch, options.submodules, this.memo())?;
     blockers.extend(more);
     if !blockers.is_empty() {
         let reasons = blockers.into_iter().map(Refusal::from).collect();
@@ -162,8 +162,9 @@ pub(crate) fn foresee(
     repo: &gix::Repository,
     switch: &Switch,
     policy: SubmodulePolicy,
+    memo: &Memo,
 ) -> Result<(All, Vec<Blocker>), Error> {
-    let mut outer = worktree::foresee(repo, switch)?;
+    let mut outer = worktree::foresee(repo, switch, memo)?;
     let mut blockers = std::mem::take(&mut outer.blockers);
     let inner = match policy {
         SubmodulePolicy::LeaveAlone => Vec::new(),

@@ -286,7 +286,10 @@ pub(crate) fn make_durable<'a>(
     for name in names {
         let relative = on_disk(name.as_bstr());
         for path in [common.join(relative), common.join("logs").join(relative)] {
-            sync_if_there(&path)?;
+            if !sync_if_there(&path)? && path.starts_with(common.join("logs")) {
+                // No log is kept of this one.
+                continue;
+            }
             let ancestors = path.ancestors().skip(1).take_while(|a| a.starts_with(common));
             folders.extend(ancestors.filter(|folder| folder.is_dir()).map(Path::to_owned));
         }
@@ -298,11 +301,11 @@ pub(crate) fn make_durable<'a>(
     Ok(())
 }
 
-/// Works for files and, on Unix, for folders.
-pub(crate) fn sync_if_there(path: &Path) -> Result<(), Error> {
+/// Works for files and, on Unix, for folders. Whether it is there.
+pub(crate) fn sync_if_there(path: &Path) -> Result<bool, Error> {
     match File::open(path).and_then(|file| file.sync_all()) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Error::io("make durable", path, error)),
     }
 }

@@ -1,6 +1,7 @@
 //! A repository on disk.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ops_core::{Context, Plan, Recovery, Report, Resource, ResourceId};
 
@@ -9,6 +10,7 @@ use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::inspect::{self, InspectOptions};
 use crate::step::GitStep;
+use crate::worktree::Memo;
 
 /// A repository on disk: a bare mirror, or one with a work tree.
 ///
@@ -25,6 +27,7 @@ pub struct GitRepository {
     common_dir: PathBuf,
     id: ResourceId,
     credentials: Option<Credentials>,
+    memo: Arc<Memo>,
 }
 
 pub(crate) fn open_options() -> gix::open::Options {
@@ -60,7 +63,7 @@ impl GitRepository {
         let git_dir = canonical(repo.git_dir())?;
         let common_dir = canonical(repo.common_dir())?;
         let id = ResourceId::new("git", common_dir.display());
-        Ok(Self { git_dir, common_dir, id, credentials: None })
+        Ok(Self { git_dir, common_dir, id, credentials: None, memo: Arc::default() })
     }
 
     /// Answers remotes that ask who this is, in place of the credential helpers that the
@@ -72,6 +75,11 @@ impl GitRepository {
 
     pub(crate) fn credentials(&self) -> Option<&Credentials> {
         self.credentials.as_ref()
+    }
+
+    /// What was read of its own work tree while something was planned.
+    pub(crate) fn memo(&self) -> &Memo {
+        &self.memo
     }
 
     /// The git directory.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::child::{ask, git, measured, output};
 use super::our_program::{ROLLED_BACK, ours};
-use super::subject::{Subject, expect, rest, settle};
+use super::subject::{Subject, copy, expect, rest, settle};
 use crate::Failure;
 use crate::rounds::{Benchmark, Cost, Side};
 
@@ -31,7 +31,16 @@ pub(super) fn status(subject: &Subject, quick: bool) -> Result<Benchmark, Failur
 /// From `main` to another branch, and in the next round back.
 pub(super) fn checkout(subject: &Subject, quick: bool, to: &str) -> Result<Benchmark, Failure> {
     let state = subject.folder.join(format!("state-{to}"));
-    let side = |who: &str| Toggle::new(subject, &format!("{to}-{who}"), to);
+    // Few files can go there and back in one tree. Thousands cannot: ext4 gives the inodes that one
+    // checkout frees to nobody for some minutes, and the next would mostly look for others.
+    let rounds = match (to, quick) {
+        ("far", true) => 3,
+        ("far", false) => 11,
+        (_, true) => 5,
+        (_, false) => 30,
+    };
+    let trees = if to == "far" { rounds + 1 } else { 0 };
+    let side = |who: &str| Trees::new(subject, &format!("{to}-{who}"), to, trees);
     let mut own = side("ops")?;
     let run = move || {
         own.turn(|tree, branch| Ok(measured(&mut ours("checkout", tree, &state, &[branch])?)?.1))
@@ -54,36 +63,59 @@ pub(super) fn checkout(subject: &Subject, quick: bool, to: &str) -> Result<Bench
         Side::new("peer: git checkout", by_git),
         Side::new("peer: git checkout, synced", by_git_synced),
     ];
-    let rounds = if quick { 5 } else { 30 };
     let group = subject.group(&format!("checkout {to}"));
     Ok(Benchmark { group, items: 1, bytes: None, rounds, sides })
 }
 
-/// A work tree that is on one branch and then on the other.
-struct Toggle {
-    tree: PathBuf,
+/// A work tree that is on one branch and then on the other; or many of them, each of which goes to
+/// the other branch once.
+struct Trees {
+    first: PathBuf,
+    fresh: Option<Vec<PathBuf>>,
+    copied: usize,
     other: String,
     on_main: bool,
 }
 
-impl Toggle {
-    fn new(subject: &Subject, name: &str, other: &str) -> Result<Self, Failure> {
-        Ok(Self { tree: subject.work_tree(name)?, other: other.to_owned(), on_main: true })
+impl Trees {
+    fn new(subject: &Subject, name: &str, other: &str, fresh: usize) -> Result<Self, Failure> {
+        let first = subject.work_tree(name)?;
+        let other = other.to_owned();
+        let mut trees = Self { first, fresh: None, copied: 0, other, on_main: true };
+        if fresh > 0 {
+            let copies: Result<_, _> = (0..fresh).map(|_| trees.copy()).collect();
+            trees.fresh = Some(copies?);
+        }
+        Ok(trees)
+    }
+
+    fn copy(&mut self) -> Result<PathBuf, Failure> {
+        self.copied += 1;
+        let path = self.first.with_extension(self.copied.to_string());
+        copy(&self.first, &path)?;
+        rest(&path)?;
+        Ok(path)
     }
 
     fn turn(
         &mut self,
         mut go: impl FnMut(&Path, &str) -> Result<Cost, Failure>,
     ) -> Result<Cost, Failure> {
+        let next = self.fresh.as_mut().map(Vec::pop);
+        let tree = match next {
+            None => self.first.clone(),
+            Some(Some(fresh)) => fresh,
+            Some(None) => self.copy()?,
+        };
         let branch = if self.on_main { self.other.as_str() } else { "main" };
-        settle(&self.tree)?;
-        let cost = go(&self.tree, branch)?;
-        if ask(&self.tree, &["symbolic-ref", "--short", "HEAD"])? != branch {
+        settle(&tree)?;
+        let cost = go(&tree, branch)?;
+        if ask(&tree, &["symbolic-ref", "--short", "HEAD"])? != branch {
             return Err(format!("HEAD is not on `{branch}`").into());
         }
         // Clean it must be, and at rest for the next one.
-        rest(&self.tree)?;
-        self.on_main = !self.on_main;
+        rest(&tree)?;
+        self.on_main = self.fresh.is_some() || !self.on_main;
         Ok(cost)
     }
 }

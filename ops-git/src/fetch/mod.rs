@@ -8,6 +8,7 @@
 //! made durable and put among them; then the boundary of a shallow history; then the refs.
 
 mod child;
+mod connected;
 mod credential_helpers;
 mod follow;
 

@@ -13,7 +13,7 @@ use gix::protocol::transport::client::blocking_io::Transport;
 use gix::refs::FullName;
 
 use super::incoming::Incoming;
-use super::{Fetched, Job, Tag, shallow};
+use super::{Fetched, Job, Tag, connected, shallow};
 use crate::error::Error;
 use crate::id::BranchName;
 
@@ -139,6 +139,7 @@ pub(super) fn receive(
         && received.index.num_objects > 0
         && let (Some(data), Some(index)) = (&received.data_path, &received.index_path)
     {
+        connected::check(repo, data, &new_boundary, &job.stop)?;
         fetched.objects = u64::from(received.index.num_objects);
         fetched.bytes = incoming.publish(data, index)?;
     }

@@ -2,7 +2,6 @@
 
 mod locks;
 mod options;
-mod staged;
 mod upstream;
 mod work_tree;
 

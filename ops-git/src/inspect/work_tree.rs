@@ -8,12 +8,11 @@ use gix::dir::walk::delegate::Collect;
 use gix::index::entry::{Mode, Stage};
 
 use super::InspectOptions;
-use super::staged::staged;
 use crate::blocker::Blocker;
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::path_bytes::{PathBytes, on_disk};
 use crate::repository::open_options;
-use crate::worktree::OpenIndex;
+use crate::worktree::{OpenIndex, staged};
 
 /// How deep submodules are followed into submodules.
 const DEPTH: usize = 16;

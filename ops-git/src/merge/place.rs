@@ -56,8 +56,8 @@ pub(crate) fn place(
         whole_index: merge.is_some(),
     };
     let (foreseen, blockers) = match &merge {
-        Some(merge) => foresee(&in_memory(repo, merge)?, &switch, submodules)?,
-        None => foresee(repo, &switch, submodules)?,
+        Some(merge) => foresee(&in_memory(repo, merge)?, &switch, submodules, this.memo())?,
+        None => foresee(repo, &switch, submodules, this.memo())?,
     };
     if !blockers.is_empty() {
         let reasons = blockers.into_iter().map(Refusal::from).collect();

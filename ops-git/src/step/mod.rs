@@ -244,7 +244,7 @@ impl GitStep {
     async fn on_worktree<T: Send + 'static>(
         &self,
         cx: &StepContext,
-        work: fn(&gix::Repository, &Switch, &StepContext) -> Result<T, Error>,
+        work: impl FnOnce(&gix::Repository, &Switch, &StepContext) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, StepError> {
         let (at, switch) =
             self.switch().ok_or_else(|| StepError::permanent("the step is about no work tree"))?;

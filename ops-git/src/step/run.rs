@@ -4,14 +4,13 @@ use ops_core::{CommitId, Refusal, StepContext, StepError};
 
 use super::{GitStep, folders_made};
 use crate::branch;
-use crate::error::Error;
 use crate::export;
 use crate::linked;
 use crate::merge::{self, MergeCommit};
 use crate::recovery_ref;
 use crate::repository::{GitRepository, open_git_dir};
 use crate::tag;
-use crate::worktree;
+use crate::worktree::{self, Switch};
 
 pub(super) async fn check(
     step: &GitStep,
@@ -28,7 +27,7 @@ pub(super) async fn check(
             let tag = tag.clone();
             Ok(env.blocking(move |repo| tag::check(repo, &tag)).await?)
         }
-        GitStep::InspectWorktree { merge, .. } => against(step, merge.as_deref(), cx).await,
+        GitStep::InspectWorktree { merge, .. } => against(step, merge.as_deref(), env, cx).await,
         GitStep::AddWorktree { .. } => match step.added(env) {
             Some(added) => Ok(env.blocking(move |repo| added.check(repo)).await?),
             None => Ok(Vec::new()),
@@ -98,14 +97,19 @@ pub(super) async fn run(
             export::run(env, commit.clone(), &folder.to_path(), cx).await?;
             verified(cx, "after", Some(commit)).await
         }
-        GitStep::InspectWorktree { old, merge, .. } => {
-            let reasons = against(step, merge.as_deref(), cx).await?;
-            if !reasons.is_empty() {
-                return Err(Error::refused("the work tree cannot be switched", reasons).into());
-            }
+        GitStep::InspectWorktree { old, .. } => {
+            // Everything else was looked at before anything started, and will be again by the
+            // switch, before it moves anything.
+            step.on_worktree(cx, |repo, switch, _| worktree::expect_head(repo, switch)).await?;
             verified(cx, "before", old).await
         }
-        GitStep::SwitchWorktree { .. } => step.on_worktree(cx, worktree::run).await,
+        GitStep::SwitchWorktree { .. } => {
+            let env = env.clone();
+            let run = move |repo: &gix::Repository, switch: &Switch, cx: &StepContext| {
+                worktree::run(repo, switch, cx, env.memo())
+            };
+            step.on_worktree(cx, run).await
+        }
         GitStep::VerifyWorktree { new, .. } => {
             step.on_worktree(cx, worktree::verify).await?;
             verified(cx, "after", Some(new)).await
@@ -141,7 +145,10 @@ pub(super) async fn run(
             }
             Ok(())
         }
-        GitStep::ReleaseWorktree { .. } => step.on_worktree(cx, worktree::release).await,
+        GitStep::ReleaseWorktree { .. } => {
+            env.memo().forget();
+            step.on_worktree(cx, worktree::release).await
+        }
     }
 }
 
@@ -149,16 +156,17 @@ pub(super) async fn run(
 async fn against(
     step: &GitStep,
     merge: Option<&MergeCommit>,
+    env: &GitRepository,
     cx: &StepContext,
 ) -> Result<Vec<Refusal>, StepError> {
     let (at, switch) =
         step.switch().ok_or_else(|| StepError::permanent("the step is about no work tree"))?;
-    let (at, merge) = (at.to_path(), merge.cloned());
+    let (at, merge, env) = (at.to_path(), merge.cloned(), env.clone());
     cx.blocking(move |_| {
         let repo = open_git_dir(&at)?;
         match merge {
-            Some(merge) => worktree::check(&merge::in_memory(&repo, &merge)?, &switch),
-            None => worktree::check(&repo, &switch),
+            Some(merge) => worktree::check(&merge::in_memory(&repo, &merge)?, &switch, env.memo()),
+            None => worktree::check(&repo, &switch, env.memo()),
         }
     })
     .await

@@ -59,6 +59,7 @@ pub(super) async fn undo(
         // A work tree that this operation made may be gone again.
         GitStep::SwitchWorktree { at, .. } if !at.to_path().exists() => Ok(()),
         GitStep::SwitchWorktree { .. } => {
+            env.memo().forget();
             let saved = step.on_worktree(cx, worktree::undo).await?;
             if !saved.is_empty() {
                 cx.observe("saved files", async { Ok(saved) }).await?;

@@ -1,41 +1,54 @@
 //! Forward: stage, note, exchange, write the index, move `HEAD`.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use gix::bstr::{BStr, BString, ByteSlice as _};
 use gix::index::State;
 use gix::index::entry::Stage;
+use gix::index::extension::Tree;
 use ops_core::{OperationId, Refusal, StepContext};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use super::browse::Browser;
 use super::index_file::{self, Index};
 use super::look::Look;
+use super::memo::Memo;
 use super::place::{Manifest, Place, Switch, new_name, old_name};
 use super::planner::Transition;
-use super::prepare::{Prepared, expect_head, prepare, workdir};
-use super::root::{Root, Seen, above};
+use super::prepare::{Prepared, expect_head, prepare, tree_of, workdir};
+use super::root::{Root, Seen, split};
 use super::stage::stage;
-use super::{back, head, lock};
+use super::{back, cache_tree, head, lock};
 use crate::error::{Error, ErrorKind};
 use crate::id::object_id;
 use crate::refs::{self, Move};
 
 /// Every reason against a switch, before anything starts.
-pub(crate) fn check(repo: &gix::Repository, switch: &Switch) -> Result<Vec<Refusal>, Error> {
+pub(crate) fn check(
+    repo: &gix::Repository,
+    switch: &Switch,
+    memo: &Memo,
+) -> Result<Vec<Refusal>, Error> {
     let mut reasons = Vec::new();
     if let Err(error) = expect_head(repo, switch) {
         reasons.push(Refusal::new(error.to_string(), "plan afresh"));
         return Ok(reasons);
     }
     let root = workdir(repo)?;
-    reasons.extend(prepare(repo, &root, switch)?.blockers.into_iter().map(Refusal::from));
+    reasons.extend(prepare(repo, &root, switch, memo)?.blockers.into_iter().map(Refusal::from));
     Ok(reasons)
 }
 
 /// Makes work tree, index and `HEAD` those of another commit.
-pub(crate) fn run(repo: &gix::Repository, switch: &Switch, cx: &StepContext) -> Result<(), Error> {
+pub(crate) fn run(
+    repo: &gix::Repository,
+    switch: &Switch,
+    cx: &StepContext,
+    memo: &Memo,
+) -> Result<(), Error> {
     let id = cx.operation();
     let place = Place::of(repo, switch, id);
     if place.manifest()?.is_some() {
@@ -60,7 +73,7 @@ pub(crate) fn run(repo: &gix::Repository, switch: &Switch, cx: &StepContext) -> 
     // Seen again under the lock: what the plan saw may have changed since.
     expect_head(repo, switch)?;
     let root = workdir(repo)?;
-    let prepared = prepare(repo, &root, switch)?;
+    let prepared = prepare(repo, &root, switch, memo)?;
     if !prepared.blockers.is_empty() {
         let reasons = prepared.blockers.into_iter().map(Refusal::from).collect();
         return Err(Error::refused("the work tree cannot be switched", reasons));
@@ -68,9 +81,9 @@ pub(crate) fn run(repo: &gix::Repository, switch: &Switch, cx: &StepContext) -> 
     let slots = place.root()?;
     let manifest = stage(repo, &place, &slots, &prepared, cx)?;
     keep_index(&place, &prepared)?;
-    // As large as the final one: a full disk shows now.
-    let draft = index_file::bytes(repo, prepared.next.clone())?;
-    head::write_durably(&place.file("index.new"), &draft)?;
+    // As large as the index that comes: a full disk shows now.
+    let trees = noted_trees(repo, switch, &prepared)?;
+    reserve(&place.file("index.new"), index_file::room(&prepared.next, trees.as_ref()))?;
     keep_commit(repo, &place, switch)?;
     ops_core::fs::sync_dir(&place.folder)?;
     cx.fault_point("git-checkout-staged");
@@ -80,7 +93,7 @@ pub(crate) fn run(repo: &gix::Repository, switch: &Switch, cx: &StepContext) -> 
     files(repo, &root, &slots, &prepared, cx)?;
     settle(&root, &slots, &manifest)?;
     cx.fault_point("git-checkout-moved");
-    write_index(repo, &root, &place, &prepared)?;
+    write_index(repo, &root, &place, &prepared, trees.as_ref())?;
     cx.fault_point("git-checkout-index");
     point(repo, &place, switch, id)?;
     cx.fault_point("git-checkout-pointed");
@@ -97,6 +110,35 @@ fn keep_index(place: &Place, prepared: &Prepared) -> Result<(), Error> {
     // A second name of the very file keeps bytes and time, by which git tells what is fresh.
     let old = place.file("index.old");
     fs::hard_link(&prepared.index.path, &old).map_err(|source| Error::io("link", &old, source))
+}
+
+/// What the next index notes of its trees, if it becomes what the new commit has.
+fn noted_trees(
+    repo: &gix::Repository,
+    switch: &Switch,
+    prepared: &Prepared,
+) -> Result<Option<Tree>, Error> {
+    let before = prepared.index.existed.then_some(&prepared.index.state);
+    let tree = |id| tree_of(repo, object_id(id)?);
+    let old = switch.old.as_ref().map(tree).transpose()?;
+    cache_tree::carried(repo, before, (old, tree(&switch.new)?), &prepared.next)
+}
+
+/// Makes a file for so many bytes.
+fn reserve(path: &Path, bytes: usize) -> Result<(), Error> {
+    let io = |source| Error::io("reserve room for", path, source);
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(io)?;
+    let length = bytes as u64;
+    match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, length) {
+        Ok(()) => Ok(()),
+        // A file system that cannot reserve has to be written to.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+            io::copy(&mut io::repeat(0).take(length), &mut file)
+                .and_then(|_| file.sync_all())
+                .map_err(io)
+        }
+        Err(errno) => Err(io(errno.into())),
+    }
 }
 
 /// Else a collection of garbage could take the old commit while the way back needs it.
@@ -223,14 +265,13 @@ const MANY_FOLDERS: usize = 1_000;
 
 /// Makes durable what moved: every folder that a name came into or went from.
 pub(super) fn settle(root: &Root, slots: &Root, manifest: &Manifest) -> Result<(), Error> {
-    let mut folders = std::collections::BTreeSet::from([BString::default()]);
+    let mut folders = std::collections::BTreeSet::<BString>::new();
     let files = manifest.files.iter().map(|file| &file.path);
     let others = manifest.folders_away.iter().map(|(path, _)| path);
     for path in files.chain(others).chain(&manifest.folders_new) {
-        for folder in above(BStr::new(path.as_bytes())) {
-            if !folders.contains(folder.as_bytes()) {
-                folders.insert(folder.to_owned());
-            }
+        let (folder, _) = split(BStr::new(path.as_bytes()));
+        if !folders.contains(folder) {
+            folders.insert(folder.to_owned());
         }
     }
     if folders.len() > MANY_FOLDERS {
@@ -247,8 +288,9 @@ fn write_index(
     root: &Root,
     place: &Place,
     prepared: &Prepared,
+    trees: Option<&Tree>,
 ) -> Result<(), Error> {
-    let bytes = index_file::bytes(repo, stats(repo, root, prepared)?)?;
+    let bytes = index_file::bytes(repo, &stats(repo, root, prepared)?, trees)?;
     let path = place.file("index.new");
     overwrite(&path, &bytes).map_err(|source| Error::io("write", &path, source))?;
     // By this second name the index is known as ours when the way back finds it.

@@ -10,11 +10,13 @@
 
 mod back;
 mod browse;
+mod cache_tree;
 mod forth;
 mod head;
 mod index_file;
 mod lock;
 mod look;
+mod memo;
 mod names;
 mod obstacle;
 mod open_index;
@@ -24,6 +26,7 @@ mod prepare;
 mod room;
 mod root;
 mod stage;
+mod staged;
 mod submodules;
 mod tree_diff;
 mod two_way;
@@ -39,8 +42,11 @@ pub(crate) use forth::{check, run};
 pub(crate) use head::now as head_now;
 pub(crate) use lock::is_stale;
 pub(crate) use look::blob_id;
+pub(crate) use memo::Memo;
 pub(crate) use open_index::OpenIndex;
 pub(crate) use place::{FOLDER, Switch, interrupted};
+pub(crate) use prepare::expect_head;
+pub(crate) use staged::staged;
 pub(crate) use submodules::{Inner, inner};
 pub(crate) use unclean::{Present, only_here, unclean};
 pub(crate) use verify::verify;
@@ -64,9 +70,13 @@ pub(crate) struct Foreseen {
     pub blockers: Vec<Blocker>,
 }
 
-pub(crate) fn foresee(repo: &gix::Repository, switch: &Switch) -> Result<Foreseen, Error> {
+pub(crate) fn foresee(
+    repo: &gix::Repository,
+    switch: &Switch,
+    memo: &Memo,
+) -> Result<Foreseen, Error> {
     let root = prepare::workdir(repo)?;
-    let mut prepared = prepare::prepare(repo, &root, switch)?;
+    let mut prepared = prepare::prepare(repo, &root, switch, memo)?;
     prepared.blockers.extend(room::lacking(repo, &prepared)?);
     let (mut new, mut changed, mut removed) = (0, 0, 0);
     for file in &prepared.transitions.files {

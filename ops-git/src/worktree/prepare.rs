@@ -1,20 +1,23 @@
 //! Everything that is known before anything moves: transitions, the next index, every obstacle.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use gix::bstr::{BStr, BString, ByteSlice as _};
 use gix::index::State;
 use gix::index::entry::Flags;
 use gix::worktree::stack::state::attributes::Source;
 
+use super::head;
 use super::index_file::{self, Index};
 use super::look::Look;
+use super::memo::Memo;
 use super::obstacle::Obstacle;
 use super::place::Switch;
 use super::planner::{self, Policy, Transitions};
 use super::root::{Root, above};
+use super::staged::{decided, staged};
 use super::two_way::{Cell, Kind};
-use super::{head, tree_diff};
 use crate::blocker::Blocker;
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::export::Rules;
@@ -24,7 +27,7 @@ use crate::path_bytes::PathBytes;
 /// A switch that was looked at.
 pub(super) struct Prepared {
     pub transitions: Transitions,
-    pub index: Index,
+    pub index: Arc<Index>,
     /// The next index; what is new in it has no stat yet.
     pub next: State,
     pub blockers: Vec<Blocker>,
@@ -57,11 +60,12 @@ pub(super) fn prepare(
     repo: &gix::Repository,
     root: &Root,
     switch: &Switch,
+    memo: &Memo,
 ) -> Result<Prepared, Error> {
     let old = switch.old.as_ref().map(object_id).transpose()?;
     let old = old.map(|id| tree_of(repo, id)).transpose()?;
     let new = tree_of(repo, object_id(&switch.new)?)?;
-    let index = index_file::read(repo)?;
+    let index = memo.index(repo)?;
     let mut blockers = Vec::new();
     if index.split {
         blockers.push(Blocker::SplitIndex);
@@ -75,9 +79,10 @@ pub(super) fn prepare(
         return Ok(Prepared { transitions: Transitions::default(), index, next, blockers });
     }
     // Without an index, as after a clone that checked nothing out, every path is new.
-    let mut changes = tree_diff::between(repo, old, Some(new), !index.existed)?;
+    let mut changes = memo.changes(repo, (old, new, !index.existed))?;
     if !index.existed {
-        for change in changes.values_mut().filter(|change| change.new.is_some()) {
+        for change in Arc::make_mut(&mut changes).values_mut().filter(|change| change.new.is_some())
+        {
             change.old = None;
         }
     }
@@ -87,7 +92,7 @@ pub(super) fn prepare(
     let (transitions, mut obstacles) = planner::plan(&changes, &index.state, policy, &mut look)?;
     drop(look);
     if switch.whole_index {
-        let staged = staged(repo, old, &index.state)?;
+        let staged = decided(staged(repo, old, &index.state)?, &index.state);
         obstacles.extend(staged.into_iter().map(|path| (Obstacle::StagedChange, path)));
     }
     let next = index_file::changed(&index.state, &transitions.index);
@@ -101,32 +106,6 @@ pub(super) fn prepare(
     let named = grouped.into_iter().map(|(obstacle, paths)| Blocker::Paths { obstacle, paths });
     blockers.extend(named);
     Ok(Prepared { transitions, index, next, blockers })
-}
-
-/// Every path of the index that is not as a tree has it, and every path of the tree that is not in
-/// the index.
-pub(super) fn staged(
-    repo: &gix::Repository,
-    tree: Option<gix::ObjectId>,
-    index: &State,
-) -> Result<Vec<BString>, Error> {
-    let mut left = tree_diff::between(repo, tree, None, true)?;
-    let mut found = Vec::new();
-    for entry in index.entries() {
-        let path = entry.path(index);
-        let known = left.remove(path).and_then(|change| change.old);
-        // What is only intended to be added is not staged yet.
-        if entry.flags.contains(Flags::INTENT_TO_ADD) {
-            continue;
-        }
-        let cell = Kind::of_index(entry.mode).map(|kind| Cell { kind, id: entry.id });
-        if known.is_none() || known != cell {
-            found.push(path.to_owned());
-        }
-    }
-    found.extend(left.into_keys());
-    found.dedup();
-    Ok(found)
 }
 
 /// New files whose filter must not be left out, and has no command.
@@ -192,7 +171,7 @@ pub(super) fn new_files(transitions: &Transitions) -> impl Iterator<Item = (&BSt
 }
 
 /// `HEAD` must be where the plan saw it.
-pub(super) fn expect_head(repo: &gix::Repository, switch: &Switch) -> Result<(), Error> {
+pub(crate) fn expect_head(repo: &gix::Repository, switch: &Switch) -> Result<(), Error> {
     let (position, commit) = head::now(repo)?;
     if position == switch.head_from && commit == switch.old {
         return Ok(());

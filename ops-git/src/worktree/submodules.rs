@@ -8,7 +8,7 @@ use super::head::{self, HeadPosition};
 use super::place::Switch;
 use super::prepare::tree_of;
 use super::two_way::{Cell, Kind};
-use super::{Foreseen, foresee, tree_diff};
+use super::{Foreseen, Memo, foresee, tree_diff};
 use crate::blocker::{Blocker, SubmoduleState};
 use crate::error::{Error, ErrorKind};
 use crate::id::{commit_id, object_id};
@@ -97,7 +97,7 @@ fn collect(
             overwrite_ignored: switch.overwrite_ignored,
             whole_index: false,
         };
-        let mut foreseen = foresee(&inner, &own)?;
+        let mut foreseen = foresee(&inner, &own, &Memo::default())?;
         let mut blockers = of_the_repository(&inner)?;
         blockers.retain(|blocker| !matches!(blocker, Blocker::Shallow));
         blockers.append(&mut foreseen.blockers);

@@ -8,7 +8,7 @@ use super::two_way::{Cell, Kind};
 use crate::error::{Error, ErrorKind, GitResult as _};
 
 /// How deep folders may lie in each other.
-const DEEPEST: usize = 512;
+pub(super) const DEEPEST: usize = 512;
 
 /// What two trees have at a path where they differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,22 +55,32 @@ fn walk(
     }
     let mut folders: BTreeMap<BString, (Option<gix::ObjectId>, Option<gix::ObjectId>)> =
         BTreeMap::new();
-    for (side, id) in [(Side::Old, old), (Side::New, new)] {
-        let Some(id) = id else { continue };
-        let doing = || format!("tree {id} cannot be read");
-        let tree = repo.find_tree(id).doing(doing)?;
-        for entry in tree.iter() {
-            let entry = entry.doing(doing)?;
+    let read = |id: Option<gix::ObjectId>| {
+        id.map(|id| repo.find_tree(id).doing(|| format!("tree {id} cannot be read"))).transpose()
+    };
+    let (old, new) = (read(old)?, read(new)?);
+    let (olds, news) = (entries(old.as_ref())?, entries(new.as_ref())?);
+    for (side, tree, own, others) in
+        [(Side::Old, &old, &olds, &news), (Side::New, &new, &news, &olds)]
+    {
+        let Some(tree) = tree else { continue };
+        for entry in own {
+            // What a tree that is out of order hides here is compared below.
+            let there = || others.binary_search(entry).ok().and_then(|at| others.get(at));
+            if !all && there() == Some(entry) {
+                continue;
+            }
             // A name that only looks like a path would slip through every check of paths.
-            if entry.filename().contains(&b'/') || entry.filename().is_empty() {
-                let name = entry.filename();
-                let what = format!("tree {id} holds the name `{name}`, which no file may have");
+            let name = entry.filename;
+            if name.contains(&b'/') || name.is_empty() {
+                let what =
+                    format!("tree {} holds the name `{name}`, which no file may have", tree.id);
                 return Err(Error::new(ErrorKind::Hostile, what)
                     .remedy("take it out of the tree, and check out that commit"));
             }
-            let path = joined(prefix, entry.filename());
-            let id = entry.oid().to_owned();
-            if let Some(kind) = Kind::of_tree(entry.mode()) {
+            let path = joined(prefix, name);
+            let id = entry.oid.to_owned();
+            if let Some(kind) = Kind::of_tree(entry.mode) {
                 let change = found.entry(path).or_default();
                 let slot = match side {
                     Side::Old => &mut change.old,
@@ -90,6 +100,15 @@ fn walk(
         walk(repo, both, &path, depth + 1, all, found)?;
     }
     Ok(())
+}
+
+fn entries<'a>(
+    tree: Option<&'a gix::Tree<'_>>,
+) -> Result<Vec<gix::objs::tree::EntryRef<'a>>, Error> {
+    let Some(tree) = tree else { return Ok(Vec::new()) };
+    let all: Result<_, _> =
+        gix::objs::TreeRefIter::from_bytes(&tree.data, tree.id.kind()).collect();
+    all.doing(|| format!("tree {} cannot be read", tree.id))
 }
 
 fn joined(prefix: &BString, name: &BStr) -> BString {

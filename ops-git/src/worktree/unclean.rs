@@ -13,8 +13,9 @@ use super::index_file;
 use super::look::Look;
 use super::obstacle::Obstacle;
 use super::planner::View as _;
-use super::prepare::{staged, tree_of};
+use super::prepare::tree_of;
 use super::root::{Root, Seen, Shape};
+use super::staged::{decided, staged};
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::id::{commit_id, object_id};
 
@@ -45,8 +46,8 @@ pub(crate) fn unclean(
     let tree = tree.map(|id| tree_of(repo, id)).transpose()?;
     let mut found: BTreeSet<(Obstacle, BString)> = BTreeSet::new();
     if index.existed {
-        let staged = staged(repo, tree, &index.state)?.into_iter();
-        found.extend(staged.map(|path| (Obstacle::StagedChange, path)));
+        let staged = decided(staged(repo, tree, &index.state)?, &index.state);
+        found.extend(staged.into_iter().map(|path| (Obstacle::StagedChange, path)));
     }
     let state = &index.state;
     for entry in state.entries() {

@@ -34,6 +34,8 @@ pub enum Manner {
     Cuts(usize),
     /// Ends an answer that looks whole after so many bytes of a pack.
     Truncates(usize),
+    /// Leaves every file out of its packs.
+    LeavesOut,
     /// Stops sending after so many bytes of a pack.
     Stalls(usize),
     /// Sends everybody elsewhere.
@@ -137,7 +139,7 @@ async fn answer(
             .header("www-authenticate", "Basic realm=\"git\"")
             .body(empty())
             .unwrap()),
-        Manner::Cuts(_) | Manner::Truncates(_) | Manner::Stalls(_) => {
+        Manner::Cuts(_) | Manner::Truncates(_) | Manner::Stalls(_) | Manner::LeavesOut => {
             Ok(backend(root, request, Some(manner)).await)
         }
         Manner::Redirects(to) => {
@@ -188,8 +190,17 @@ async fn backend(
     let header = |name: &str| {
         head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned()
     };
+    let mut git = tokio::process::Command::new("git");
+    if matches!(spoils, Some(Manner::LeavesOut)) {
+        // Git's own packs are whole: this one takes the place of the program that makes them.
+        let pack = "git rev-list --objects --all --filter=blob:none \
+                    | git pack-objects --stdout --missing=allow-any -q #";
+        git.env("GIT_CONFIG_COUNT", "1")
+            .env("GIT_CONFIG_KEY_0", "uploadpack.packObjectsHook")
+            .env("GIT_CONFIG_VALUE_0", format!("cat > /dev/null; {pack}"));
+    }
     let spoils = spoils.filter(|_| body.windows(13).any(|window| window == b"command=fetch"));
-    let mut child = tokio::process::Command::new("git")
+    let mut child = git
         .arg("http-backend")
         .env("GIT_PROJECT_ROOT", &root)
         .env("GIT_HTTP_EXPORT_ALL", "1")

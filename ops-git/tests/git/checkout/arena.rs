@@ -352,7 +352,17 @@ pub fn merged_by_git(repo: &Path, revision: &str) -> Result<(), String> {
 }
 
 /// That git sees the same in both, and finds ours sound.
+/// Lets git compare what an index notes of its trees with its entries.
+pub fn check_noted_trees(repo: &Path) {
+    let check = command(repo, &["update-index", "--force-write-index"])
+        .env("GIT_TEST_CHECK_CACHE_TREE", "1")
+        .output()
+        .unwrap();
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+}
+
 pub fn same_for_git(ours: &Path, theirs: &Path, story: &str) {
+    check_noted_trees(ours);
     let ask = |root: &Path, args: &[&str]| git(root, args);
     for args in [
         &["status", "--porcelain=v2", "--branch", "--ignored"][..],

@@ -8,6 +8,7 @@ mod faults;
 mod generated;
 mod in_place;
 mod linked;
+mod noted_trees;
 mod others;
 mod submodules;
 mod table;

@@ -36,6 +36,7 @@ async fn a_pack_that_is_cut_truncated_or_stalls_leaves_nothing_and_the_next_pull
         (Manner::Cuts(10), ErrorKind::Remote),
         (Manner::Cuts(30_000), ErrorKind::Remote),
         (Manner::Truncates(30_000), ErrorKind::Remote),
+        (Manner::LeavesOut, ErrorKind::Remote),
         (Manner::Stalls(30_000), ErrorKind::TimedOut),
         (Manner::HangsOnPost, ErrorKind::TimedOut),
         (Manner::Hangs, ErrorKind::TimedOut),
@@ -48,6 +49,9 @@ async fn a_pack_that_is_cut_truncated_or_stalls_leaves_nothing_and_the_next_pull
         let error = mirror.plan_pull(&cx, options).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{manner:?}: {}", chain(&error));
         assert!(ops_core::Classify::remedy(&error).is_some(), "{error}");
+        if matches!(manner, Manner::LeavesOut) {
+            assert!(error.to_string().contains("the remote left out object"), "{}", chain(&error));
+        }
         let late = begun.elapsed().saturating_sub(deadline);
         assert!(late < Duration::from_secs(1), "{manner:?}: {late:?} late");
         no_thread();

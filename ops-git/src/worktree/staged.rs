@@ -4,28 +4,37 @@ use std::collections::BTreeSet;
 
 use gix::bstr::{BString, ByteSlice as _};
 use gix::index::State;
-use gix::index::entry::{Mode, Stage};
+use gix::index::entry::{Flags, Mode, Stage};
+use gix::index::extension::Tree;
 use gix::objs::tree::EntryKind;
 
+use super::tree_diff::DEEPEST;
 use crate::error::{Error, ErrorKind, GitResult as _};
 
-/// How deep folders may lie in each other.
-const DEEPEST: usize = 512;
-
-/// Every path where the index differs from a tree: staged, taken out, or in conflict.
-pub(super) fn staged(
+/// Every path where the index differs from a tree: staged, taken out, or in conflict. Folders of
+/// which the index notes that they are the tree's are not compared, as git has it.
+pub(crate) fn staged(
     repo: &gix::Repository,
     tree: Option<gix::ObjectId>,
     index: &State,
 ) -> Result<BTreeSet<BString>, Error> {
     let mut walk = Walk { repo, index, at: 0, path: BString::default(), found: BTreeSet::new() };
     if let Some(tree) = tree {
-        walk.tree(tree, 0)?;
+        walk.tree(tree, index.tree(), 0)?;
     }
     while walk.next().is_some() {
         walk.surplus();
     }
     Ok(walk.found)
+}
+
+/// Those of them that are staged indeed: what is only intended to be added is not yet.
+pub(super) fn decided(paths: BTreeSet<BString>, index: &State) -> BTreeSet<BString> {
+    let intended = |path: &BString| {
+        let entry = index.entry_by_path_and_stage(path.as_bstr(), Stage::Unconflicted);
+        entry.is_some_and(|entry| entry.flags.contains(Flags::INTENT_TO_ADD))
+    };
+    paths.into_iter().filter(|path| !intended(path)).collect()
 }
 
 /// Both are sorted by path, and are read side by side.
@@ -51,7 +60,16 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn tree(&mut self, id: gix::ObjectId, depth: usize) -> Result<(), Error> {
+    fn tree<'n>(
+        &mut self,
+        id: gix::ObjectId,
+        note: Option<&'n Tree>,
+        depth: usize,
+    ) -> Result<(), Error> {
+        if let Some(entries) = note.and_then(|note| self.same_by_note(id, note)) {
+            self.at += entries;
+            return Ok(());
+        }
         let doing = || format!("tree {id} cannot be read");
         if depth > DEEPEST {
             let what = format!("folder `{}` lies too deep", self.path);
@@ -66,7 +84,11 @@ impl<'a> Walk<'a> {
                 EntryKind::Tree => {
                     self.path.push(b'/');
                     if !self.is_sparse_folder(entry.oid()) {
-                        self.tree(entry.oid().to_owned(), depth + 1)?;
+                        let name = entry.filename();
+                        let child = |note: &'n Tree| {
+                            note.children.iter().find(|child| child.name.as_bstr() == name)
+                        };
+                        self.tree(entry.oid().to_owned(), note.and_then(child), depth + 1)?;
                     }
                 }
                 kind => self.file(kind, entry.oid()),
@@ -74,6 +96,18 @@ impl<'a> Walk<'a> {
             self.path.truncate(length);
         }
         Ok(())
+    }
+
+    /// How many entries the folder at the path has, if the index notes that they are a tree's.
+    fn same_by_note(&self, id: gix::ObjectId, note: &Tree) -> Option<usize> {
+        let count = note.num_entries.filter(|count| *count > 0 && note.id == id)? as usize;
+        let below = |at: usize| {
+            let entry = self.index.entries().get(at);
+            entry.is_some_and(|entry| entry.path(self.index).starts_with(&self.path))
+        };
+        // A note that does not fit is worth nothing.
+        let end = self.at + count;
+        (below(self.at) && below(end - 1) && !below(end)).then_some(count)
     }
 
     /// Whether the index has a whole folder in place of its files, and the same.
