@@ -42,17 +42,37 @@ pub struct Aim {
     before: State,
 }
 
-/// A work tree between the branches `one` and `two`, with files of a user in it; and the branches
-/// `base` and `topic`, which merge.
+/// A work tree between the branches `one` and `two`, with files of a user in it; `topic-one` and
+/// `topic-two` merge into them.
 pub struct Arena {
     pub folder: PathBuf,
-    /// What each branch has, as git checks it out, and the index then, in words.
-    branches: BTreeMap<&'static str, (BTreeMap<PathBuf, Thing>, String)>,
+    branches: BTreeMap<&'static str, Branch>,
     /// What git says of the user's files.
     status: String,
-    base: String,
-    merged: String,
+    /// The same while nothing is staged, as a merge wants it.
+    unstaged: String,
     now: State,
+}
+
+/// A branch as git has it.
+struct Branch {
+    tip: String,
+    checked_out: Tree,
+    merged: Tree,
+}
+
+/// A commit's tree in the work tree, with the user's files.
+#[derive(PartialEq)]
+struct Tree {
+    things: BTreeMap<PathBuf, Thing>,
+    /// The index, in words.
+    stages: String,
+}
+
+impl Tree {
+    fn of(work: &Path) -> Self {
+        Self { things: State::of(work).things().clone(), stages: stages(work) }
+    }
 }
 
 /// In this environment nobody's configuration counts.
@@ -71,7 +91,7 @@ pub fn ask(folder: &Path, arguments: &[&str]) -> String {
     let output = git(folder, arguments).output().unwrap();
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "git {arguments:?}: {complaint}");
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
 impl Arena {
@@ -93,26 +113,38 @@ impl Arena {
         ask(&work, &["add", "added"]);
         let status = status(&work);
         let mut branches = BTreeMap::new();
-        for branch in ["two", "one"] {
+        let mut unstaged = String::new();
+        for (branch, topic) in [("two", "topic-two"), ("one", "topic-one")] {
             ask(&work, &["checkout", "-q", branch]);
             assert_eq!(self::status(&work), status);
-            branches.insert(branch, (State::of(&work).things().clone(), stages(&work)));
+            let (checked_out, tip) = (Tree::of(&work), ask(&work, &["rev-parse", branch]));
+            unstage(&work);
+            unstaged = self::status(&work);
+            ask(&work, &["merge", "-q", "-m", "Merge the topic", topic]);
+            let merged = Tree::of(&work);
+            ask(&work, &["reset", "-q", "--keep", &tip]);
+            stage(&work);
+            branches.insert(branch, Branch { tip, checked_out, merged });
         }
-        let merged = ask(&work, &["merge-tree", "--write-tree", "base", "topic"]);
-        let base = ask(&work, &["rev-parse", "base"]);
-        let (merged, base) = (merged.trim_end().to_owned(), base.trim_end().to_owned());
         let now = State::of(&work);
-        Self { folder, branches, status, base, merged, now }
+        Self { folder, branches, status, unstaged, now }
     }
 
     fn work(&self) -> PathBuf {
         self.folder.join("work")
     }
 
-    pub fn aim(&self, verb: Verb) -> Aim {
-        let other = if self.now.head == "ref: refs/heads/one\n" { "two" } else { "one" };
-        let target = if verb == Verb::Merge { "topic" } else { other };
-        Aim { verb, target: target.to_owned(), before: self.now.clone() }
+    pub fn aim(&mut self, verb: Verb) -> Aim {
+        let (here, other) =
+            if self.now.head == "ref: refs/heads/one\n" { ("one", "two") } else { ("two", "one") };
+        let target = if verb == Verb::Merge {
+            unstage(&self.work());
+            self.now = State::of(&self.work());
+            format!("topic-{here}")
+        } else {
+            other.to_owned()
+        };
+        Aim { verb, target, before: self.now.clone() }
     }
 
     /// Whether the state is the new one; an error if it is neither the old nor the new one.
@@ -120,15 +152,27 @@ impl Arena {
         let work = self.work();
         self.now = State::of(&work);
         self.now.tidy(&work)?;
-        let said = status(&work);
-        if said != self.status {
-            return Err(format!("git status says {said:?}, not {:?}", self.status));
+        let (said, wanted) = (status(&work), self.status_at(aim.verb));
+        if said != wanted {
+            return Err(format!("git status says {said:?}, not {wanted:?}"));
         }
-        let Some(difference) = self.now.difference(&aim.before) else { return Ok(false) };
-        match aim.verb {
-            Verb::Checkout => self.is_checked_out(aim, &difference).map(|()| true),
-            Verb::Merge => self.is_merged(aim, &difference).map(|()| true),
-            Verb::Fail | Verb::Recover => Err(format!("it is not the old state: {difference}")),
+        let difference = self.now.difference(&aim.before);
+        match (aim.verb, difference) {
+            (Verb::Merge, difference) => {
+                if let Some(difference) = &difference {
+                    self.is_merged(aim, difference)?;
+                }
+                stage(&work);
+                self.now = State::of(&work);
+                Ok(difference.is_some())
+            }
+            (_, None) => Ok(false),
+            (Verb::Checkout, Some(difference)) => {
+                self.is_checked_out(aim, &difference).map(|()| true)
+            }
+            (Verb::Fail | Verb::Recover, Some(difference)) => {
+                Err(format!("it is not the old state: {difference}"))
+            }
         }
     }
 
@@ -140,39 +184,49 @@ impl Arena {
         if now.refs != aim.before.refs {
             return Err(format!("refs have moved: {}", now.refs));
         }
-        let (things, index) = &self.branches[aim.target.as_str()];
-        for (path, thing) in things {
-            if now.things().get(path) != Some(thing) {
-                return Err(format!("`{}` is not that of `{}`", path.display(), aim.target));
+        self.holds(&self.branches[aim.target.as_str()].checked_out)
+    }
+
+    /// That the work tree and the index are as git made them.
+    fn holds(&self, tree: &Tree) -> Result<(), String> {
+        let things = self.now.things();
+        for (path, thing) in &tree.things {
+            if things.get(path) != Some(thing) {
+                return Err(format!("`{}` is not as git has it", path.display()));
             }
         }
-        if now.things().len() != things.len() {
-            return Err(format!("there is more than `{}` has", aim.target));
+        if things.len() != tree.things.len() {
+            return Err("there is more than git has".into());
         }
-        if stages(&self.work()) != *index {
-            return Err(format!("the index is not that of `{}`", aim.target));
+        if stages(&self.work()) != tree.stages {
+            return Err("the index is not as git has it".into());
         }
         Ok(())
     }
 
-    fn is_merged(&mut self, aim: &Aim, difference: &str) -> Result<(), String> {
+    fn status_at(&self, verb: Verb) -> &str {
+        if verb == Verb::Merge { &self.unstaged } else { &self.status }
+    }
+
+    fn is_merged(&self, aim: &Aim, difference: &str) -> Result<(), String> {
         let work = self.work();
-        let commit = ask(&work, &["rev-parse", "base"]);
-        let wanted = aim.before.refs.replace(
-            &format!("{} commit\trefs/heads/base\n", self.base),
-            &format!("{} commit\trefs/heads/base\n", commit.trim_end()),
-        );
-        let mut but_for_base = aim.before.clone();
-        but_for_base.refs = wanted;
-        if let Some(other) = self.now.difference(&but_for_base) {
-            return Err(format!("{difference}; beside `base`: {other}"));
+        if self.now.head != aim.before.head {
+            return Err(format!("HEAD has left its branch: {difference}"));
         }
-        let tree = ask(&work, &["rev-parse", "base^{tree}", "base^1"]);
-        if tree != format!("{}\n{}\n", self.merged, self.base) {
-            return Err(format!("`base` is no merge: {tree}"));
+        let name = aim.target.trim_start_matches("topic-");
+        let branch = &self.branches[name];
+        let commit = ask(&work, &["rev-parse", name]);
+        let line = |commit: &str| format!("{commit} commit\trefs/heads/{name}");
+        if self.now.refs != aim.before.refs.replace(&line(&branch.tip), &line(&commit)) {
+            return Err(format!("other refs have moved: {}", self.now.refs));
         }
-        ask(&work, &["update-ref", "refs/heads/base", &self.base]);
-        self.now = State::of(&work);
+        let parents = ask(&work, &["log", "-1", "--format=%P", name, "--"]);
+        let topic = ask(&work, &["rev-parse", &aim.target]);
+        if parents != format!("{} {topic}", branch.tip) {
+            return Err(format!("`{name}` is no merge of `{}`: {parents}", aim.target));
+        }
+        self.holds(&branch.merged)?;
+        ask(&work, &["reset", "-q", "--keep", &branch.tip]);
         Ok(())
     }
 
@@ -184,6 +238,15 @@ impl Arena {
         }
         Err(String::from_utf8_lossy(&found.stderr).into_owned())
     }
+}
+
+/// The file that the user has staged, and takes back before a merge.
+fn stage(work: &Path) {
+    ask(work, &["add", "added"]);
+}
+
+fn unstage(work: &Path) {
+    ask(work, &["rm", "-q", "--cached", "added"]);
 }
 
 fn status(work: &Path) -> String {
@@ -230,21 +293,20 @@ fn import(work: &Path, files: usize, numbers: &mut Numbers) {
             }
         }
     }
-    let lines = |change: usize| {
-        (0..50).fold(String::new(), |mut text, line| {
-            let _ = writeln!(text, "line {line}{}", if line == change { " changed" } else { "" });
-            text
-        })
-    };
-    commit(&mut stream, "base", "");
-    for file in 0..200 {
-        put(&mut stream, "100644", &format!("m{}/f{file}", file % 9), &lines(99));
-    }
-    for (branch, from, at) in [("topic", "from refs/heads/base\n", 3), ("base", "", 40)] {
-        commit(&mut stream, branch, from);
-        for file in 0..100 {
-            put(&mut stream, "100644", &format!("m{}/f{file}", file % 9), &lines(at));
+    // A topic changes every second file of its branch, which has gone on meanwhile.
+    for (branch, topic) in [("one", "topic-one"), ("two", "topic-two")] {
+        commit(&mut stream, topic, &format!("from refs/heads/{branch}\n"));
+        for file in (5..files).step_by(2).filter(|file| file % 40 > 2) {
+            let path = format!("d{}/e{}/f{file}", file % 17, file % 101);
+            if file % 7 == 0 {
+                writeln!(stream, "D {path}").unwrap();
+                put(&mut stream, "100644", &format!("{topic}/{path}"), &format!("new {file}\n"));
+            } else {
+                put(&mut stream, "100644", &path, &format!("{topic} {file}\n"));
+            }
         }
+        commit(&mut stream, branch, "");
+        put(&mut stream, "100644", "went-on", &format!("{branch}\n"));
     }
     let mut import = git(work, &["fast-import", "--quiet"]).stdin(Stdio::piped()).spawn().unwrap();
     import.stdin.take().unwrap().write_all(&stream).unwrap();

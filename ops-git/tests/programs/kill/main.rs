@@ -2,7 +2,8 @@
 //! after each: `git-kill FOLDER [KILLS [FILES [SEED]]]`. FOLDER is to be new, and lies on the disk
 //! that is meant. Default: 1,000 kills, 5,000 files, all of which differ between the two versions.
 //!
-//! Checkouts, checkouts whose operation fails at its end and goes back, and merges take turns. Every
+//! Checkouts, checkouts whose operation fails at its end and goes back, and merges into the branch
+//! that the work tree is on, which change half of its files, take turns. Every
 //! third recovery is killed too, up to three times. Ends with an error as soon as a state is neither
 //! the old nor the new one.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test program")]
@@ -106,15 +107,14 @@ impl Run {
         let typical = vec![
             (Verb::Checkout, Duration::from_millis(500)),
             (Verb::Fail, Duration::from_millis(500)),
-            (Verb::Merge, Duration::from_millis(50)),
+            (Verb::Merge, Duration::from_millis(300)),
             (Verb::Recover, Duration::from_millis(200)),
         ];
         Self { arena, numbers, figures, typical }
     }
 
     fn all(&mut self, kills: usize) -> Result<(), String> {
-        // Most kills hit work on files; merges are quick and come in between.
-        let verbs = [Verb::Checkout, Verb::Fail, Verb::Checkout, Verb::Fail, Verb::Merge];
+        let verbs = [Verb::Checkout, Verb::Fail, Verb::Merge, Verb::Checkout, Verb::Fail];
         for (turn, verb) in verbs.into_iter().cycle().enumerate() {
             // Now and then one is left in peace, so that it is known how long that takes.
             if turn < verbs.len() || turn % 17 == 0 {

@@ -94,14 +94,20 @@ impl State {
 
     /// That nothing of ours lies about.
     pub fn tidy(&self, work: &Path) -> Result<(), String> {
-        for lock in ["index.lock", "HEAD.lock", "refs/heads/base.lock", "packed-refs.lock"] {
+        for lock in [
+            "index.lock",
+            "HEAD.lock",
+            "refs/heads/one.lock",
+            "refs/heads/two.lock",
+            "packed-refs.lock",
+        ] {
             if work.join(".git").join(lock).exists() {
                 return Err(format!("{lock} is left"));
             }
         }
-        let left = work.join(".git/ops").read_dir().into_iter().flatten().count();
+        let left = work.join(".git/ops-git").read_dir().into_iter().flatten().count();
         if left > 0 {
-            return Err(format!("{left} folders are left below .git/ops"));
+            return Err(format!("{left} folders are left below .git/ops-git"));
         }
         if self.refs.contains("refs/ops-git") {
             return Err(format!("a ref of ours is left: {}", self.refs));

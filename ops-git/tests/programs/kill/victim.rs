@@ -48,9 +48,7 @@ pub fn victim(verb: Verb, folder: &Path, target: &str) -> ExitCode {
         let plan = match verb {
             Verb::Recover => return recover(&repository, &cx).await,
             Verb::Merge => {
-                let options = MergeOptions::default()
-                    .branch("base".parse().unwrap())
-                    .message("Merge the topic");
+                let options = MergeOptions::default().message("Merge the topic");
                 repository.plan_merge(&cx, target, options).await.unwrap()
             }
             Verb::Checkout | Verb::Fail => {
