@@ -50,15 +50,19 @@
 
 #[cfg(feature = "docker")]
 pub mod docker;
+mod effects;
 mod error;
 mod fate;
 mod gate;
 mod history;
 mod open_journals;
+mod planning;
 pub mod provider;
 pub mod proxy;
+mod recording;
 pub mod release;
 pub mod service;
+mod set_up;
 #[cfg(feature = "docker")]
 pub mod stages;
 mod switching;
