@@ -16,7 +16,8 @@ const SLACK: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gate {
-    /// How many answers in a row must be right. Default: 3.
+    /// How many answers in a row must be right. Of an instance that ran all the while, for a
+    /// rollback, one is enough. Default: 3.
     pub consecutive: u32,
     /// The pause between two questions. Default: 100 ms.
     pub interval: Duration,

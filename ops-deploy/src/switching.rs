@@ -31,7 +31,7 @@ pub(crate) async fn switch_to(
             return Err(error.into());
         }
     }
-    Ok(())
+    crate::speed::moved(key, cx).await
 }
 
 /// Sends new requests where they went before, unless somebody else has moved them since.

@@ -19,6 +19,7 @@ use futures::StreamExt as _;
 use futures::future::{BoxFuture, FutureExt as _};
 use jiff::Timestamp;
 use ops_core::Class;
+use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
 use crate::error::{Error, ErrorKind};
@@ -57,6 +58,14 @@ impl Load {
             (self.cpu.saturating_sub(before.cpu), self.system.saturating_sub(before.system));
         if all == 0 { 0.0 } else { used as f64 / all as f64 }
     }
+}
+
+/// What an engine has, of all applications, for reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Count {
+    containers: i64,
+    running: i64,
+    images: i64,
 }
 
 /// Whether something was made, or was there already.
@@ -148,6 +157,16 @@ impl Engine {
             Error::new(ErrorKind::Engine, format!("the engine says that the time is `{text}`"))
                 .with("engine", &self.host)
                 .caused_by(error)
+        })
+    }
+
+    pub(crate) async fn count(&self) -> Result<Count, Error> {
+        let docker = self.docker().await?;
+        let info = self.bounded("count what it has", self.deadline, docker.info()).await?;
+        Ok(Count {
+            containers: info.containers.unwrap_or_default(),
+            running: info.containers_running.unwrap_or_default(),
+            images: info.images.unwrap_or_default(),
         })
     }
 

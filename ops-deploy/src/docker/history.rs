@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ops_core::{StepContext, StepError, Version};
 
 use super::containers::{Container, ContainerState};
+use super::engine::Count;
 use super::host::DockerHost;
+use super::start::Placement;
 use super::status::Status;
 use crate::history::{Entry, History, Verb};
 use crate::recording::{entry, record};
@@ -58,6 +60,15 @@ impl DockerHost {
         cx: &StepContext,
     ) -> Result<(), StepError> {
         self.hold_lock(cx).await?;
+        if verb == Verb::Rollback {
+            let from = self.placements(version, cx)?;
+            let moved = self.0.services.iter().filter(|service| service.traffic.is_some());
+            let moved = moved.map(|service| super::switch::key(&service.name, version));
+            crate::speed::rate(from.iter().map(Placement::from), moved, cx).await?;
+        }
+        // For the report only: an engine that does not say it fails nothing.
+        let count = async { Ok::<_, StepError>(self.0.engine.count().await.ok()) };
+        let _: Option<Count> = cx.observe("engine", count).await?;
         let containers = self.containers().await?.containers;
         let (current, operation) = (current.cloned(), cx.operation().to_string());
         let entry = Entry {

@@ -18,6 +18,7 @@ use super::spec::{ContainerSpec, Network};
 use crate::error::{Error, ErrorKind};
 use crate::history::Verb;
 use crate::service::fill;
+use crate::speed::From;
 use crate::switching::drain;
 use crate::traffic::Upstream;
 
@@ -51,6 +52,15 @@ fn address_key(service: &str, version: &Version) -> String {
 }
 
 impl Placement {
+    /// What the container still had.
+    pub(super) fn from(&self) -> From {
+        match self.how {
+            How::New => From::Cold,
+            How::Stopped => From::Stopped,
+            How::Warm => From::Warm,
+        }
+    }
+
     pub(super) fn noted(
         service: &str,
         version: &Version,

@@ -7,7 +7,7 @@ use super::start::Placement;
 use crate::switching::{switch_back, switch_to};
 use crate::traffic::TrafficSwitch;
 
-fn key(service: &str, version: &Version) -> String {
+pub(super) fn key(service: &str, version: &Version) -> String {
     format!("traffic of {service} before {version}")
 }
 

@@ -25,7 +25,9 @@ impl ReleaseDirectory {
         let identity = self.0.service.probe(&url, version).named("the new instance");
         let all = AllOf::new("the gate", self.0.gate.timeout).probe(identity);
         let all = crate::gate::guarded(all, &self.0.guards, guards)?;
-        self.be_sure(&all, self.0.gate.consecutive, version, Some(&placement.instance), cx).await
+        // One that ran all the while has shown that it keeps answering; what counts is time.
+        let needed = if placement.warm { 1 } else { self.0.gate.consecutive };
+        self.be_sure(&all, needed, version, Some(&placement.instance), cx).await
     }
 
     /// In an emergency it is enough that the new instance runs and takes connections: its health

@@ -4,11 +4,14 @@ use ops_core::{Effect, Refusal, Step, StepContext, StepError, Version};
 use serde::{Deserialize, Serialize};
 
 use super::directory::ReleaseDirectory;
+use super::start::Placement;
+use super::switch::pointer_key;
 use crate::effects;
 use crate::error::Error;
 use crate::history::{Entry, History, Verb};
 use crate::planning::{as_planned, names, unexpected_in};
 use crate::recording::{entry, record, unrecord};
+use crate::speed;
 
 /// One step on a [`ReleaseDirectory`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,6 +217,11 @@ impl ReleaseDirectory {
         verb: Verb,
         cx: &StepContext,
     ) -> Result<(), StepError> {
+        if verb == Verb::Rollback {
+            let placement = Placement::known(version, cx)?;
+            let from = if placement.warm { speed::From::Warm } else { speed::From::Stopped };
+            speed::rate([from], [pointer_key(version)], cx).await?;
+        }
         let entry = entry(version, verb, cx);
         let before = Self::linked_before(version, cx)?;
         let (site, comes) = (self.clone(), entry.clone());

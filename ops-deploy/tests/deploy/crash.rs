@@ -1,15 +1,13 @@
 //! The deployer is killed at each place, and so is its recovery.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use ops_core::{Context, Version};
 use ops_deploy::Target;
-use ops_deploy::release::{Instance, Status};
 use tokio::runtime::Runtime;
 
-use crate::killed::{Scene, crash_test, program, public_hears};
+use crate::killed::{Scene, crash_test, program};
 use crate::stage::{PROGRAM, SERVICE, end_all, release};
 
 /// A release directory with four releases, of which the last does not start.
@@ -43,68 +41,19 @@ impl Scene for Site {
     }
 }
 
-/// What must be one: the public answer, `current`, the history, the traffic, and the processes.
+/// What a site agrees upon, and that the oldest release is gone when v2 has come, and not before.
 async fn agreement(dir: &Path) -> Result<Option<Version>, String> {
-    let say = |error: ops_deploy::Error| error.to_string();
-    let site = crate::site::builder(dir, Path::new(SERVICE)).build().map_err(say)?;
-    let status: Status = site.look().await.map_err(say)?;
-    let current = status.current().map_err(say)?.cloned();
-    let latest = status.history.as_ref().and_then(|history| history.latest().cloned());
-    if latest != current {
-        return Err(format!("{current:?} in service, {latest:?} in the history"));
-    }
-    let running: Vec<_> = status.instances.iter().filter(|instance| instance.runs()).collect();
-    let serving = status.in_service();
-    if running.iter().copied().ne(serving) {
-        return Err(format!("{running:?} run, {serving:?} serves"));
-    }
-    if serving.map(|instance: &Instance| &instance.version) != current.as_ref() {
-        return Err(format!("{serving:?} serves, {current:?} is current"));
-    }
-    let strays = strays(dir, &running);
-    if !strays.is_empty() {
-        return Err(format!("stray processes {strays:?} besides {running:?}"));
-    }
-    public_hears(dir, current.as_ref()).await?;
-    if let Some(version) = &current
-        && std::fs::read_link(dir.join("site/current")).ok()
-            != Some(Path::new("releases").join(version.as_str()))
-    {
-        return Err("`current` points elsewhere".into());
-    }
-    let leaving = std::fs::read_dir(dir.join("site/releases")).map_err(|e| e.to_string())?;
-    let leaving =
-        leaving.flatten().any(|entry| entry.file_name().as_encoded_bytes().starts_with(b"."));
+    let current = crate::site_state::agreement(dir, Path::new(SERVICE)).await?;
     let old_is_there = dir.join("site/releases/v0/mode").is_file();
-    let old_should_go = status.history.is_some_and(|history| {
+    let history = crate::site_state::status(dir, Path::new(SERVICE)).await?.history;
+    let old_should_go = history.is_some_and(|history| {
         let versions: Vec<_> = history.entries().iter().map(|e| e.version.as_str()).collect();
         versions == ["v0", "v1", "v2"]
     });
-    if leaving || old_is_there == old_should_go {
-        return Err(format!("the old release is there: {old_is_there}, or half of it: {leaving}"));
+    if old_is_there == old_should_go {
+        return Err(format!("the old release is there: {old_is_there}"));
     }
     Ok(current)
-}
-
-/// The processes that run in a release of this site, but for those that should: found without any
-/// of the records that the deployer keeps.
-fn strays(dir: &Path, running: &[&Instance]) -> Vec<u32> {
-    let known: BTreeSet<u32> = running
-        .iter()
-        .filter_map(|instance| match instance.liveness {
-            ops_deploy::service::Liveness::Running(Some(process)) => Some(process.pid),
-            _ => None,
-        })
-        .collect();
-    let releases = dir.join("site/releases").canonicalize().unwrap();
-    std::fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
-        .filter(|pid| {
-            let cwd = std::fs::read_link(format!("/proc/{pid}/cwd"));
-            cwd.is_ok_and(|cwd| cwd.starts_with(&releases)) && !known.contains(pid)
-        })
-        .collect()
 }
 
 #[test]

@@ -23,6 +23,8 @@ mod proxy_dies;
 mod public;
 #[path = "../programs/site.rs"]
 mod site;
+#[path = "../shared/site_state.rs"]
+mod site_state;
 mod stage;
 mod standalone;
 mod tunnel;

@@ -1,16 +1,14 @@
 //! A directory with releases and a proxy, and the end of every process in it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ops_core::Context;
 use ops_deploy::release::{Instance, ReleaseDirectoryBuilder};
-use ops_deploy::service::Liveness;
-use ops_deploy::{Detached, ProxyClient, ReleaseDirectory, ServiceManager};
-use tokio_util::sync::CancellationToken;
+use ops_deploy::{ProxyClient, ReleaseDirectory};
 
 pub use crate::asking::{get, http, until, v};
 use crate::public::Public;
+pub use crate::site_state::end_all;
 
 pub const SERVICE: &str = env!("CARGO_BIN_EXE_ops-deploy-test-service");
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_ops-deploy-test-program");
@@ -20,21 +18,6 @@ pub fn release(dir: &Path, version: &str, mode: &str) {
     let folder = dir.join("site/releases").join(version);
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("mode"), mode).unwrap();
-}
-
-/// Ends whatever runs in a site; answers how many instances did.
-pub fn end_all(dir: &Path) -> usize {
-    let mut ended = 0;
-    let now = CancellationToken::new();
-    now.cancel();
-    for entry in std::fs::read_dir(dir.join("site/run")).into_iter().flatten().flatten() {
-        let folder = entry.path();
-        if Detached::new().liveness(&folder).unwrap() != Liveness::Stopped {
-            ended += 1;
-        }
-        Detached::new().stop(&folder, Duration::ZERO, &now).unwrap();
-    }
-    ended
 }
 
 pub struct Stage {

@@ -4,12 +4,11 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use ops_core::{Context, Version};
-use ops_deploy::{DockerHost, Error, Target};
+use ops_deploy::Target;
 use tokio::runtime::Runtime;
 
-use crate::images::{docker, import};
-use crate::killed::{Scene, crash_test, program, public_hears};
-use crate::stage::{new_application, remove_all};
+use crate::images::{import, remove_all};
+use crate::killed::{Scene, crash_test, program};
 
 /// An application of two versions.
 struct Docked;
@@ -18,7 +17,7 @@ impl Scene for Docked {
     const PROGRAM: &str = env!("CARGO_BIN_EXE_ops-deploy-test-docker");
 
     async fn prepare(dir: &Path) {
-        new_application(dir);
+        crate::images::new_application(dir);
         let repository = format!("{}/web", crate::dock::application(dir));
         for version in ["a000001", "a000002"] {
             import(&format!("{repository}:{version}"), "healthy", &[]).await;
@@ -26,7 +25,7 @@ impl Scene for Docked {
     }
 
     fn target(dir: &Path) -> Box<dyn Target> {
-        Box::new(host(dir).unwrap())
+        Box::new(crate::dock_state::host(dir).unwrap())
     }
 
     fn context(dir: &Path) -> Context {
@@ -34,7 +33,7 @@ impl Scene for Docked {
     }
 
     async fn agreement(dir: &Path) -> Result<Option<Version>, String> {
-        agreement(dir).await
+        crate::dock_state::agreement(dir).await
     }
 
     fn clear(dir: &Path, runtime: &Runtime) {
@@ -42,33 +41,6 @@ impl Scene for Docked {
             runtime.block_on(remove_all(&crate::dock::application(dir)));
         }
     }
-}
-
-fn host(dir: &Path) -> Result<DockerHost, Error> {
-    crate::dock::bare(dir, crate::dock::engine()).service(crate::dock::web(dir)).build()
-}
-
-/// What must be one: the public answer, the traffic, the history, and what runs.
-async fn agreement(dir: &Path) -> Result<Option<Version>, String> {
-    let say = |error: Error| format!("{error:?}");
-    let host = host(dir).map_err(say)?;
-    let status = host.look().await.map_err(say)?;
-    let current = status.current().map_err(say)?.cloned();
-    let latest = status.history.latest().cloned();
-    if latest != current {
-        return Err(format!("{current:?} in service, {latest:?} in the history"));
-    }
-    let running: Vec<_> = status.containers.iter().filter(|it| it.runs()).collect();
-    let serving: Vec<_> = status.in_service.values().collect();
-    if running != serving {
-        return Err(format!("{running:?} run, {serving:?} serve"));
-    }
-    let lock = format!("{}.ops-lock", host.application());
-    if docker().await.inspect_container(&lock, None).await.is_ok() {
-        return Err("the lock is still there".into());
-    }
-    public_hears(dir, current.as_ref()).await?;
-    Ok(current)
 }
 
 /// Every n-th place; `OPS_CRASH_EVERY=1` goes through all of them.

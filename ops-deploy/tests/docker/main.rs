@@ -9,12 +9,16 @@ mod crash;
 mod deploy;
 #[path = "../programs/dock.rs"]
 mod dock;
+#[path = "../shared/dock_state.rs"]
+mod dock_state;
 mod dry_run;
 mod hosts;
+#[path = "../shared/images.rs"]
 mod images;
 #[path = "../shared/killed.rs"]
 mod killed;
 mod lock;
+mod lossless;
 mod observe;
 #[path = "../shared/public.rs"]
 mod public;

@@ -3,45 +3,15 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListImagesOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveImageOptionsBuilder,
-};
-use ops_core::{Context, OperationId};
+use bollard::query_parameters::ListContainersOptionsBuilder;
+use ops_core::Context;
 use ops_deploy::docker::{Container, DockerHostBuilder};
 use ops_deploy::{DockerHost, ProxyClient, TrafficSwitch as _};
 
 pub use crate::asking::{get, http, until, v};
 use crate::images::{docker, import};
+pub use crate::images::{new_application, remove_all};
 use crate::public::Public;
-
-/// A name that no other test has.
-pub fn new_application(dir: &Path) {
-    std::fs::create_dir_all(dir.join("host")).unwrap();
-    let id = OperationId::generate().to_string().to_lowercase();
-    std::fs::write(dir.join("app"), format!("t{id}")).unwrap();
-}
-
-/// Removes every container and image of an application.
-pub async fn remove_all(application: &str) {
-    let docker = docker().await;
-    let label = format!("ops-deploy.application={application}");
-    let filters = HashMap::from([("label", vec![label.as_str()])]);
-    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    for container in docker.list_containers(Some(options)).await.unwrap() {
-        let force = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        let _ = docker.remove_container(&container.id.unwrap(), Some(force)).await;
-    }
-    let pattern = format!("{application}/*");
-    let filters = HashMap::from([("reference", vec![pattern.as_str()])]);
-    let options = ListImagesOptionsBuilder::default().filters(&filters).build();
-    for image in docker.list_images(Some(options)).await.unwrap() {
-        for tag in image.repo_tags {
-            let force = RemoveImageOptionsBuilder::default().force(true).build();
-            let _ = docker.remove_image(&tag, Some(force), None).await;
-        }
-    }
-}
 
 pub struct Dock {
     dir: tempfile::TempDir,

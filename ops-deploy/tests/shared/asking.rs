@@ -1,5 +1,6 @@
 //! Asks over HTTP, and waits.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -40,4 +41,15 @@ pub async fn until<F: AsyncFnMut() -> Result<(), String>>(mut so: F) {
             Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
         }
     }
+}
+
+/// That the public hears what is in service.
+pub async fn public_hears(dir: &Path, current: Option<&Version>) -> Result<(), String> {
+    let public = std::fs::read_to_string(dir.join("public")).map_err(|e| e.to_string())?;
+    let (code, says, _) = get(&http(), &format!("http://{public}/health")).await?;
+    let expected = current.map_or((503, ""), |version| (200, version.as_str()));
+    if (code, says.as_str()) != expected {
+        return Err(format!("the public hears {code} {says}, {current:?} is current"));
+    }
+    Ok(())
 }

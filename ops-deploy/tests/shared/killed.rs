@@ -42,17 +42,6 @@ pub fn program<S: Scene>(
     }
 }
 
-/// That the public hears what is in service.
-pub async fn public_hears(dir: &Path, current: Option<&Version>) -> Result<(), String> {
-    let public = std::fs::read_to_string(dir.join("public")).map_err(|e| e.to_string())?;
-    let (code, says, _) = get(&http(), &format!("http://{public}/health")).await?;
-    let expected = current.map_or((503, ""), |version| (200, version.as_str()));
-    if (code, says.as_str()) != expected {
-        return Err(format!("the public hears {code} {says}, {current:?} is current"));
-    }
-    Ok(())
-}
-
 /// Kills the operation at its places, with the proxy of each round in this process. Also answers
 /// how many requests were asked by then.
 pub fn crash_test<S: Scene>(
