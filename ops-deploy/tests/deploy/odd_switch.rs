@@ -1,8 +1,9 @@
 //! A switch whose first move to v2 does not go as it should, and that works from then on.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt as _};
 use ops_deploy::{Error, MemorySwitch, Pointer, TrafficSwitch, Upstream};
 
 /// The expected epoch, and where to.
@@ -16,12 +17,19 @@ pub struct OddSwitch {
     pub inner: Arc<MemorySwitch>,
     /// The first move, once it was asked for.
     pub first: Arc<Mutex<Option<Move>>>,
+    /// Whether the first move arrives after all, just before the next one.
+    late: Arc<AtomicBool>,
     fate: Fate,
 }
 
 impl OddSwitch {
     pub fn new(fate: Fate) -> Self {
-        Self { inner: Arc::default(), first: Arc::default(), fate }
+        Self { inner: Arc::default(), first: Arc::default(), late: Arc::default(), fate }
+    }
+
+    pub fn late(self) -> Self {
+        self.late.store(true, Ordering::SeqCst);
+        self
     }
 }
 
@@ -41,7 +49,14 @@ impl TrafficSwitch for OddSwitch {
             *first = Some((expected_epoch, to.cloned()));
             return (self.fate)();
         }
-        self.inner.switch(expected_epoch, to)
+        let arrives = first.clone().filter(|_| self.late.swap(false, Ordering::SeqCst));
+        async move {
+            if let Some((epoch, to)) = arrives {
+                self.inner.switch(epoch, to.as_ref()).await.unwrap();
+            }
+            self.inner.switch(expected_epoch, to).await
+        }
+        .boxed()
     }
 
     fn in_flight<'a>(&'a self, upstream: &'a Upstream) -> BoxFuture<'a, Result<u64, Error>> {

@@ -341,17 +341,39 @@ async fn a_switch_in_memory_serves_a_users_test() {
     assert!(observed.running[0].in_traffic);
 }
 
+/// The answer to the first request is lost; it arrives only when it is let through.
+fn unanswered() -> OddSwitch {
+    OddSwitch::new(|| {
+        let lost = Error::new(ErrorKind::Proxy, "the proxy did not answer")
+            .class_of(ops_core::Class::OutcomeUnknown);
+        Box::pin(async { Err(lost) })
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_that_arrives_while_going_back_is_taken_back() {
+    let stage = Stage::without_proxy();
+    stage.release("v1", "healthy");
+    stage.release("v2", "healthy");
+    // It waited in the socket of a deployer that has gone on, or died.
+    let late = unanswered().late();
+    let site = stage.builder().traffic(late.clone()).build().unwrap();
+    site.deploy(&stage.cx(), &v("v1")).await.unwrap();
+    let error = site.deploy(&stage.cx(), &v("v2")).await.unwrap_err();
+    let report = error.report().unwrap();
+    assert!(matches!(report.outcome, Outcome::RolledBack { .. }), "{report:?}");
+    let pointer = late.inner.pointer();
+    assert!(pointer.upstream.unwrap().instance.starts_with("v1-"));
+    assert_eq!(pointer.epoch, 3, "there, and back again");
+    assert_eq!(stage.running().await.len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_switch_that_arrives_after_going_back_is_refused() {
     let stage = Stage::without_proxy();
     stage.release("v1", "healthy");
     stage.release("v2", "healthy");
-    // Its answer is lost: the first request arrives only when it is let through.
-    let late = OddSwitch::new(|| {
-        let lost = Error::new(ErrorKind::Proxy, "the proxy did not answer")
-            .class_of(ops_core::Class::OutcomeUnknown);
-        Box::pin(async { Err(lost) })
-    });
+    let late = unanswered();
     let site = stage.builder().traffic(late.clone()).build().unwrap();
     site.deploy(&stage.cx(), &v("v1")).await.unwrap();
     site.deploy(&stage.cx(), &v("v2")).await.unwrap_err();
