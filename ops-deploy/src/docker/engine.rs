@@ -27,6 +27,7 @@ use crate::error::{Error, ErrorKind};
 /// How much of a container's output is read for a message.
 const LOG_LINES: &str = "20";
 const LOG_CAP: usize = 2000;
+const REMOVAL_POLL: Duration = Duration::from_millis(20);
 /// Seconds that outlast every call: the bound of each call is ours.
 const NEVER: u64 = 24 * 60 * 60;
 
@@ -229,7 +230,14 @@ impl Engine {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         let call = async {
             match absent(docker.remove_container(name, Some(options))).await {
-                Err(error) if status(&error) == Some(409) => Ok(None),
+                // It is being removed already, such as for a deployer that has died: it is gone
+                // when it is gone.
+                Err(error) if status(&error) == Some(409) => {
+                    while absent(docker.inspect_container(name, None)).await?.is_some() {
+                        tokio::time::sleep(REMOVAL_POLL).await;
+                    }
+                    Ok(None)
+                }
                 other => other,
             }
         };

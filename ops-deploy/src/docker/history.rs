@@ -37,8 +37,13 @@ pub(super) fn completed(
         });
         entry.images.insert(container.service.clone(), container.image.clone());
     }
-    history.0.extend(missing.into_values());
-    history.0.sort_by_key(|entry| entry.at);
+    // What is recorded stands in the order in which it was done, whatever the clock said then.
+    let mut missing: Vec<_> = missing.into_values().collect();
+    missing.sort_by_key(|entry| entry.at);
+    for entry in missing {
+        let before = history.0.iter().rposition(|known| known.at <= entry.at);
+        history.0.insert(before.map_or(0, |at| at + 1), entry);
+    }
     // A rollback to a container that was kept leaves no container of its own.
     if let Some(current) = current
         && history.latest() != Some(current)
@@ -126,6 +131,13 @@ mod tests {
         let seen = [stopped(1, "v1"), running(2, "v2"), running(3, "v3")];
         let rebuilt = completed(None, &seen, Some(&v("v2")), Some("op3"));
         assert_eq!(way(&rebuilt), "v2 v1");
+        // A clock that went back changes no order.
+        let deployed = |version, at| {
+            Entry::new(v(version), Verb::Deploy, jiff::Timestamp::from_second(at).unwrap())
+        };
+        let recorded = History(vec![deployed("v1", 900), deployed("v2", 5)]);
+        let seen = completed(Some(recorded), &[], Some(&v("v2")), None);
+        assert_eq!(way(&seen), "v2 v1");
         // Another machine went back to v1: nobody goes forward to v2 by a rollback.
         let seen = [stopped(0, "v0"), running(1, "v1"), stopped(2, "v2")];
         let seen = completed(None, &seen, Some(&v("v1")), None);

@@ -12,6 +12,9 @@ mod dock;
 #[path = "../shared/dock_state.rs"]
 mod dock_state;
 mod dry_run;
+mod engine_faults;
+mod fault_socket;
+mod faults;
 mod hosts;
 #[path = "../shared/images.rs"]
 mod images;

@@ -3,7 +3,7 @@
 //!
 //! Its image says in its environment which version it is (`BUILD_VERSION`) and how it behaves
 //! (`MODE`): `healthy` (also without it), `silent` (its health is 503), `wrong` (it says that it is
-//! another version), `crash` (it ends after its start), `worker` (it listens nowhere), `patient` (it
+//! another version), `fades` (it ends a moment after it was well), `crash` (it ends after its start), `worker` (it listens nowhere), `patient` (it
 //! waits until its port is free).
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -32,6 +32,12 @@ fn main() {
             Err(error) => panic!("cannot listen on {port}: {error}"),
         }
     };
+    if mode == "fades" {
+        std::thread::spawn(|| {
+            std::thread::sleep(Duration::from_millis(700));
+            std::process::exit(4);
+        });
+    }
     for stream in listener.incoming().flatten() {
         let (version, mode) = (version.clone(), mode.clone());
         std::thread::spawn(move || answer(stream, &version, &mode));

@@ -26,7 +26,9 @@ fn program() -> PathBuf {
         return built;
     }
     // Tests are processes of their own, several at a time: each builds its own, one name stays.
-    let out = folder.join(format!("ops-deploy-contained.{}", std::process::id()));
+    let own = folder.join(format!("ops-deploy-contained-{}", std::process::id()));
+    std::fs::create_dir_all(&own).unwrap();
+    let out = own.join("serve");
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let compiled = Command::new(rustc)
         .args([
@@ -42,6 +44,7 @@ fn program() -> PathBuf {
         .expect("rustc compiles the program of the images");
     assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
     std::fs::rename(out, &built).unwrap();
+    std::fs::remove_dir_all(own).unwrap();
     built
 }
 
