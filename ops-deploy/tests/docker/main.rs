@@ -12,7 +12,9 @@ mod dock;
 #[path = "../shared/dock_state.rs"]
 mod dock_state;
 mod dry_run;
+mod engine;
 mod engine_faults;
+mod engine_restarts;
 mod fault_socket;
 mod faults;
 mod hosts;

@@ -68,6 +68,11 @@ impl Dock {
         proxy.current().await.unwrap().upstream.is_none()
     }
 
+    /// Where the public asks.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.proxy.as_ref().unwrap().address
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.proxy.as_ref().unwrap().address)
     }

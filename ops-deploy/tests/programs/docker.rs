@@ -2,6 +2,7 @@
 #![expect(clippy::print_stderr, reason = "a helper program of the tests")]
 
 mod dock;
+mod engine;
 mod verbs;
 
 use std::process::ExitCode;

@@ -16,6 +16,7 @@ mod asking;
 mod dock;
 #[path = "../shared/dock_state.rs"]
 mod dock_state;
+mod engine;
 #[path = "../shared/images.rs"]
 mod images;
 mod site;
