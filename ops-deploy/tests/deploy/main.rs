@@ -4,6 +4,7 @@
 
 #[path = "../shared/asking.rs"]
 mod asking;
+mod catalogue;
 mod cleanup;
 mod composition;
 mod crash;
