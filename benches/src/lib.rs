@@ -2,6 +2,7 @@
 //! turns and tells their ratio; `cargo bench` has criterion look at each side for itself.
 
 pub mod backup;
+pub mod deploy;
 pub mod git;
 pub mod journal;
 pub mod rounds;
@@ -43,7 +44,7 @@ pub struct Family {
 }
 
 /// Every benchmark.
-pub const ALL: [Family; 4] = [
+pub const ALL: [Family; 5] = [
     Family {
         name: "journal",
         need: || Ok(()),
@@ -60,4 +61,5 @@ pub const ALL: [Family; 4] = [
         make: |wish| Ok(vec![backup::benchmark(wish.quick, &wish.folder)?]),
     },
     Family { name: "git", need: git::need_programs, make: git::benchmarks },
+    Family { name: "deploy", need: deploy::need_programs, make: deploy::benchmarks },
 ];

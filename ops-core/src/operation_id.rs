@@ -20,6 +20,12 @@ impl OperationId {
     pub fn generate() -> Self {
         Self(Ulid::generate())
     }
+
+    /// When it was made, to the millisecond.
+    pub fn created(&self) -> jiff::Timestamp {
+        let ms = i64::try_from(self.0.timestamp_ms()).unwrap_or(i64::MAX);
+        jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX)
+    }
 }
 
 impl fmt::Display for OperationId {

@@ -43,22 +43,29 @@
 //! | feature | what it brings |
 //! |---|---|
 //! | `docker` | `DockerHost`: releases as images, services as containers, on one host or several; `Swarm`: services of a cluster |
-//! | `test-util` | fault points and the crash harness of ops-core, for tests |
+//! | `test-util` | fault points and the crash harness of ops-core, and a [load](load::Load) generator, for tests |
 //!
 //! # What is proven where
 //! Linux. Processes are identified through `/proc` and kernel locks.
 
 #[cfg(feature = "docker")]
 pub mod docker;
+mod effects;
 mod error;
 mod fate;
 mod gate;
 mod history;
+#[cfg(feature = "test-util")]
+pub mod load;
 mod open_journals;
+mod planning;
 pub mod provider;
 pub mod proxy;
+mod recording;
 pub mod release;
 pub mod service;
+mod set_up;
+mod speed;
 #[cfg(feature = "docker")]
 pub mod stages;
 mod switching;

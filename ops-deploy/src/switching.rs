@@ -8,6 +8,8 @@ use crate::error::{Error, ErrorKind};
 use crate::traffic::{Pointer, TrafficSwitch, Upstream};
 
 const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// How often the traffic may move under our hands.
+const TRIES: u32 = 5;
 
 /// Sends new requests to `to`; where they went before is noted under the key.
 pub(crate) async fn switch_to(
@@ -31,7 +33,7 @@ pub(crate) async fn switch_to(
             return Err(error.into());
         }
     }
-    Ok(())
+    crate::speed::moved(key, cx).await
 }
 
 /// Sends new requests where they went before, unless somebody else has moved them since.
@@ -42,19 +44,34 @@ pub(crate) async fn switch_back(
     cx: &StepContext,
 ) -> Result<(), StepError> {
     let Some(before) = cx.noted::<Pointer>(key)? else { return Ok(()) };
-    let now = traffic.current().await?;
-    if now.upstream != before.upstream && now.upstream != ours {
-        let at = now.upstream.map_or("nothing".to_owned(), |upstream| upstream.instance);
+    for _ in 0..TRIES {
+        let now = traffic.current().await?;
+        ours_or_before(&now, &before, ours.as_ref())?;
+        // Also where it goes back already, or still: a new epoch makes sure that a switch of ours
+        // whose answer was lost does not arrive after all.
+        if now.upstream == before.upstream && now.epoch != before.epoch {
+            return Ok(());
+        }
+        match traffic.switch(now.epoch, before.upstream.as_ref()).await {
+            // Such a switch has arrived in this moment.
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                tracing::debug!(target: "ops", %error, "the traffic is looked at again");
+            }
+            other => return Ok(other.map(drop)?),
+        }
+    }
+    Err(StepError::temporary("the traffic is switched all the time")
+        .remedy("see who deploys there"))
+}
+
+fn ours_or_before(now: &Pointer, before: &Pointer, ours: Option<&Upstream>) -> Result<(), Error> {
+    if now.upstream != before.upstream && now.upstream.as_ref() != ours {
+        let at = now.upstream.as_ref().map_or("nothing", |upstream| &upstream.instance);
         let error = Error::new(ErrorKind::Conflict, "the traffic goes to somebody else's instance")
             .with("instance", at)
             .with("epoch", now.epoch)
             .remedy("see who switched it, point it where it belongs, then recover");
-        return Err(error.into());
-    }
-    // Also where it goes back already, or still: a new epoch makes sure that a switch of ours
-    // whose answer was lost does not arrive after all.
-    if now.upstream != before.upstream || now.epoch == before.epoch {
-        traffic.switch(now.epoch, before.upstream.as_ref()).await?;
+        return Err(error);
     }
     Ok(())
 }

@@ -36,6 +36,21 @@ pub struct Observed {
     pub versions: Vec<Version>,
 }
 
+impl Observed {
+    /// What was looked at; where that contradicts itself, no version is in service for sure.
+    pub(crate) fn new(
+        current: Result<Option<&Version>, Error>,
+        running: Vec<Running>,
+        versions: Vec<Version>,
+    ) -> Self {
+        let (current, contradictions) = match current {
+            Ok(current) => (current.cloned(), Vec::new()),
+            Err(error) => (None, error.reasons().to_vec()),
+        };
+        Self { current, contradictions, running, versions }
+    }
+}
+
 /// What can be deployed to. Programs hold it as `dyn Target`; each target has steps of its own.
 ///
 /// Planning reads only. A plan composes with those of other crates; whoever runs the composition

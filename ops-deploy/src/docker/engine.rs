@@ -19,6 +19,7 @@ use futures::StreamExt as _;
 use futures::future::{BoxFuture, FutureExt as _};
 use jiff::Timestamp;
 use ops_core::Class;
+use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
 use crate::error::{Error, ErrorKind};
@@ -26,6 +27,7 @@ use crate::error::{Error, ErrorKind};
 /// How much of a container's output is read for a message.
 const LOG_LINES: &str = "20";
 const LOG_CAP: usize = 2000;
+const REMOVAL_POLL: Duration = Duration::from_millis(20);
 /// Seconds that outlast every call: the bound of each call is ours.
 const NEVER: u64 = 24 * 60 * 60;
 
@@ -57,6 +59,14 @@ impl Load {
             (self.cpu.saturating_sub(before.cpu), self.system.saturating_sub(before.system));
         if all == 0 { 0.0 } else { used as f64 / all as f64 }
     }
+}
+
+/// What an engine has, of all applications, for reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Count {
+    containers: i64,
+    running: i64,
+    images: i64,
 }
 
 /// Whether something was made, or was there already.
@@ -151,6 +161,16 @@ impl Engine {
         })
     }
 
+    pub(crate) async fn count(&self) -> Result<Count, Error> {
+        let docker = self.docker().await?;
+        let info = self.bounded("count what it has", self.deadline, docker.info()).await?;
+        Ok(Count {
+            containers: info.containers.unwrap_or_default(),
+            running: info.containers_running.unwrap_or_default(),
+            images: info.images.unwrap_or_default(),
+        })
+    }
+
     pub(crate) async fn containers(&self, label: &str) -> Result<Vec<ContainerSummary>, Error> {
         let docker = self.docker().await?;
         let filters = HashMap::from([("label", vec![label])]);
@@ -210,7 +230,14 @@ impl Engine {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         let call = async {
             match absent(docker.remove_container(name, Some(options))).await {
-                Err(error) if status(&error) == Some(409) => Ok(None),
+                // It is being removed already, such as for a deployer that has died: it is gone
+                // when it is gone.
+                Err(error) if status(&error) == Some(409) => {
+                    while absent(docker.inspect_container(name, None)).await?.is_some() {
+                        tokio::time::sleep(REMOVAL_POLL).await;
+                    }
+                    Ok(None)
+                }
                 other => other,
             }
         };

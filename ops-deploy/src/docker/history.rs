@@ -5,14 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use ops_core::{StepContext, StepError, Version};
 
 use super::containers::{Container, ContainerState};
+use super::engine::Count;
 use super::host::DockerHost;
+use super::start::Placement;
 use super::status::Status;
-use crate::error::Error;
 use crate::history::{Entry, History, Verb};
-
-fn key(version: &Version) -> String {
-    format!("history before {version}")
-}
+use crate::recording::{entry, record};
 
 /// Adds what the containers tell and the record does not: operations of other machines, and ones
 /// whose record is lost. `but` is the operation that is under way, `current` what is in service.
@@ -39,8 +37,13 @@ pub(super) fn completed(
         });
         entry.images.insert(container.service.clone(), container.image.clone());
     }
-    history.0.extend(missing.into_values());
-    history.0.sort_by_key(|entry| entry.at);
+    // What is recorded stands in the order in which it was done, whatever the clock said then.
+    let mut missing: Vec<_> = missing.into_values().collect();
+    missing.sort_by_key(|entry| entry.at);
+    for entry in missing {
+        let before = history.0.iter().rposition(|known| known.at <= entry.at);
+        history.0.insert(before.map_or(0, |at| at + 1), entry);
+    }
     // A rollback to a container that was kept leaves no container of its own.
     if let Some(current) = current
         && history.latest() != Some(current)
@@ -62,52 +65,26 @@ impl DockerHost {
         cx: &StepContext,
     ) -> Result<(), StepError> {
         self.hold_lock(cx).await?;
-        let path = self.history_path();
-        let look = cx.blocking(move |_| Ok::<_, Error>(History::read(&path)?.is_some()));
-        cx.observe(&key(version), look).await?;
+        if verb == Verb::Rollback {
+            let from = self.placements(version, cx)?;
+            let moved = self.0.services.iter().filter(|service| service.traffic.is_some());
+            let moved = moved.map(|service| super::switch::key(&service.name, version));
+            crate::speed::rate(from.iter().map(Placement::from), moved, cx).await?;
+        }
+        // For the report only: an engine that does not say it fails nothing.
+        let count = async { Ok::<_, StepError>(self.0.engine.count().await.ok()) };
+        let _: Option<Count> = cx.observe("engine", count).await?;
         let containers = self.containers().await?.containers;
-        let operation = cx.operation().to_string();
-        let at = cx.context().clock().now();
+        let (current, operation) = (current.cloned(), cx.operation().to_string());
         let entry = Entry {
-            operation: Some(operation.clone()),
             images: Self::pinned(version, cx)?,
             closes_way_back: self.closes_way_back(version, cx)?,
-            ..Entry::new(version.clone(), verb, at)
+            ..entry(version, verb, cx)
         };
-        let (path, current) = (self.history_path(), current.cloned());
-        cx.blocking(move |_| {
-            let record = History::read(&path)?;
-            let ours = |known: &Entry| known.operation == entry.operation;
-            if record.as_ref().is_some_and(|history| history.0.iter().any(ours)) {
-                return Ok::<_, Error>(());
-            }
-            let mut history = completed(record, &containers, current.as_ref(), Some(&operation));
-            history.push(entry);
-            history.write(&path)
-        })
-        .await
-    }
-
-    pub(super) async fn unrecord_history(
-        &self,
-        version: &Version,
-        cx: &StepContext,
-    ) -> Result<(), StepError> {
-        let Some(existed) = cx.noted::<bool>(&key(version))? else { return Ok(()) };
-        let (path, ours) = (self.history_path(), cx.operation().to_string());
-        cx.blocking(move |_| {
-            if !existed {
-                return Ok(ops_core::fs::remove_file_durable(&path)?);
-            }
-            let Some(mut history) = History::read(&path)? else { return Ok::<_, Error>(()) };
-            let before = history.0.len();
-            history.0.retain(|entry| entry.operation.as_deref() != Some(&ours));
-            if history.0.len() == before {
-                return Ok(());
-            }
-            history.write(&path)
-        })
-        .await
+        let complete = move |known: Option<_>| {
+            Ok(completed(known, &containers, current.as_ref(), Some(&operation)))
+        };
+        record(self.history_path(), entry, complete, cx).await
     }
 
     /// The version that a rollback goes to.
@@ -154,6 +131,13 @@ mod tests {
         let seen = [stopped(1, "v1"), running(2, "v2"), running(3, "v3")];
         let rebuilt = completed(None, &seen, Some(&v("v2")), Some("op3"));
         assert_eq!(way(&rebuilt), "v2 v1");
+        // A clock that went back changes no order.
+        let deployed = |version, at| {
+            Entry::new(v(version), Verb::Deploy, jiff::Timestamp::from_second(at).unwrap())
+        };
+        let recorded = History(vec![deployed("v1", 900), deployed("v2", 5)]);
+        let seen = completed(Some(recorded), &[], Some(&v("v2")), None);
+        assert_eq!(way(&seen), "v2 v1");
         // Another machine went back to v1: nobody goes forward to v2 by a rollback.
         let seen = [stopped(0, "v0"), running(1, "v1"), stopped(2, "v2")];
         let seen = completed(None, &seen, Some(&v("v1")), None);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ops_core::probe::Probe;
 use ops_core::version::VersionPolicy;
-use ops_core::{Resource, ResourceId, Version};
+use ops_core::{Resource, ResourceId};
 
 use super::builder::DockerHostBuilder;
 use super::engine::Engine;
@@ -98,8 +98,4 @@ impl DockerHost {
     pub(super) fn history_path(&self) -> PathBuf {
         self.0.folder.join(format!("{}.history.json", self.0.application))
     }
-}
-
-pub(super) fn names(versions: &[Version]) -> String {
-    versions.iter().map(Version::as_str).collect::<Vec<_>>().join(", ")
 }

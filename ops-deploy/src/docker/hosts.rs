@@ -7,9 +7,10 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::{Plan, Refusal, Resource as _, Version, World};
 
-use super::host::{DockerHost, names};
+use super::host::DockerHost;
 use super::status::Status;
 use crate::error::{Error, ErrorKind};
+use crate::planning::{names, nothing_in_service};
 use crate::target::{Observed, Target};
 
 /// An application on several Docker engines: a version comes into service on all of them, or on
@@ -115,15 +116,15 @@ impl DockerHosts {
     async fn previous(&self) -> Result<Version, Error> {
         let seen = self.look().await?;
         let (current, contradictions) = together(&seen);
-        let unknown =
-            || Error::new(ErrorKind::UnknownCurrent, "cannot determine the current version");
         let complete = everywhere(&seen);
         if !contradictions.is_empty() {
-            return Err(unknown().refusals(contradictions).with("complete", names(&complete)));
+            let unknown = "cannot determine the current version";
+            return Err(Error::new(ErrorKind::UnknownCurrent, unknown)
+                .refusals(contradictions)
+                .with("complete", names(&complete)));
         }
         let Some(current) = current else {
-            let none = Refusal::new("no version is in service", "name the version to go back to");
-            return Err(unknown().refusals([none]).with("complete", names(&complete)));
+            return Err(nothing_in_service().with("complete", names(&complete)));
         };
         let way = seen.first().map(|(_, status)| status.history.way_back()).unwrap_or_default();
         let mut earlier = way.into_iter().filter(|version| **version != current);

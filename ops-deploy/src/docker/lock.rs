@@ -76,12 +76,28 @@ impl DockerHost {
         Ok((held.pop(), expired))
     }
 
+    /// A container with the lock's name that is no lock of ours.
+    async fn stranger(&self) -> Result<Option<Refusal>, Error> {
+        let name = self.lock_name();
+        let Some(found) = self.0.engine.inspect(&name).await? else { return Ok(None) };
+        let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+        let has = |label: &str, value: &str| labels.get(label).is_some_and(|it| it == value);
+        if has(ROLE, LOCK) && has(APPLICATION, &self.0.application) {
+            return Ok(None);
+        }
+        let reason = format!("the container `{name}` is there, and is no lock of a deployer");
+        Ok(Some(Refusal::new(reason, "see whose it is, and remove or rename it")))
+    }
+
     /// Who else holds the lock, and may keep it.
     pub(super) async fn held_by_another(
         &self,
         ours: OperationId,
     ) -> Result<Option<Refusal>, Error> {
         let (held, _) = self.locks().await?;
+        if held.is_none() {
+            return self.stranger().await;
+        }
         let Some(held) = held.filter(|it| it.operation != ours.to_string()) else {
             return Ok(None);
         };
@@ -99,7 +115,13 @@ impl DockerHost {
                 cx.fault_point("docker: lock made");
                 return self.forget_expired_locks().await;
             }
-            let (Some(held), _) = self.locks().await? else { continue };
+            let (Some(held), _) = self.locks().await? else {
+                if let Some(stranger) = self.stranger().await? {
+                    let error = Error::new(ErrorKind::Conflict, "the lock cannot be taken");
+                    return Err(error.refusals([stranger]).into());
+                }
+                continue;
+            };
             if held.operation == ours {
                 return Ok(());
             }

@@ -4,24 +4,18 @@ use std::collections::BTreeMap;
 
 use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::probe::observe;
-use ops_core::{Plan, Refusal, Version, World};
+use ops_core::{Plan, Version, World};
 
-use super::host::{DockerHost, names};
+use super::host::DockerHost;
 use super::releases::{incomplete, short};
 use super::status::Status;
 use super::step::DockerStep as S;
 use crate::error::{Error, ErrorKind};
 use crate::fate::removed;
 use crate::history::Verb;
+use crate::planning::{Care, headed, is_well, names, no_previous, nothing_in_service};
 use crate::stages::When;
 use crate::target::{Observed, Running, Target};
-
-/// How much is made sure before the traffic moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Care {
-    Gate,
-    Emergency,
-}
 
 impl DockerHost {
     async fn plan(
@@ -40,19 +34,12 @@ impl DockerHost {
             None if builds && self.buildable(version, status) => BTreeMap::new(),
             None => return Err(incomplete(version, &status.releases)),
         };
-        let mut plan = Plan::new(verb.as_str()).version(version.clone()).within(self.0.deadline);
-        plan = plan.fact("to", version);
-        if let Some(current) = &current {
-            plan = plan.fact("from", current);
-        }
-        if care == Care::Emergency {
-            plan = plan.fact("emergency", true);
-        }
+        let mut plan = headed(verb, version, current.as_ref(), care, self.0.deadline);
         for (service, image) in &images {
             plan = plan.fact(format!("image of {service}"), short(image));
         }
         if current.as_ref() == Some(version) && self.serves_well(version, status).await? {
-            return Ok(plan.fact("state", format!("{version} is in service and well")));
+            return Ok(is_well(plan, version));
         }
 
         // A version that is brought into service anew has no earlier one to keep warm but itself.
@@ -158,26 +145,10 @@ impl DockerHost {
         let current = status.current()?;
         let to = match (to, current) {
             (Some(to), _) => to,
-            (None, Some(current)) => Self::previous(current, &status).ok_or_else(|| {
-                let mut others = status.complete();
-                others.retain(|version| version != current);
-                let error =
-                    Error::new(ErrorKind::NoPrevious, "there is no previous complete version")
-                        .with("current", current);
-                if others.is_empty() {
-                    error.remedy("no other version is complete; deploy one")
-                } else {
-                    error.remedy(format!("name one of the complete versions: {}", names(&others)))
-                }
-            })?,
+            (None, Some(current)) => Self::previous(current, &status)
+                .ok_or_else(|| no_previous(current, &status.complete()))?,
             (None, None) => {
-                let unknown = "cannot determine the current version";
-                return Err(Error::new(ErrorKind::UnknownCurrent, unknown)
-                    .refusals([Refusal::new(
-                        "no version is in service",
-                        "name the version to go back to",
-                    )])
-                    .with("complete", names(&status.complete())));
+                return Err(nothing_in_service().with("complete", names(&status.complete())));
             }
         };
         let closed = status.history.closed_since(&to).filter(|(by, _)| **by != to);
@@ -225,26 +196,15 @@ impl Target for DockerHost {
     fn observe(&self) -> BoxFuture<'_, Result<Observed, Error>> {
         async move {
             let status = self.look().await?;
-            let current = status.current();
             let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
             let running = status.containers.iter().filter(|container| container.runs());
-            Ok(Observed {
-                contradictions: current
-                    .as_ref()
-                    .err()
-                    .map(|error| error.reasons().to_vec())
-                    .unwrap_or_default(),
-                current: current.ok().flatten().cloned(),
-                running: running
-                    .map(|container| Running {
-                        name: container.name.clone(),
-                        version: container.version.clone(),
-                        address: container.address.unwrap_or(nowhere),
-                        in_traffic: status.is_in_service(container),
-                    })
-                    .collect(),
-                versions: status.complete(),
-            })
+            let running = running.map(|container| Running {
+                name: container.name.clone(),
+                version: container.version.clone(),
+                address: container.address.unwrap_or(nowhere),
+                in_traffic: status.is_in_service(container),
+            });
+            Ok(Observed::new(status.current(), running.collect(), status.complete()))
         }
         .boxed()
     }

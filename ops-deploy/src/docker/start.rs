@@ -7,7 +7,7 @@ use bollard::models::{
     ContainerCreateBody, HostConfig, Mount, MountType, RestartPolicy, RestartPolicyNameEnum,
 };
 use ops_core::probe::observe;
-use ops_core::{StepContext, StepError, Version};
+use ops_core::{OperationId, StepContext, StepError, Version};
 use serde::{Deserialize, Serialize};
 
 use super::containers::{
@@ -18,6 +18,7 @@ use super::spec::{ContainerSpec, Network};
 use crate::error::{Error, ErrorKind};
 use crate::history::Verb;
 use crate::service::fill;
+use crate::speed::From;
 use crate::switching::drain;
 use crate::traffic::Upstream;
 
@@ -51,6 +52,15 @@ fn address_key(service: &str, version: &Version) -> String {
 }
 
 impl Placement {
+    /// What the container still had.
+    pub(super) fn from(&self) -> From {
+        match self.how {
+            How::New => From::Cold,
+            How::Stopped => From::Stopped,
+            How::Warm => From::Warm,
+        }
+    }
+
     pub(super) fn noted(
         service: &str,
         version: &Version,
@@ -228,8 +238,21 @@ impl DockerHost {
             }
         };
         let epoch = everything.iter().map(|it| it.epoch).max().unwrap_or_default() + 1;
-        let container = format!("{}-{}-{version}-{id}", self.0.application, spec.name);
+        let container = format!("{}{version}-{id}", self.prefix(&spec.name));
         Ok(Placement { container, how: How::New, port, epoch })
+    }
+
+    fn prefix(&self, service: &str) -> String {
+        format!("{}-{service}-", self.0.application)
+    }
+
+    /// Whether a container has a name such as this application gives.
+    pub(super) fn has_made(&self, service: &str, container: &str) -> bool {
+        let rest = container.strip_prefix(&self.prefix(service));
+        let rest = rest.and_then(|rest| rest.rsplit_once('-'));
+        rest.is_some_and(|(version, id)| {
+            version.parse::<Version>().is_ok() && id.parse::<OperationId>().is_ok()
+        })
     }
 
     /// Nobody is known to listen there, nor found on this machine. Somebody may be a moment later:

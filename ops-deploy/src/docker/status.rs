@@ -6,10 +6,11 @@ use ops_core::{Refusal, Version};
 
 use super::containers::{Container, Found};
 use super::history::completed;
-use super::host::{DockerHost, names};
+use super::host::DockerHost;
 use super::releases::{Pins, Release};
 use crate::error::{Error, ErrorKind};
 use crate::history::History;
+use crate::planning::names;
 use crate::traffic::Pointer;
 
 /// What is there, as it was observed.
@@ -83,6 +84,11 @@ fn testimony(
             let Some(upstream) = &pointer.upstream else { continue };
             match ours.into_iter().find(|container| container.name == upstream.instance) {
                 Some(container) => drop(in_service.insert(name.clone(), container.clone())),
+                // Somebody has removed it: nothing is in service, and anything can be deployed.
+                None if host.has_made(&service.name, &upstream.instance) => {
+                    let container = &upstream.instance;
+                    tracing::warn!(target: "ops", container, "what had the traffic is gone");
+                }
                 None => against.push(Refusal::new(
                     format!(
                         "the traffic of `{name}` goes to `{}`, which is not there",

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use ops_core::{Effect, Refusal, Step, StepContext, StepError, Version};
 use serde::{Deserialize, Serialize};
 
-use super::host::{DockerHost, names};
+use super::host::DockerHost;
 use super::releases::short;
-use crate::error::{Error, ErrorKind};
+use crate::effects;
 use crate::history::Verb;
+use crate::planning::{as_planned, names, unexpected_in};
+use crate::recording::unrecord;
 use crate::stages::When;
 
 /// One step on a [`DockerHost`].
@@ -184,12 +186,7 @@ impl Step for DockerStep {
             )),
             Self::Bake { version } => Effect::reads(format!("watch {version} for a while")),
             Self::TakeLock { .. } => Effect::changes("take the lock on the engine"),
-            Self::ExpectCurrent { current: None } => {
-                Effect::reads("see that no version is in service")
-            }
-            Self::ExpectCurrent { current: Some(version) } => {
-                Effect::reads(format!("see that {version} is still in service"))
-            }
+            Self::ExpectCurrent { current } => effects::expects(current.as_ref()),
             Self::Require { version, images } if images.is_empty() => {
                 Effect::reads(format!("see that {version} is complete, and pin its images"))
             }
@@ -206,31 +203,18 @@ impl Step for DockerStep {
             Self::StartContainer { service, version, .. } => {
                 Effect::changes(format!("start `{service}` {version} beside what runs"))
             }
-            Self::PassGate { version, guards } if guards.is_empty() => {
-                Effect::reads(format!("see that the new containers answer as {version}"))
+            Self::PassGate { version, guards } => {
+                effects::asks("the new containers answer", version, guards)
             }
-            Self::PassGate { version, guards } => Effect::reads(format!(
-                "see that the new containers answer as {version}, and that {} is well",
-                guards.join(", ")
-            )),
-            Self::AwaitListeners { version } => Effect::reads(format!(
-                "see that {version} takes connections, and do not ask for its health"
-            )),
+            Self::AwaitListeners { version } => effects::awaits_listeners(version),
             Self::SwitchTraffic { service, version } => {
                 Effect::changes(format!("send new requests of `{service}` to {version}"))
             }
             Self::VerifyPublic { version } => {
-                Effect::reads(format!("see that the public address answers as {version}"))
+                effects::asks("the public address answers", version, &[])
             }
-            Self::RecordHistory { version, verb, .. } => {
-                Effect::changes(format!("record the {} of {version} in the history", verb.as_str()))
-            }
-            Self::StopOthers { version, warm: None } => Effect::changes(format!(
-                "let what is not the new {version} answer its last requests, and stop it (a rollback starts it again)"
-            )),
-            Self::StopOthers { version, warm: Some(warm) } => Effect::changes(format!(
-                "let what is not the new {version} answer its last requests, and stop it, but for {warm}, which stays warm"
-            )),
+            Self::RecordHistory { version, verb, .. } => effects::records(version, *verb),
+            Self::StopOthers { version, warm } => effects::stops_others(version, warm.as_ref()),
             Self::RemoveOld { old } if old.is_empty() => {
                 Effect::changes("remove no release, but containers that no rollback would start")
             }
@@ -269,13 +253,7 @@ impl Step for DockerStep {
             Self::Bake { version } => host.watch(version, cx).await,
             Self::TakeLock { image } => host.take_lock(image, cx).await,
             Self::ExpectCurrent { current } => {
-                let refusals = host.expect_current(current.as_ref(), cx).await?;
-                if refusals.is_empty() {
-                    return Ok(());
-                }
-                let error =
-                    Error::new(ErrorKind::Conflict, "the state is not what the plan was made for");
-                Err(error.refusals(refusals).into())
+                as_planned(host.expect_current(current.as_ref(), cx).await?)
             }
             Self::Require { version, images } => host.require(version, images, cx).await,
             Self::StartContainer { service, version, verb } => {
@@ -310,7 +288,7 @@ impl Step for DockerStep {
             Self::SwitchTraffic { service, version } => {
                 host.switch_traffic_back(service, version, cx).await
             }
-            Self::RecordHistory { version, .. } => host.unrecord_history(version, cx).await,
+            Self::RecordHistory { version, .. } => unrecord(host.history_path(), version, cx).await,
             Self::Build { .. }
             | Self::Hook { .. }
             | Self::RehearseMigration { .. }
@@ -335,19 +313,6 @@ impl DockerHost {
         cx: &StepContext,
     ) -> Result<Vec<Refusal>, StepError> {
         let status = cx.until_cancelled(self.look()).await??;
-        let found = match status.current() {
-            Ok(found) => found,
-            Err(error) => return Ok(error.reasons().to_vec()),
-        };
-        if found == expected {
-            return Ok(Vec::new());
-        }
-        let name = |version: Option<&Version>| {
-            version.map_or("no version".to_owned(), ToString::to_string)
-        };
-        Ok(vec![Refusal::new(
-            format!("{} is in service, the plan was made for {}", name(found), name(expected)),
-            "plan again",
-        )])
+        Ok(unexpected_in(status.current(), expected))
     }
 }

@@ -6,6 +6,7 @@ use ops_core::{Plan, Refusal, Version, World};
 use super::{Provider, ProviderStep as S};
 use crate::error::{Error, ErrorKind};
 use crate::history::{History, Verb};
+use crate::planning::{Care, headed, is_well, names, nothing_in_service};
 use crate::target::{Observed, Target};
 
 /// So many of the versions that were in service last are asked for.
@@ -46,11 +47,10 @@ impl Provider {
             }
         }
         let Some(latest) = history.latest().cloned() else { return Ok(Current::default()) };
-        let names: Vec<_> = known.iter().map(Version::as_str).collect();
         let reason = format!(
             "the history ends in {latest}, but `{}` answers as none of {}",
             self.0.public,
-            names.join(", ")
+            names(&known)
         );
         let remedy = "see what the provider says, or roll back";
         Ok(Current { version: Some(latest), silent: Some(Refusal::new(reason, remedy)) })
@@ -61,18 +61,13 @@ impl Provider {
         if let Some(listed) = self.listed().await?
             && !listed.contains(version)
         {
-            let names: Vec<_> = listed.iter().map(Version::as_str).collect();
             let error = format!("version `{version}` does not exist or is incomplete");
             return Err(Error::new(ErrorKind::IncompleteVersion, error)
-                .remedy(format!("complete versions: {}", names.join(", "))));
+                .remedy(format!("complete versions: {}", names(&listed))));
         }
-        let mut plan = Plan::new(verb.as_str()).version(version.clone()).within(self.0.deadline);
-        plan = plan.fact("to", version);
-        if let Some(current) = &current {
-            plan = plan.fact("from", current);
-        }
+        let mut plan = headed(verb, version, current.as_ref(), Care::Gate, self.0.deadline);
         if current.as_ref() == Some(version) && silent.is_none() {
-            return Ok(plan.fact("state", format!("{version} is in service and well")));
+            return Ok(is_well(plan, version));
         }
         let (v, before) = (|| version.clone(), current.clone());
         let mut changes = vec![S::ExpectCurrent { current }];
@@ -104,12 +99,7 @@ impl Provider {
                         .remedy("name the version to go back to")
                 })?
             }
-            (None, None) => {
-                let unknown = "cannot determine the current version";
-                let none =
-                    Refusal::new("no version is in service", "name the version to go back to");
-                return Err(Error::new(ErrorKind::UnknownCurrent, unknown).refusals([none]));
-            }
+            (None, None) => return Err(nothing_in_service()),
         };
         self.plan(&to, Verb::Rollback, current).await
     }

@@ -6,15 +6,17 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, join};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::forward::{Asker, Forwarder};
+use super::forward::{Answer, Asker, Forwarder};
 use super::heard::Heard;
 use super::paced::Paced;
 
@@ -61,6 +63,20 @@ async fn first_bytes(read: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>>
     Ok(seen)
 }
 
+/// What answers each request of a connection, after it was counted.
+fn answers(
+    asker: Asker,
+    forwarder: Arc<Forwarder>,
+    count: impl Fn(),
+) -> impl Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible, Future: Send>
+{
+    service_fn(move |request| {
+        count();
+        let (forwarder, asker) = (Arc::clone(&forwarder), asker.clone());
+        async move { Ok(forwarder.forward(request, asker).await) }
+    })
+}
+
 async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: TokioIo<S>,
     asker: Asker,
@@ -68,10 +84,7 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     patience: Duration,
     shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let service = service_fn(move |request| {
-        let (forwarder, asker) = (Arc::clone(&forwarder), asker.clone());
-        async move { Ok::<_, Infallible>(forwarder.forward(request, asker).await) }
-    });
+    let service = answers(asker, forwarder, || {});
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -96,11 +109,7 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let asked = Heard::now();
     let each = asked.clone();
-    let service = service_fn(move |request| {
-        each.again();
-        let (forwarder, asker) = (Arc::clone(&forwarder), asker.clone());
-        async move { Ok::<_, Infallible>(forwarder.forward(request, asker).await) }
-    });
+    let service = answers(asker, forwarder, move || each.again());
     let mut connection = pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())

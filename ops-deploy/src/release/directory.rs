@@ -12,6 +12,7 @@ use super::builder::ReleaseDirectoryBuilder;
 use super::step::ReleaseStep;
 use crate::error::{Error, ErrorKind};
 use crate::gate::Gate;
+use crate::planning::names;
 use crate::service::{ServiceManager, ServiceSpec};
 use crate::traffic::TrafficSwitch;
 
@@ -176,8 +177,4 @@ impl ReleaseDirectory {
             Err(unknown) => error.caused_by(unknown),
         }
     }
-}
-
-pub(super) fn names(versions: &[Version]) -> String {
-    versions.iter().map(Version::as_str).collect::<Vec<_>>().join(", ")
 }

@@ -2,11 +2,10 @@
 //! guards the gate is well in the same rounds.
 
 use std::future::Future;
-use std::sync::Arc;
 
 use futures::FutureExt as _;
 use ops_core::probe::{AllOf, Probe, TcpProbe};
-use ops_core::{Refusal, StepContext, StepError, Version};
+use ops_core::{StepContext, StepError, Version};
 
 use super::directory::ReleaseDirectory;
 use super::start::Placement;
@@ -21,17 +20,14 @@ impl ReleaseDirectory {
         guards: &[String],
         cx: &StepContext,
     ) -> Result<(), StepError> {
-        let guards = self.guards(guards).map_err(|missing| {
-            Error::new(ErrorKind::InvalidConfig, "the gate cannot be asked").refusals([missing])
-        })?;
         let placement = Placement::known(version, cx)?;
         let url = self.0.service.health_url(placement.address);
         let identity = self.0.service.probe(&url, version).named("the new instance");
-        let mut all = AllOf::new("the gate", self.0.gate.timeout).probe(identity);
-        for guard in guards {
-            all = all.shared(guard);
-        }
-        self.be_sure(&all, self.0.gate.consecutive, version, Some(&placement.instance), cx).await
+        let all = AllOf::new("the gate", self.0.gate.timeout).probe(identity);
+        let all = crate::gate::guarded(all, &self.0.guards, guards)?;
+        // One that ran all the while has shown that it keeps answering; what counts is time.
+        let needed = if placement.warm { 1 } else { self.0.gate.consecutive };
+        self.be_sure(&all, needed, version, Some(&placement.instance), cx).await
     }
 
     /// In an emergency it is enough that the new instance runs and takes connections: its health
@@ -60,16 +56,6 @@ impl ReleaseDirectory {
     pub(super) fn public_health_url(&self) -> Option<String> {
         let public = self.0.public.as_ref()?;
         Some(format!("{}{}", public.as_str().trim_end_matches('/'), self.0.service.health_path))
-    }
-
-    /// The names of the guards of this site.
-    pub(super) fn guard_names(&self) -> Vec<String> {
-        crate::gate::guard_names(&self.0.guards)
-    }
-
-    /// The guards of these names; which are missing, if some are.
-    pub(super) fn guards(&self, names: &[String]) -> Result<Vec<Arc<dyn Probe>>, Refusal> {
-        crate::gate::guards(&self.0.guards, names)
     }
 
     async fn be_sure(

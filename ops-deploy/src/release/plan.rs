@@ -2,24 +2,19 @@
 
 use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::probe::observe;
-use ops_core::{Context, Plan, Refusal, Version, World};
+use ops_core::{Context, Plan, Version, World};
 
-use super::directory::{ReleaseDirectory, names};
+use super::directory::ReleaseDirectory;
 use super::status::Status;
 use super::step::ReleaseStep as S;
 use crate::error::{Error, ErrorKind};
 use crate::fate::{Fate, Kept, Stays, removed};
+use crate::gate::guard_names;
 use crate::history::Verb;
 use crate::open_journals::named_by_open_journals;
+use crate::planning::{Care, headed, is_well, names, no_previous, nothing_in_service};
 use crate::service::Liveness;
 use crate::target::{Observed, Running, Target};
-
-/// How much is made sure before the traffic moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Care {
-    Gate,
-    Emergency,
-}
 
 impl ReleaseDirectory {
     async fn plan(
@@ -30,16 +25,9 @@ impl ReleaseDirectory {
         status: &Status,
     ) -> Result<Plan, Error> {
         let current = status.current()?.cloned();
-        let mut plan = Plan::new(verb.as_str()).version(version.clone()).within(self.0.deadline);
-        plan = plan.fact("to", version);
-        if let Some(current) = &current {
-            plan = plan.fact("from", current);
-        }
-        if care == Care::Emergency {
-            plan = plan.fact("emergency", true);
-        }
+        let mut plan = headed(verb, version, current.as_ref(), care, self.0.deadline);
         if current.as_ref() == Some(version) && self.serves_well(version, status).await {
-            return Ok(plan.fact("state", format!("{version} is in service and well")));
+            return Ok(is_well(plan, version));
         }
 
         // A version that is brought into service anew has no earlier one to keep warm but itself.
@@ -52,7 +40,7 @@ impl ReleaseDirectory {
             S::RequireRelease { version: v() },
             S::StartService { version: v() },
             match care {
-                Care::Gate => S::PassGate { version: v(), guards: self.guard_names() },
+                Care::Gate => S::PassGate { version: v(), guards: guard_names(&self.0.guards) },
                 Care::Emergency => S::AwaitListener { version: v() },
             },
         ];
@@ -92,15 +80,7 @@ impl ReleaseDirectory {
             (Some(to), _) => to,
             (None, Some(current)) => Self::previous(current, &status)?,
             (None, None) => {
-                return Err(Error::new(
-                    ErrorKind::UnknownCurrent,
-                    "cannot determine the current version",
-                )
-                .refusals([Refusal::new(
-                    "no version is in service",
-                    "name the version to go back to",
-                )])
-                .with("complete", names(&status.versions)));
+                return Err(nothing_in_service().with("complete", names(&status.versions)));
             }
         };
         self.plan(&to, Verb::Rollback, care, &status).await
@@ -172,17 +152,7 @@ impl ReleaseDirectory {
         };
         let mut earlier = candidates.into_iter().filter(|version| *version != current);
         let complete = earlier.find(|version| status.versions.contains(version));
-        complete.cloned().ok_or_else(|| {
-            let others: Vec<_> =
-                status.versions.iter().filter(|v| *v != current).cloned().collect();
-            let error = Error::new(ErrorKind::NoPrevious, "there is no previous complete version")
-                .with("current", current);
-            if others.is_empty() {
-                error.remedy("no other version is complete; deploy one")
-            } else {
-                error.remedy(format!("name one of the complete versions: {}", names(&others)))
-            }
-        })
+        complete.cloned().ok_or_else(|| no_previous(current, &status.versions))
     }
 }
 
@@ -198,25 +168,14 @@ impl Target for ReleaseDirectory {
     fn observe(&self) -> BoxFuture<'_, Result<Observed, Error>> {
         async move {
             let status = self.look().await?;
-            let current = status.current();
             let running = status.instances.iter().filter(|instance| instance.runs());
-            Ok(Observed {
-                contradictions: current
-                    .as_ref()
-                    .err()
-                    .map(|e| e.reasons().to_vec())
-                    .unwrap_or_default(),
-                current: current.ok().flatten().cloned(),
-                running: running
-                    .map(|instance| Running {
-                        name: instance.name.clone(),
-                        version: instance.version.clone(),
-                        address: instance.address,
-                        in_traffic: status.in_service() == Some(instance),
-                    })
-                    .collect(),
-                versions: status.versions,
-            })
+            let running = running.map(|instance| Running {
+                name: instance.name.clone(),
+                version: instance.version.clone(),
+                address: instance.address,
+                in_traffic: status.in_service() == Some(instance),
+            });
+            Ok(Observed::new(status.current(), running.collect(), status.versions.clone()))
         }
         .boxed()
     }

@@ -9,7 +9,7 @@ use super::start::Placement;
 use crate::error::{Error, ErrorKind};
 use crate::switching::{switch_back, switch_to};
 
-fn pointer_key(version: &Version) -> String {
+pub(super) fn pointer_key(version: &Version) -> String {
     format!("traffic before {version}")
 }
 

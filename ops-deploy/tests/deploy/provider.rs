@@ -28,6 +28,7 @@ liar) exit 0 ;;
 fails) echo "quota of $TOKEN is used up" >&2; exit 4 ;;
 slow) sleep 60 & echo "$2" > live; wait ;;
 hangs) sleep 60 ;;
+holds) sleep 60 & echo "$2" > live ;;
 late) (sleep 0.5; echo "$2" > live) >/dev/null 2>&1 & ;;
 half) [ "$1" = publish ] && { echo "$2" > live; exit 5; } ; echo "$2" > live ;;
 *) echo "$2" > live ;;
@@ -170,6 +171,28 @@ async fn a_tool_that_does_not_end_is_in_doubt_until_the_public_says() {
     assert_eq!(recovered.reports[0].outcome.name(), "rolled_back");
     assert_eq!(cloud.calls().last().unwrap(), "promote v2");
     assert_eq!(cloud.live(), "v2");
+}
+
+#[tokio::test]
+async fn a_tool_whose_child_holds_its_output_is_not_waited_for() {
+    let cloud = Cloud::new().await;
+    let (site, cx) = (cloud.provider(), cloud.cx());
+    cloud.mode("holds");
+    let begun = Instant::now();
+    site.deploy(&cx, &v("v1")).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(cloud.live(), "v1");
+}
+
+#[tokio::test]
+async fn a_tool_that_is_missing_is_named_and_nothing_changes() {
+    let cloud = Cloud::new().await;
+    cloud.provider().deploy(&cloud.cx(), &v("v1")).await.unwrap();
+    let site = cloud.builder().deploy(["no-such-tool", "{version}"]).build().unwrap();
+    let error = site.deploy(&cloud.cx(), &v("v2")).await.unwrap_err();
+    assert_eq!(error.report().unwrap().outcome.name(), "rolled_back", "{error:?}");
+    assert!(format!("{error:?}").contains("no-such-tool"), "{error:?}");
+    assert_eq!(cloud.live(), "v1");
 }
 
 #[tokio::test]

@@ -1,69 +1,25 @@
 //! An application on the engine, with a proxy, and the end of all of it.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListImagesOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveImageOptionsBuilder,
-};
-use bytes::Bytes;
-use http::Request;
-use http_body_util::{BodyExt as _, Empty};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use ops_core::{Context, OperationId, Version};
+use bollard::query_parameters::ListContainersOptionsBuilder;
+use ops_core::Context;
 use ops_deploy::docker::{Container, DockerHostBuilder};
-use ops_deploy::{DockerHost, ProxyClient, ProxyConfig, ReverseProxy, TrafficSwitch as _};
-use tokio_util::sync::CancellationToken;
+use ops_deploy::{DockerHost, ProxyClient, TrafficSwitch as _};
 
+pub use crate::asking::{get, http, until, v};
 use crate::images::{docker, import};
-
-pub fn v(text: &str) -> Version {
-    text.parse().unwrap()
-}
-
-/// A name that no other test has.
-pub fn new_application(dir: &Path) {
-    std::fs::create_dir_all(dir.join("host")).unwrap();
-    let id = OperationId::generate().to_string().to_lowercase();
-    std::fs::write(dir.join("app"), format!("t{id}")).unwrap();
-}
-
-/// Removes every container and image of an application.
-pub async fn remove_all(application: &str) {
-    let docker = docker().await;
-    let label = format!("ops-deploy.application={application}");
-    let filters = HashMap::from([("label", vec![label.as_str()])]);
-    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    for container in docker.list_containers(Some(options)).await.unwrap() {
-        let force = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        let _ = docker.remove_container(&container.id.unwrap(), Some(force)).await;
-    }
-    let pattern = format!("{application}/*");
-    let filters = HashMap::from([("reference", vec![pattern.as_str()])]);
-    let options = ListImagesOptionsBuilder::default().filters(&filters).build();
-    for image in docker.list_images(Some(options)).await.unwrap() {
-        for tag in image.repo_tags {
-            let force = RemoveImageOptionsBuilder::default().force(true).build();
-            let _ = docker.remove_image(&tag, Some(force), None).await;
-        }
-    }
-}
+pub use crate::images::{new_application, remove_all};
+use crate::public::Public;
 
 pub struct Dock {
     dir: tempfile::TempDir,
-    proxy: Option<(SocketAddr, CancellationToken)>,
+    proxy: Option<Public>,
 }
 
 impl Drop for Dock {
     fn drop(&mut self) {
-        if let Some((_, token)) = &self.proxy {
-            token.cancel();
-        }
         let application = self.application();
         let clear = || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -77,14 +33,7 @@ impl Drop for Dock {
 impl Dock {
     pub async fn new() -> Self {
         let mut dock = Self::without_proxy();
-        let token = CancellationToken::new();
-        let config = ProxyConfig::new(([127, 0, 0, 1], 0).into(), dock.path().join("proxy"))
-            .shutdown_grace(Duration::from_secs(1));
-        let proxy = ReverseProxy::bind(config).await.unwrap();
-        let address = proxy.address();
-        std::fs::write(dock.path().join("public"), address.to_string()).unwrap();
-        tokio::spawn(proxy.serve(token.clone()));
-        dock.proxy = Some((address, token));
+        dock.proxy = Some(Public::before(dock.path()).await);
         dock
     }
 
@@ -119,8 +68,13 @@ impl Dock {
         proxy.current().await.unwrap().upstream.is_none()
     }
 
+    /// Where the public asks.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.proxy.as_ref().unwrap().address
+    }
+
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.proxy.as_ref().unwrap().0)
+        format!("http://{}{path}", self.proxy.as_ref().unwrap().address)
     }
 
     pub async fn image(&self, version: &str, mode: &str) -> String {
@@ -147,33 +101,5 @@ impl Dock {
 
     pub async fn public_version(&self) -> String {
         get(&http(), &self.url("/")).await.map_or_else(|e| e, |(_, version, _)| version)
-    }
-}
-
-pub type Http = Client<HttpConnector, Empty<Bytes>>;
-
-pub fn http() -> Http {
-    Client::builder(TokioExecutor::new()).build_http()
-}
-
-/// Gets a page: status, version header, body.
-pub async fn get(http: &Http, url: &str) -> Result<(u16, String, String), String> {
-    let request = Request::get(url).body(Empty::new()).map_err(|e| e.to_string())?;
-    let answer = http.request(request).await.map_err(|e| format!("{e:?}"))?;
-    let status = answer.status().as_u16();
-    let version = answer.headers().get("x-version").map(|v| v.to_str().unwrap().to_owned());
-    let body = answer.into_body().collect().await.map_err(|e| format!("{e:?}"))?.to_bytes();
-    Ok((status, version.unwrap_or_default(), String::from_utf8_lossy(&body).into_owned()))
-}
-
-/// Waits until something is so, for at most ten seconds.
-pub async fn until<F: AsyncFnMut() -> Result<(), String>>(mut so: F) {
-    let begun = Instant::now();
-    loop {
-        match so().await {
-            Ok(()) => return,
-            Err(last) if begun.elapsed() > Duration::from_secs(10) => panic!("still: {last}"),
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-        }
     }
 }

@@ -3,10 +3,10 @@
 //!
 //! Its image says in its environment which version it is (`BUILD_VERSION`) and how it behaves
 //! (`MODE`): `healthy` (also without it), `silent` (its health is 503), `wrong` (it says that it is
-//! another version), `crash` (it ends after its start), `worker` (it listens nowhere), `patient` (it
+//! another version), `fades` (it ends a moment after it was well), `crash` (it ends after its start), `worker` (it listens nowhere), `patient` (it
 //! waits until its port is free).
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -32,6 +32,12 @@ fn main() {
             Err(error) => panic!("cannot listen on {port}: {error}"),
         }
     };
+    if mode == "fades" {
+        std::thread::spawn(|| {
+            std::thread::sleep(Duration::from_millis(700));
+            std::process::exit(4);
+        });
+    }
     for stream in listener.incoming().flatten() {
         let (version, mode) = (version.clone(), mode.clone());
         std::thread::spawn(move || answer(stream, &version, &mode));
@@ -51,6 +57,9 @@ fn answer(mut stream: TcpStream, version: &str, mode: &str) -> Option<()> {
             line.clear();
         }
         let path = first.split(' ').nth(1)?;
+        if path == "/ws" {
+            return echo(&mut reader, &mut stream, version);
+        }
         if let Some(ms) = path.strip_prefix("/slow?ms=") {
             std::thread::sleep(Duration::from_millis(ms.parse().ok()?));
         }
@@ -71,5 +80,31 @@ fn answer(mut stream: TcpStream, version: &str, mode: &str) -> Option<()> {
             "HTTP/1.1 {status}\r\nx-version: {says}\r\ncontent-length: {length}\r\n\r\n{body}"
         )
         .ok()?;
+    }
+}
+
+/// Says each short frame of a WebSocket (RFC 6455) again, until it is closed.
+fn echo(reader: &mut impl Read, stream: &mut TcpStream, version: &str) -> Option<()> {
+    // The answer to the one key that the load generator has.
+    write!(
+        stream,
+        "HTTP/1.1 101 Switching Protocols\r\nx-version: {version}\r\nconnection: upgrade\r\n\
+         upgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+    )
+    .ok()?;
+    loop {
+        let (mut head, mut mask) = ([0; 2], [0; 4]);
+        reader.read_exact(&mut head).ok()?;
+        reader.read_exact(&mut mask).ok()?;
+        let mut frame = vec![0; usize::from(head[1] & 0x7f)];
+        reader.read_exact(&mut frame).ok()?;
+        for (byte, mask) in frame.iter_mut().zip(mask.iter().cycle()) {
+            *byte ^= mask;
+        }
+        frame.splice(0..0, [head[0], head[1] & 0x7f]);
+        stream.write_all(&frame).ok()?;
+        if head[0] == 0x88 {
+            return None;
+        }
     }
 }

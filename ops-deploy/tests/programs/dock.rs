@@ -9,8 +9,7 @@ use ops_deploy::docker::DockerHostBuilder;
 use ops_deploy::{ContainerSpec, DockerHost, Gate, ProxyClient};
 
 pub fn engine() -> String {
-    std::env::var("OPS_TEST_DOCKER_HOST")
-        .expect("OPS_TEST_DOCKER_HOST is missing: run the tests by scripts/with-services")
+    crate::engine::address()
 }
 
 pub fn application(dir: &Path) -> String {

@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -54,13 +55,33 @@ async fn main() -> ExitCode {
             if hangs_up {
                 http.timer(TokioTimer::new()).header_read_timeout(Duration::from_millis(5));
             }
-            let _ = http.serve_connection(TokioIo::new(stream), service).await;
+            let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
         });
     }
 }
 
+/// Says each short frame of a WebSocket (RFC 6455) again, until it is closed.
+async fn echo(upgrade: hyper::upgrade::OnUpgrade) -> Option<()> {
+    let mut socket = TokioIo::new(upgrade.await.ok()?);
+    loop {
+        let (mut head, mut mask) = ([0; 2], [0; 4]);
+        socket.read_exact(&mut head).await.ok()?;
+        socket.read_exact(&mut mask).await.ok()?;
+        let mut frame = vec![0; usize::from(head[1] & 0x7f)];
+        socket.read_exact(&mut frame).await.ok()?;
+        for (byte, mask) in frame.iter_mut().zip(mask.iter().cycle()) {
+            *byte ^= mask;
+        }
+        frame.splice(0..0, [head[0], head[1] & 0x7f]);
+        socket.write_all(&frame).await.ok()?;
+        if head[0] == 0x88 {
+            return socket.shutdown().await.ok();
+        }
+    }
+}
+
 async fn answer(
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     version: String,
     mode: String,
 ) -> Result<Answer, Infallible> {
@@ -80,6 +101,16 @@ async fn answer(
         "/slow" => {
             tokio::time::sleep(Duration::from_millis(number("ms").unwrap_or(100))).await;
             builder.body(text(version))
+        }
+        "/ws" => {
+            tokio::spawn(echo(hyper::upgrade::on(&mut request)));
+            builder
+                .status(StatusCode::SWITCHING_PROTOCOLS)
+                .header("connection", "upgrade")
+                .header("upgrade", "websocket")
+                // Of the one key that the load generator has.
+                .header("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+                .body(text(String::new()))
         }
         "/echo" => builder.body(request.into_body().boxed_unsync()),
         "/count" => match request.into_body().collect().await {

@@ -4,16 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ops_core::Refusal;
-use ops_core::probe::Probe;
 use ops_core::version::VersionPolicy;
 use url::Url;
 
 use super::super::spec::is_name;
 use super::{Engine, Settings, Swarm, is_web};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::gate::Gate;
 use crate::service::Identity;
+use crate::set_up::{Reasons, setters};
 
 /// A service of a Swarm, which exists already.
 #[derive(Debug, Clone)]
@@ -90,24 +89,11 @@ impl SwarmBuilder {
         self
     }
 
-    /// Which tags are versions. Default: the first 7 digits of a commit id. `latest` never is.
-    pub fn versions(mut self, policy: VersionPolicy) -> Self {
-        self.0.policy = policy;
-        self
-    }
-
-    /// When the public is heard well enough.
-    pub fn gate(mut self, gate: Gate) -> Self {
-        self.0.gate = gate;
-        self
-    }
-
-    /// Adds a probe that must be healthy, too, in the same rounds. Journals know it by its name.
-    /// Default: none.
-    pub fn guard(mut self, guard: impl Probe + 'static) -> Self {
-        self.0.guards.push(Arc::new(guard));
-        self
-    }
+    setters!(versions);
+    setters!(gate: "When the public is heard well enough.");
+    setters!(guard);
+    setters!(deadline: "10 min");
+    setters!(lock_lease: "30 min");
 
     /// How long Swarm may take until all tasks of one service are new ones that run.
     /// Default: 2 min.
@@ -122,62 +108,31 @@ impl SwarmBuilder {
         self
     }
 
-    /// How long an operation may take until its commit. Default: 10 min.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.0.deadline = deadline;
-        self
-    }
-
-    /// After how long the lock of a deployer that died may be taken over, by the engine's clock.
-    /// It must be longer than an operation with its way back. Default: 30 min.
-    pub fn lock_lease(mut self, lease: Duration) -> Self {
-        self.0.lease = lease;
-        self
-    }
-
     /// The Swarm. Blocks for a moment; the engine is asked later.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidConfig`] with every reason at once.
+    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) with every reason at once.
     pub fn build(mut self) -> Result<Swarm, Error> {
         let settings = &mut self.0;
-        let mut refusals = Vec::new();
-        let mut refuse = |reason: String, remedy: &str| {
-            refusals.push(Refusal::new(reason, remedy));
-        };
+        let mut reasons = Reasons::default();
         if !is_name(&settings.application) {
-            refuse(
+            reasons.add(
                 format!("no config can bear the application's name `{}`", settings.application),
                 "take lower-case letters, digits and `-`, a letter first",
             );
         }
-        match settings.folder.canonicalize() {
-            Ok(folder) if folder.is_dir() => settings.folder = folder,
-            Ok(folder) => refuse(
-                format!("`{}` is no folder", folder.display()),
-                "give the folder for this machine's history",
-            ),
-            Err(error) => refuse(
-                format!("the folder `{}` cannot be had: {error}", settings.folder.display()),
-                "create it",
-            ),
-        }
-        if settings.services.is_empty() {
-            refuse("there is no service".into(), "add at least one");
-        }
-        if settings.gate.consecutive == 0 {
-            refuse("a gate of no answers lets everything pass".into(), "ask for at least one");
-        }
-        if settings.lease <= settings.deadline {
-            refuse(
-                "the lock could be taken over while its operation runs".into(),
-                "make its lease longer than the deadline, by the time that going back takes",
-            );
-        }
+        reasons.folder(
+            "folder",
+            &mut settings.folder,
+            "give the folder for this machine's history",
+        );
+        reasons.services(settings.services.len());
+        reasons.gate(&settings.gate);
+        reasons.lease(settings.lease, settings.deadline);
         for (n, service) in settings.services.iter().enumerate() {
             let name = &service.name;
             if name.is_empty() || settings.services[..n].iter().any(|other| other.name == *name) {
-                refuse(
+                reasons.add(
                     format!("the service `{name}` has no name of its own"),
                     "give each service the name that it has in the Swarm",
                 );
@@ -185,16 +140,14 @@ impl SwarmBuilder {
             if !service.health_path.starts_with('/')
                 || service.public_url.as_ref().is_some_and(|url| !is_web(url))
             {
-                refuse(
+                reasons.add(
                     format!("the service `{name}` has no address that can be asked"),
                     "begin its public address with http:// or https://, its health path with /",
                 );
             }
         }
-        refusals.extend(crate::gate::nameless(&settings.guards));
-        if refusals.is_empty() {
-            return Ok(Swarm(Arc::new(self.0)));
-        }
-        Err(Error::new(ErrorKind::InvalidConfig, "the Swarm is not set up well").refusals(refusals))
+        reasons.extend(crate::gate::nameless(&settings.guards));
+        reasons.none("the Swarm")?;
+        Ok(Swarm(Arc::new(self.0)))
     }
 }

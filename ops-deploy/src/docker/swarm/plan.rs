@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::probe::observe;
-use ops_core::{Plan, Refusal, Version, World};
+use ops_core::{Plan, Version, World};
 
-use super::super::host::names;
 use super::super::releases::{incomplete, short};
 use super::{Swarm, SwarmStatus, SwarmStep as S};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::history::Verb;
+use crate::planning::{Care, headed, is_well, names, no_previous, nothing_in_service};
 use crate::target::{Observed, Running, Target};
 
 impl Swarm {
@@ -18,22 +18,15 @@ impl Swarm {
         &self,
         version: &Version,
         verb: Verb,
-        emergency: bool,
+        care: Care,
         status: &SwarmStatus,
     ) -> Result<Plan, Error> {
         let current = status.current()?.cloned();
         let release = status.releases.iter().find(|it| it.version == *version && it.is_complete());
         let release = release.ok_or_else(|| incomplete(version, &status.releases))?;
-        let mut plan = Plan::new(verb.as_str()).version(version.clone()).within(self.0.deadline);
-        plan = plan.fact("to", version);
-        if let Some(current) = &current {
-            plan = plan.fact("from", current);
-        }
-        if emergency {
-            plan = plan.fact("emergency", true);
-        }
+        let mut plan = headed(verb, version, current.as_ref(), care, self.0.deadline);
         if current.as_ref() == Some(version) && self.serves_well(version, status).await {
-            return Ok(plan.fact("state", format!("{version} is in service and well")));
+            return Ok(is_well(plan, version));
         }
         let (v, images) = (|| version.clone(), release.images.clone());
         let mut changes = vec![
@@ -47,7 +40,7 @@ impl Swarm {
             plan = plan.fact(format!("image of {}", service.name), short(&id));
             changes.push(S::Update { service: service.name.clone(), version: v(), image });
         }
-        if !emergency {
+        if care == Care::Gate {
             let guards = crate::gate::guard_names(&self.0.guards);
             if !guards.is_empty() || self.0.services.iter().any(|it| it.public_url.is_some()) {
                 changes.push(S::PassGate { version: v(), guards });
@@ -84,7 +77,7 @@ impl Swarm {
         true
     }
 
-    async fn plan_back(&self, to: Option<Version>, emergency: bool) -> Result<Plan, Error> {
+    async fn plan_back(&self, to: Option<Version>, care: Care) -> Result<Plan, Error> {
         let status = self.look().await?;
         let complete = status.complete();
         let to = match (to, status.current()?) {
@@ -93,23 +86,13 @@ impl Swarm {
                 let way = status.history.way_back();
                 let mut earlier = way.into_iter().filter(|version| *version != current);
                 let found = earlier.find(|version| complete.contains(version)).cloned();
-                found.ok_or_else(|| {
-                    Error::new(ErrorKind::NoPrevious, "there is no previous complete version")
-                        .with("current", current)
-                        .remedy(format!("name one of the complete versions: {}", names(&complete)))
-                })?
+                found.ok_or_else(|| no_previous(current, &complete))?
             }
             (None, None) => {
-                let unknown = "cannot determine the current version";
-                return Err(Error::new(ErrorKind::UnknownCurrent, unknown)
-                    .refusals([Refusal::new(
-                        "no version is in service",
-                        "name the version to go back to",
-                    )])
-                    .with("complete", names(&complete)));
+                return Err(nothing_in_service().with("complete", names(&complete)));
             }
         };
-        self.plan(&to, Verb::Rollback, emergency, &status).await
+        self.plan(&to, Verb::Rollback, care, &status).await
     }
 
     pub(super) fn images_of(status: &SwarmStatus, version: &Version) -> BTreeMap<String, String> {
@@ -131,7 +114,6 @@ impl Target for Swarm {
     fn observe(&self) -> BoxFuture<'_, Result<Observed, Error>> {
         async move {
             let status = self.look().await?;
-            let current = status.current();
             let known = status.tasks.iter().filter_map(|task| {
                 Some(Running {
                     name: task.id.clone(),
@@ -140,16 +122,7 @@ impl Target for Swarm {
                     in_traffic: true,
                 })
             });
-            Ok(Observed {
-                running: known.collect(),
-                contradictions: current
-                    .as_ref()
-                    .err()
-                    .map(|error| error.reasons().to_vec())
-                    .unwrap_or_default(),
-                current: current.ok().flatten().cloned(),
-                versions: status.complete(),
-            })
+            Ok(Observed::new(status.current(), known.collect(), status.complete()))
         }
         .boxed()
     }
@@ -161,16 +134,16 @@ impl Target for Swarm {
     fn plan_deploy<'a>(&'a self, version: &'a Version) -> BoxFuture<'a, Result<Plan, Error>> {
         async move {
             let status = self.look().await?;
-            self.plan(version, Verb::Deploy, false, &status).await
+            self.plan(version, Verb::Deploy, Care::Gate, &status).await
         }
         .boxed()
     }
 
     fn plan_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        self.plan_back(to, false).boxed()
+        self.plan_back(to, Care::Gate).boxed()
     }
 
     fn plan_emergency_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        self.plan_back(to, true).boxed()
+        self.plan_back(to, Care::Emergency).boxed()
     }
 }
