@@ -55,11 +55,11 @@ mod fate;
 mod gate;
 mod history;
 mod open_journals;
+pub mod preflight;
 pub mod provider;
 pub mod proxy;
 pub mod release;
 pub mod service;
-#[cfg(feature = "docker")]
 pub mod stages;
 mod switching;
 mod target;
@@ -70,11 +70,11 @@ pub use docker::{ContainerSpec, DockerHost, DockerHosts, Swarm, SwarmService};
 pub use error::{Error, ErrorKind};
 pub use gate::Gate;
 pub use history::{Entry, History, Verb};
+pub use preflight::Preflight;
 pub use provider::Provider;
 pub use proxy::{ProxyClient, ProxyConfig, ReverseProxy};
 pub use release::{ReleaseDirectory, ReleaseHealth};
 pub use service::{Detached, Identity, ServiceManager, ServiceSpec};
-#[cfg(feature = "docker")]
-pub use stages::{Bake, Hook, Migration, When};
+pub use stages::{Bake, Hook, Migration, Quiet, When};
 pub use target::{Observed, Running, Target};
 pub use traffic::{MemorySwitch, Pointer, TrafficSwitch, Upstream};

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::forward::{Asker, Forwarder};
 use super::heard::Heard;
+use super::owed::Owed;
 use super::paced::Paced;
 
 /// What a client that knows beforehand that the other side speaks HTTP/2 says first (RFC 9113,
@@ -26,6 +27,8 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const STREAMS: u32 = 128;
 /// How large the headers of one HTTP/2 request may be.
 const HEADERS: u32 = 64 * 1024;
+/// How much of one answer waits for the client's socket.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// Answers a client until it has gone, or the proxy ends.
 pub(super) async fn serve(
@@ -94,12 +97,17 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     patience: Duration,
     shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let asked = Heard::now();
-    let each = asked.clone();
+    let (asked, owed, asking) = (Heard::now(), Owed::default(), Arc::new(()));
+    let (each, answers, under_way) = (asked.clone(), owed.clone(), Arc::clone(&asking));
     let service = service_fn(move |request| {
         each.again();
         let (forwarder, asker) = (Arc::clone(&forwarder), asker.clone());
-        async move { Ok::<_, Infallible>(forwarder.forward(request, asker).await) }
+        let (answers, under_way) = (answers.clone(), Arc::clone(&under_way));
+        async move {
+            let answer = forwarder.forward(request, asker).await.map(|body| answers.watch(body));
+            drop(under_way);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut connection = pin!(
         http2::Builder::new(TokioExecutor::new())
@@ -108,14 +116,33 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             .keep_alive_timeout(patience)
             .max_concurrent_streams(STREAMS)
             .max_header_list_size(HEADERS)
+            .max_send_buf_size(SEND_BUFFER)
             .serve_connection(stream, service)
     );
-    tokio::select! {
-        served = &mut connection => return Ok(served?),
-        // What is under way may end; only new requests need a new connection.
-        () = asked.silent_for(patience) => {}
-        () = shutdown.cancelled() => {}
+    let mut look = tokio::time::interval((patience / 4).max(Duration::from_millis(1)));
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ends = false;
+    loop {
+        tokio::select! {
+            served = &mut connection => return Ok(served?),
+            // What is under way may end; only new requests need a new connection.
+            () = asked.silent_for(patience), if !ends => {
+                ends = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = shutdown.cancelled(), if !ends => {
+                ends = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            _ = look.tick() => {
+                let standing = owed.give_up(patience);
+                // Only streams are left that wait for a window: they would wait for ever. The
+                // service and this function hold one each of what a request under way holds.
+                let idle = standing.alive == 0 && Arc::strong_count(&asking) <= 2;
+                if ends && idle && standing.given_up > 0 {
+                    return Err("the client takes nothing of its answers".into());
+                }
+            }
+        }
     }
-    connection.as_mut().graceful_shutdown();
-    Ok(connection.await?)
 }
