@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use ops_core::probe::{Probe, Streak, observe};
+use ops_core::probe::{AllOf, Probe, Streak, observe};
 use ops_core::{Refusal, StepContext, StepError};
+
+use crate::error::{Error, ErrorKind};
 
 /// So much longer than its probes may take is a set of them waited for: it says which was late.
 const SLACK: Duration = Duration::from_millis(100);
@@ -127,6 +129,21 @@ pub(crate) fn guards(
         format!("the gate lacks the guards {} (known: {known})", missing.join(", ")),
         "add them where the target is set up, or plan again without them",
     ))
+}
+
+/// Asks the guards of these names, too.
+pub(crate) fn guarded(
+    mut all: AllOf,
+    known: &[Arc<dyn Probe>],
+    names: &[String],
+) -> Result<AllOf, Error> {
+    let guards = guards(known, names).map_err(|missing| {
+        Error::new(ErrorKind::InvalidConfig, "the gate cannot be asked").refusals([missing])
+    })?;
+    for guard in guards {
+        all = all.shared(guard);
+    }
+    Ok(all)
 }
 
 /// Guards without a name of their own, by which journals know them.

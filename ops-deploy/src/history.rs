@@ -105,7 +105,6 @@ impl History {
     }
 
     /// The version and the migration that close the way back to a version, if any do.
-    #[cfg(feature = "docker")]
     pub(crate) fn closed_since(&self, version: &Version) -> Option<(&Version, &str)> {
         let since =
             self.0.iter().rposition(|entry| entry.version == *version).map_or(0, |at| at + 1);

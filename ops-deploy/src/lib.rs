@@ -50,16 +50,20 @@
 
 #[cfg(feature = "docker")]
 pub mod docker;
+mod effects;
 mod error;
 mod fate;
 mod gate;
 mod history;
 mod open_journals;
+mod planning;
 pub mod preflight;
 pub mod provider;
 pub mod proxy;
+mod recording;
 pub mod release;
 pub mod service;
+mod set_up;
 pub mod stages;
 mod switching;
 mod target;
@@ -75,6 +79,6 @@ pub use provider::Provider;
 pub use proxy::{ProxyClient, ProxyConfig, ReverseProxy};
 pub use release::{ReleaseDirectory, ReleaseHealth};
 pub use service::{Detached, Identity, ServiceManager, ServiceSpec};
-pub use stages::{Bake, Hook, Migration, Quiet, When};
+pub use stages::{Bake, Hook, Migration, Quiet, StageStep, When};
 pub use target::{Observed, Running, Target};
 pub use traffic::{MemorySwitch, Pointer, TrafficSwitch, Upstream};

@@ -36,6 +36,21 @@ pub struct Observed {
     pub versions: Vec<Version>,
 }
 
+impl Observed {
+    /// What was looked at; where that contradicts itself, no version is in service for sure.
+    pub(crate) fn new(
+        current: Result<Option<&Version>, Error>,
+        running: Vec<Running>,
+        versions: Vec<Version>,
+    ) -> Self {
+        let (current, contradictions) = match current {
+            Ok(current) => (current.cloned(), Vec::new()),
+            Err(error) => (None, error.reasons().to_vec()),
+        };
+        Self { current, contradictions, running, versions }
+    }
+}
+
 /// What can be deployed to. Programs hold it as `dyn Target`; each target has steps of its own.
 ///
 /// Planning reads only. A plan composes with those of other crates; whoever runs the composition
@@ -76,6 +91,14 @@ pub trait Target: Debug + Send + Sync {
     /// the version that comes takes connections; nobody asks for its health. The plan says so, as
     /// the fact `emergency=true`.
     fn plan_emergency_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>>;
+
+    /// Plans to go back although a migration has closed the way, for somebody who has taken it back,
+    /// or knows better. The plan says so, as the fact `across migration`. Without such a migration it
+    /// is [`plan_rollback`](Self::plan_rollback), which refuses a closed way.
+    fn plan_rollback_across_migrations(
+        &self,
+        to: Option<Version>,
+    ) -> BoxFuture<'_, Result<Plan, Error>>;
 
     /// What is there: a name for [`observe`](Self::observe) among the verbs.
     fn status(&self) -> BoxFuture<'_, Result<Observed, Error>> {

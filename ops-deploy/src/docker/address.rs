@@ -65,6 +65,12 @@ impl EngineAddress {
         self.host.starts_with("unix://")
     }
 
+    /// The certificates with which it is spoken to.
+    pub(super) fn certificates(&self) -> Vec<PathBuf> {
+        let files = self.tls.iter().flat_map(|tls| [&tls.ca, &tls.certificate]);
+        files.cloned().collect()
+    }
+
     /// Host and port behind the scheme.
     pub(super) fn authority(&self) -> &str {
         let rest = self.host.split_once("://").map_or(self.host.as_str(), |(_, rest)| rest);
@@ -92,7 +98,8 @@ impl EngineAddress {
             Scheme::Unix if authority.starts_with('/') && !nowhere => {}
             Scheme::Ssh if !nowhere => {}
             Scheme::Tcp if !nowhere => {
-                let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+                let port =
+                    authority.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
                 if port.is_none() {
                     refuse(format!("the engine's address `{host}` has no port"), "2376 is usual");
                 }

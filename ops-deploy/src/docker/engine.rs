@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
+use bollard::Docker;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerSummary, ImageInspect, ImageSummary,
     Network,
@@ -14,7 +15,6 @@ use bollard::query_parameters::{
     RemoveImageOptionsBuilder, RenameContainerOptionsBuilder, StatsOptionsBuilder,
     StopContainerOptionsBuilder,
 };
-use bollard::Docker;
 use futures::StreamExt as _;
 use futures::future::{BoxFuture, FutureExt as _};
 use jiff::Timestamp;
@@ -40,7 +40,7 @@ pub(crate) struct Engine {
 }
 
 /// What a container uses, as it was measured at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Load {
     /// Both in nanoseconds since the start: the container's, and of all CPUs of the machine.
     cpu: u64,
@@ -92,7 +92,8 @@ impl Engine {
 
     pub(crate) async fn docker(&self) -> Result<&Docker, Error> {
         let connect = async {
-            let docker = connect(&self.address, NEVER).map_err(|error| self.failed("be reached", error))?;
+            let docker =
+                connect(&self.address, NEVER).map_err(|error| self.failed("be reached", error))?;
             self.bounded("tell its version", self.deadline, docker.negotiate_version()).await
         };
         self.docker.get_or_try_init(|| connect.boxed()).await

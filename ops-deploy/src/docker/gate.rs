@@ -42,9 +42,6 @@ impl DockerHost {
         guards: &[String],
         cx: &StepContext,
     ) -> Result<(), StepError> {
-        let guards = crate::gate::guards(&self.0.guards, guards).map_err(|missing| {
-            Error::new(ErrorKind::InvalidConfig, "the gate cannot be asked").refusals([missing])
-        })?;
         let mut all = AllOf::new("the gate", self.0.gate.timeout);
         for (name, address, container) in self.placed(version, cx)? {
             let spec = self.service(&name);
@@ -53,9 +50,7 @@ impl DockerHost {
                 None => all.probe(KeepsRunning { host: self.clone(), container }),
             };
         }
-        for guard in guards {
-            all = all.shared(guard);
-        }
+        let all = crate::gate::guarded(all, &self.0.guards, guards)?;
         self.be_sure(&all, self.0.gate.consecutive, version, cx).await
     }
 

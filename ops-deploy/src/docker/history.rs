@@ -7,12 +7,8 @@ use ops_core::{StepContext, StepError, Version};
 use super::containers::{Container, ContainerState};
 use super::host::DockerHost;
 use super::status::Status;
-use crate::error::Error;
 use crate::history::{Entry, History, Verb};
-
-fn key(version: &Version) -> String {
-    format!("history before {version}")
-}
+use crate::recording::{entry, record};
 
 /// Adds what the containers tell and the record does not: operations of other machines, and ones
 /// whose record is lost. `but` is the operation that is under way, `current` what is in service.
@@ -62,52 +58,17 @@ impl DockerHost {
         cx: &StepContext,
     ) -> Result<(), StepError> {
         self.hold_lock(cx).await?;
-        let path = self.history_path();
-        let look = cx.blocking(move |_| Ok::<_, Error>(History::read(&path)?.is_some()));
-        cx.observe(&key(version), look).await?;
         let containers = self.containers().await?.containers;
-        let operation = cx.operation().to_string();
-        let at = cx.context().clock().now();
+        let (current, operation) = (current.cloned(), cx.operation().to_string());
         let entry = Entry {
-            operation: Some(operation.clone()),
             images: Self::pinned(version, cx)?,
-            closes_way_back: self.closes_way_back(version, cx)?,
-            ..Entry::new(version.clone(), verb, at)
+            closes_way_back: self.0.stages.closes_way_back(version, cx)?,
+            ..entry(version, verb, cx)
         };
-        let (path, current) = (self.history_path(), current.cloned());
-        cx.blocking(move |_| {
-            let record = History::read(&path)?;
-            let ours = |known: &Entry| known.operation == entry.operation;
-            if record.as_ref().is_some_and(|history| history.0.iter().any(ours)) {
-                return Ok::<_, Error>(());
-            }
-            let mut history = completed(record, &containers, current.as_ref(), Some(&operation));
-            history.push(entry);
-            history.write(&path)
-        })
-        .await
-    }
-
-    pub(super) async fn unrecord_history(
-        &self,
-        version: &Version,
-        cx: &StepContext,
-    ) -> Result<(), StepError> {
-        let Some(existed) = cx.noted::<bool>(&key(version))? else { return Ok(()) };
-        let (path, ours) = (self.history_path(), cx.operation().to_string());
-        cx.blocking(move |_| {
-            if !existed {
-                return Ok(ops_core::fs::remove_file_durable(&path)?);
-            }
-            let Some(mut history) = History::read(&path)? else { return Ok::<_, Error>(()) };
-            let before = history.0.len();
-            history.0.retain(|entry| entry.operation.as_deref() != Some(&ours));
-            if history.0.len() == before {
-                return Ok(());
-            }
-            history.write(&path)
-        })
-        .await
+        let complete = move |known: Option<_>| {
+            Ok(completed(known, &containers, current.as_ref(), Some(&operation)))
+        };
+        record(self.history_path(), entry, complete, cx).await
     }
 
     /// The version that a rollback goes to.

@@ -7,9 +7,10 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::{Plan, Refusal, Resource as _, Version, World};
 
-use super::host::{DockerHost, names};
+use super::host::DockerHost;
 use super::status::Status;
 use crate::error::{Error, ErrorKind};
+use crate::planning::{names, nothing_in_service};
 use crate::target::{Observed, Target};
 
 /// An application on several Docker engines: a version comes into service on all of them, or on
@@ -26,6 +27,7 @@ pub struct DockerHosts(Arc<Vec<DockerHost>>);
 enum Way<'a> {
     Deploy(&'a Version),
     Back(&'a Version),
+    Across(&'a Version),
     Emergency(&'a Version),
 }
 
@@ -66,6 +68,9 @@ impl DockerHosts {
             let plan = match way {
                 Way::Deploy(version) => host.plan_deploy(version).await,
                 Way::Back(version) => host.plan_rollback(Some(version.clone())).await,
+                Way::Across(version) => {
+                    host.plan_rollback_across_migrations(Some(version.clone())).await
+                }
                 Way::Emergency(version) => {
                     host.plan_emergency_rollback(Some(version.clone())).await
                 }
@@ -103,27 +108,31 @@ impl DockerHosts {
             .refusals(refusals))
     }
 
-    async fn plan_back(&self, to: Option<Version>, emergency: bool) -> Result<Plan, Error> {
+    async fn plan_back(
+        &self,
+        to: Option<Version>,
+        way: impl FnOnce(&Version) -> Way<'_> + Send,
+    ) -> Result<Plan, Error> {
         let to = match to {
             Some(to) => to,
             None => self.previous().await?,
         };
-        self.plan(if emergency { Way::Emergency(&to) } else { Way::Back(&to) }).await
+        self.plan(way(&to)).await
     }
 
     /// The version that all of them can go back to: the first host's, if it is complete on each.
     async fn previous(&self) -> Result<Version, Error> {
         let seen = self.look().await?;
         let (current, contradictions) = together(&seen);
-        let unknown =
-            || Error::new(ErrorKind::UnknownCurrent, "cannot determine the current version");
         let complete = everywhere(&seen);
         if !contradictions.is_empty() {
-            return Err(unknown().refusals(contradictions).with("complete", names(&complete)));
+            let unknown = "cannot determine the current version";
+            return Err(Error::new(ErrorKind::UnknownCurrent, unknown)
+                .refusals(contradictions)
+                .with("complete", names(&complete)));
         }
         let Some(current) = current else {
-            let none = Refusal::new("no version is in service", "name the version to go back to");
-            return Err(unknown().refusals([none]).with("complete", names(&complete)));
+            return Err(nothing_in_service().with("complete", names(&complete)));
         };
         let way = seen.first().map(|(_, status)| status.history.way_back()).unwrap_or_default();
         let mut earlier = way.into_iter().filter(|version| **version != current);
@@ -139,7 +148,9 @@ impl DockerHosts {
 fn join(plans: Vec<(String, Plan)>, way: Way<'_>) -> Plan {
     let (verb, version) = match way {
         Way::Deploy(version) => ("deploy", version),
-        Way::Back(version) | Way::Emergency(version) => ("rollback", version),
+        Way::Back(version) | Way::Across(version) | Way::Emergency(version) => {
+            ("rollback", version)
+        }
     };
     let mut joined = Plan::new(verb).version(version.clone());
     if matches!(way, Way::Emergency(_)) {
@@ -233,10 +244,17 @@ impl Target for DockerHosts {
     }
 
     fn plan_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        self.plan_back(to, false).boxed()
+        self.plan_back(to, |to| Way::Back(to)).boxed()
     }
 
     fn plan_emergency_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        self.plan_back(to, true).boxed()
+        self.plan_back(to, |to| Way::Emergency(to)).boxed()
+    }
+
+    fn plan_rollback_across_migrations(
+        &self,
+        to: Option<Version>,
+    ) -> BoxFuture<'_, Result<Plan, Error>> {
+        self.plan_back(to, |to| Way::Across(to)).boxed()
     }
 }

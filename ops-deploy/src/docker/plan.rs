@@ -4,24 +4,20 @@ use std::collections::BTreeMap;
 
 use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::probe::observe;
-use ops_core::{Plan, Refusal, Version, World};
+use ops_core::{Plan, Version, World};
 
-use super::host::{DockerHost, names};
+use super::host::DockerHost;
 use super::releases::{incomplete, short};
 use super::status::Status;
 use super::step::DockerStep as S;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::fate::removed;
 use crate::history::Verb;
-use crate::stages::When;
+use crate::planning::{
+    Care, crossing, headed, is_well, names, no_previous, nothing_in_service, way_across,
+};
+use crate::stages::{StageStep, When};
 use crate::target::{Observed, Running, Target};
-
-/// How much is made sure before the traffic moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Care {
-    Gate,
-    Emergency,
-}
 
 impl DockerHost {
     async fn plan(
@@ -34,25 +30,18 @@ impl DockerHost {
         let current = status.current()?.cloned();
         let release = status.releases.iter().find(|it| it.version == *version && it.is_complete());
         // What is to be built cannot be pinned yet.
-        let builds = verb == Verb::Deploy && release.is_none() && self.0.build.is_some();
+        let builds = verb == Verb::Deploy && release.is_none() && self.0.stages.build.is_some();
         let images = match release {
             Some(release) => release.images.clone(),
             None if builds && self.buildable(version, status) => BTreeMap::new(),
             None => return Err(incomplete(version, &status.releases)),
         };
-        let mut plan = Plan::new(verb.as_str()).version(version.clone()).within(self.0.deadline);
-        plan = plan.fact("to", version);
-        if let Some(current) = &current {
-            plan = plan.fact("from", current);
-        }
-        if care == Care::Emergency {
-            plan = plan.fact("emergency", true);
-        }
+        let mut plan = headed(verb, version, current.as_ref(), care, self.0.deadline);
         for (service, image) in &images {
             plan = plan.fact(format!("image of {service}"), short(image));
         }
         if current.as_ref() == Some(version) && self.serves_well(version, status).await? {
-            return Ok(plan.fact("state", format!("{version} is in service and well")));
+            return Ok(is_well(plan, version));
         }
 
         // A version that is brought into service anew has no earlier one to keep warm but itself.
@@ -62,32 +51,23 @@ impl DockerHost {
         let v = || version.clone();
         let tag = self.0.services[0].tag(version);
         let lock = images.values().next().cloned().unwrap_or(tag);
+        let stages = &self.0.stages;
+        let careful = care == Care::Gate;
+        let hooks =
+            |when| stages.hooks(when, version).into_iter().filter(|_| careful).map(S::Stage);
         let mut changes = Vec::new();
+        changes.extend(stages.preflight(version).filter(|_| careful).map(S::Stage));
         if builds {
-            changes.push(S::Build { version: v() });
+            changes.push(S::Stage(StageStep::Build { version: v() }));
         }
         changes.extend([
             S::TakeLock { image: lock },
             S::ExpectCurrent { current: current.clone() },
             S::Require { version: v(), images },
         ]);
-        let hooks = |when: When| {
-            let of_stage = self.0.hooks.iter().filter(move |(at, _)| *at == when);
-            of_stage.map(move |(_, hook)| S::Hook {
-                name: hook.name.clone(),
-                when,
-                version: version.clone(),
-                undoable: hook.can_undo(),
-            })
-        };
-        let careful = care == Care::Gate;
-        changes.extend(hooks(When::BeforeStart).filter(|_| careful));
-        if let Some(migration) = self.0.migration.as_ref().filter(|_| verb == Verb::Deploy) {
-            let allow_incompatible = migration.allow_incompatible;
-            if migration.rehearsal.is_some() {
-                changes.push(S::RehearseMigration { version: v(), allow_incompatible });
-            }
-            changes.push(S::Migrate { version: v(), allow_incompatible });
+        changes.extend(hooks(When::BeforeStart));
+        if verb == Verb::Deploy {
+            changes.extend(stages.migrate(version).into_iter().map(S::Stage));
         }
         for service in &self.0.services {
             let service = service.name.clone();
@@ -100,7 +80,7 @@ impl DockerHost {
             }
             Care::Emergency => S::AwaitListeners { version: v() },
         });
-        changes.extend(hooks(When::BeforeSwitch).filter(|_| careful));
+        changes.extend(hooks(When::BeforeSwitch));
         for service in self.0.services.iter().filter(|service| service.traffic.is_some()) {
             changes.push(S::SwitchTraffic { service: service.name.clone(), version: v() });
         }
@@ -108,16 +88,14 @@ impl DockerHost {
         if is_public && care == Care::Gate {
             changes.push(S::VerifyPublic { version: v() });
         }
-        changes.extend(hooks(When::AfterSwitch).filter(|_| careful));
-        if self.0.bake.is_some() && careful {
-            changes.push(S::Bake { version: v() });
-        }
+        changes.extend(hooks(When::AfterSwitch));
+        changes.extend(stages.bake(version).filter(|_| careful).map(S::Stage));
         changes.push(S::RecordHistory { version: v(), verb, before: current });
         for step in &changes {
             plan = plan.change(self, step)?;
         }
         let finishers = [S::StopOthers { version: v(), warm }, S::RemoveOld { old }];
-        let after = hooks(When::AfterCommit);
+        let after = stages.hooks(When::AfterCommit, version).into_iter().map(S::Stage);
         for step in finishers.into_iter().chain(after).chain([S::ReleaseLock]) {
             plan = plan.finisher(self, &step)?;
         }
@@ -158,58 +136,14 @@ impl DockerHost {
         let current = status.current()?;
         let to = match (to, current) {
             (Some(to), _) => to,
-            (None, Some(current)) => Self::previous(current, &status).ok_or_else(|| {
-                let mut others = status.complete();
-                others.retain(|version| version != current);
-                let error =
-                    Error::new(ErrorKind::NoPrevious, "there is no previous complete version")
-                        .with("current", current);
-                if others.is_empty() {
-                    error.remedy("no other version is complete; deploy one")
-                } else {
-                    error.remedy(format!("name one of the complete versions: {}", names(&others)))
-                }
-            })?,
+            (None, Some(current)) => Self::previous(current, &status)
+                .ok_or_else(|| no_previous(current, &status.complete()))?,
             (None, None) => {
-                let unknown = "cannot determine the current version";
-                return Err(Error::new(ErrorKind::UnknownCurrent, unknown)
-                    .refusals([Refusal::new(
-                        "no version is in service",
-                        "name the version to go back to",
-                    )])
-                    .with("complete", names(&status.complete())));
+                return Err(nothing_in_service().with("complete", names(&status.complete())));
             }
         };
-        let closed = status.history.closed_since(&to).filter(|(by, _)| **by != to);
-        match closed {
-            None => self.plan(&to, Verb::Rollback, care, &status).await,
-            Some((by, migration)) if across => {
-                let plan = self.plan(&to, Verb::Rollback, care, &status).await?;
-                Ok(plan.fact("across migration", format_args!("{migration} of {by}")))
-            }
-            Some((by, migration)) => {
-                let error = format!(
-                    "the way back to {to} is closed: it cannot run after the migration \
-                     `{migration}` of {by}"
-                );
-                Err(Error::new(ErrorKind::NoPrevious, error).remedy(
-                    "go forward to a repaired version; or take the migration back by hand, and \
-                     say explicitly that you roll back across it",
-                ))
-            }
-        }
-    }
-
-    /// Plans to go back although a migration has closed the way, for somebody who has taken it
-    /// back, or knows better. The plan says so, as the fact `across migration`.
-    ///
-    /// # Errors
-    /// Those of [`plan_rollback`](Target::plan_rollback) but for the closed way.
-    pub async fn plan_rollback_across_migrations(
-        &self,
-        to: Option<Version>,
-    ) -> Result<Plan, Error> {
-        self.plan_back(to, Care::Gate, true).await
+        let across = way_across(&status.history, &to, across)?;
+        Ok(crossing(self.plan(&to, Verb::Rollback, care, &status).await?, across))
     }
 }
 
@@ -225,26 +159,15 @@ impl Target for DockerHost {
     fn observe(&self) -> BoxFuture<'_, Result<Observed, Error>> {
         async move {
             let status = self.look().await?;
-            let current = status.current();
             let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
             let running = status.containers.iter().filter(|container| container.runs());
-            Ok(Observed {
-                contradictions: current
-                    .as_ref()
-                    .err()
-                    .map(|error| error.reasons().to_vec())
-                    .unwrap_or_default(),
-                current: current.ok().flatten().cloned(),
-                running: running
-                    .map(|container| Running {
-                        name: container.name.clone(),
-                        version: container.version.clone(),
-                        address: container.address.unwrap_or(nowhere),
-                        in_traffic: status.is_in_service(container),
-                    })
-                    .collect(),
-                versions: status.complete(),
-            })
+            let running = running.map(|container| Running {
+                name: container.name.clone(),
+                version: container.version.clone(),
+                address: container.address.unwrap_or(nowhere),
+                in_traffic: status.is_in_service(container),
+            });
+            Ok(Observed::new(status.current(), running.collect(), status.complete()))
         }
         .boxed()
     }
@@ -267,5 +190,12 @@ impl Target for DockerHost {
 
     fn plan_emergency_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
         self.plan_back(to, Care::Emergency, false).boxed()
+    }
+
+    fn plan_rollback_across_migrations(
+        &self,
+        to: Option<Version>,
+    ) -> BoxFuture<'_, Result<Plan, Error>> {
+        self.plan_back(to, Care::Gate, true).boxed()
     }
 }

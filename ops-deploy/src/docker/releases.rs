@@ -8,9 +8,10 @@ use ops_core::{CommitId, Version};
 
 use super::containers::Container;
 use super::engine::Engine;
-use super::host::{DockerHost, names};
+use super::host::DockerHost;
 use crate::error::{Error, ErrorKind};
 use crate::history::History;
+use crate::planning::names;
 
 /// Where images tell the whole id of their commit.
 const REVISION: &str = "org.opencontainers.image.revision";

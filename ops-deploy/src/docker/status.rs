@@ -6,10 +6,11 @@ use ops_core::{Refusal, Version};
 
 use super::containers::{Container, Found};
 use super::history::completed;
-use super::host::{DockerHost, names};
+use super::host::DockerHost;
 use super::releases::{Pins, Release};
 use crate::error::{Error, ErrorKind};
 use crate::history::History;
+use crate::planning::names;
 use crate::traffic::Pointer;
 
 /// What is there, as it was observed.

@@ -5,52 +5,19 @@ use std::collections::BTreeMap;
 use ops_core::{Effect, Refusal, Step, StepContext, StepError, Version};
 use serde::{Deserialize, Serialize};
 
-use super::host::{DockerHost, names};
+use super::host::DockerHost;
 use super::releases::short;
-use crate::error::{Error, ErrorKind};
+use crate::effects;
 use crate::history::Verb;
-use crate::stages::When;
+use crate::planning::{as_planned, names, unexpected_in};
+use crate::recording::unrecord;
+use crate::stages::{self, StageStep};
 
 /// One step on a [`DockerHost`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DockerStep {
-    /// The images of the version are made, if they are not there.
-    Build {
-        /// The version that comes.
-        version: Version,
-    },
-    /// A command of one's own.
-    Hook {
-        /// Its name.
-        name: String,
-        /// Between which stages it runs.
-        when: When,
-        /// The version that comes.
-        version: Version,
-        /// Whether it has a command that takes its effect back.
-        undoable: bool,
-    },
-    /// The migration says what it would do, and whether the old version could run afterwards.
-    RehearseMigration {
-        /// The version that comes.
-        version: Version,
-        /// Whether one after which it could not is allowed.
-        allow_incompatible: bool,
-    },
-    /// The migration runs.
-    Migrate {
-        /// The version that comes.
-        version: Version,
-        /// Whether one after which the old version could not run is allowed.
-        allow_incompatible: bool,
-    },
-    /// The new version is watched for a while.
-    Bake {
-        /// The version that comes.
-        version: Version,
-    },
     /// The lock on the engine is taken.
     TakeLock {
         /// The image of the container that is the lock; it is never started.
@@ -128,6 +95,9 @@ pub enum DockerStep {
     },
     /// At the end: the lock is given back.
     ReleaseLock,
+    /// What is the same on every target.
+    #[serde(untagged)]
+    Stage(StageStep),
 }
 
 impl Step for DockerStep {
@@ -136,11 +106,6 @@ impl Step for DockerStep {
 
     fn name(&self) -> &'static str {
         match self {
-            Self::Build { .. } => "build",
-            Self::Hook { .. } => "hook",
-            Self::RehearseMigration { .. } => "rehearse_migration",
-            Self::Migrate { .. } => "migrate",
-            Self::Bake { .. } => "bake",
             Self::TakeLock { .. } => "take_lock",
             Self::ExpectCurrent { .. } => "expect_current",
             Self::Require { .. } => "require",
@@ -153,43 +118,14 @@ impl Step for DockerStep {
             Self::StopOthers { .. } => "stop_others",
             Self::RemoveOld { .. } => "remove_old",
             Self::ReleaseLock => "release_lock",
+            Self::Stage(stage) => stage.name(),
         }
     }
 
     fn effect(&self) -> Effect {
         match self {
-            Self::Build { version } => {
-                Effect::retained(format!("make the images of {version}, if they are not there"))
-            }
-            Self::Hook { name, when: When::AfterCommit, .. } => {
-                Effect::changes(format!("run the command `{name}`, until it succeeds"))
-            }
-            Self::Hook { name, undoable: true, .. } => {
-                Effect::changes(format!("run the command `{name}`"))
-            }
-            Self::Hook { name, .. } => Effect::retained(format!("run the command `{name}`")),
-            Self::RehearseMigration { version, allow_incompatible: false } => {
-                Effect::reads(format!(
-                    "rehearse the migration to {version}: the old version must be able to run after it"
-                ))
-            }
-            Self::RehearseMigration { version, .. } => {
-                Effect::reads(format!("rehearse the migration to {version}"))
-            }
-            Self::Migrate { version, allow_incompatible: false } => {
-                Effect::retained(format!("migrate the schema to {version}"))
-            }
-            Self::Migrate { version, .. } => Effect::destroys(format!(
-                "migrate the schema to {version}, even if that closes the way back"
-            )),
-            Self::Bake { version } => Effect::reads(format!("watch {version} for a while")),
             Self::TakeLock { .. } => Effect::changes("take the lock on the engine"),
-            Self::ExpectCurrent { current: None } => {
-                Effect::reads("see that no version is in service")
-            }
-            Self::ExpectCurrent { current: Some(version) } => {
-                Effect::reads(format!("see that {version} is still in service"))
-            }
+            Self::ExpectCurrent { current } => effects::expects(current.as_ref()),
             Self::Require { version, images } if images.is_empty() => {
                 Effect::reads(format!("see that {version} is complete, and pin its images"))
             }
@@ -206,31 +142,18 @@ impl Step for DockerStep {
             Self::StartContainer { service, version, .. } => {
                 Effect::changes(format!("start `{service}` {version} beside what runs"))
             }
-            Self::PassGate { version, guards } if guards.is_empty() => {
-                Effect::reads(format!("see that the new containers answer as {version}"))
+            Self::PassGate { version, guards } => {
+                effects::asks("the new containers answer", version, guards)
             }
-            Self::PassGate { version, guards } => Effect::reads(format!(
-                "see that the new containers answer as {version}, and that {} is well",
-                guards.join(", ")
-            )),
-            Self::AwaitListeners { version } => Effect::reads(format!(
-                "see that {version} takes connections, and do not ask for its health"
-            )),
+            Self::AwaitListeners { version } => effects::awaits_listeners(version),
             Self::SwitchTraffic { service, version } => {
                 Effect::changes(format!("send new requests of `{service}` to {version}"))
             }
             Self::VerifyPublic { version } => {
-                Effect::reads(format!("see that the public address answers as {version}"))
+                effects::asks("the public address answers", version, &[])
             }
-            Self::RecordHistory { version, verb, .. } => {
-                Effect::changes(format!("record the {} of {version} in the history", verb.as_str()))
-            }
-            Self::StopOthers { version, warm: None } => Effect::changes(format!(
-                "let what is not the new {version} answer its last requests, and stop it (a rollback starts it again)"
-            )),
-            Self::StopOthers { version, warm: Some(warm) } => Effect::changes(format!(
-                "let what is not the new {version} answer its last requests, and stop it, but for {warm}, which stays warm"
-            )),
+            Self::RecordHistory { version, verb, .. } => effects::records(version, *verb),
+            Self::StopOthers { version, warm } => effects::stops_others(version, warm.as_ref()),
             Self::RemoveOld { old } if old.is_empty() => {
                 Effect::changes("remove no release, but containers that no rollback would start")
             }
@@ -239,12 +162,13 @@ impl Step for DockerStep {
                 names(old)
             )),
             Self::ReleaseLock => Effect::changes("give the lock on the engine back"),
+            Self::Stage(stage) => stage.effect(),
         }
     }
 
     async fn check(&self, host: &DockerHost, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
         match self {
-            Self::Hook { name, when, .. } => Ok(host.hook(name, *when).err().into_iter().collect()),
+            Self::Stage(stage) => stages::check(stage, host, cx).await,
             Self::TakeLock { .. } => {
                 let held = host.held_by_another(cx.operation());
                 Ok(cx.until_cancelled(held).await??.into_iter().collect())
@@ -260,22 +184,10 @@ impl Step for DockerStep {
 
     async fn run(&self, host: &DockerHost, cx: &StepContext) -> Result<(), StepError> {
         match self {
-            Self::Build { version } => host.build(version, cx).await,
-            Self::Hook { name, when, version, .. } => host.run_hook(name, *when, version, cx).await,
-            Self::RehearseMigration { version, allow_incompatible } => {
-                host.rehearse_migration(version, *allow_incompatible, cx).await
-            }
-            Self::Migrate { version, .. } => host.migrate(version, cx).await,
-            Self::Bake { version } => host.watch(version, cx).await,
+            Self::Stage(stage) => stages::run(stage, host, cx).await,
             Self::TakeLock { image } => host.take_lock(image, cx).await,
             Self::ExpectCurrent { current } => {
-                let refusals = host.expect_current(current.as_ref(), cx).await?;
-                if refusals.is_empty() {
-                    return Ok(());
-                }
-                let error =
-                    Error::new(ErrorKind::Conflict, "the state is not what the plan was made for");
-                Err(error.refusals(refusals).into())
+                as_planned(host.expect_current(current.as_ref(), cx).await?)
             }
             Self::Require { version, images } => host.require(version, images, cx).await,
             Self::StartContainer { service, version, verb } => {
@@ -300,9 +212,7 @@ impl Step for DockerStep {
 
     async fn undo(&self, host: &DockerHost, cx: &StepContext) -> Result<(), StepError> {
         match self {
-            Self::Hook { name, when, version, undoable: true } => {
-                host.undo_hook(name, *when, version, cx).await
-            }
+            Self::Stage(stage) => stages::undo(stage, host, cx).await,
             Self::TakeLock { .. } => host.release_lock(cx).await,
             Self::StartContainer { service, version, .. } => {
                 host.unstart(service, version, cx).await
@@ -310,13 +220,8 @@ impl Step for DockerStep {
             Self::SwitchTraffic { service, version } => {
                 host.switch_traffic_back(service, version, cx).await
             }
-            Self::RecordHistory { version, .. } => host.unrecord_history(version, cx).await,
-            Self::Build { .. }
-            | Self::Hook { .. }
-            | Self::RehearseMigration { .. }
-            | Self::Migrate { .. }
-            | Self::Bake { .. }
-            | Self::ExpectCurrent { .. }
+            Self::RecordHistory { version, .. } => unrecord(host.history_path(), version, cx).await,
+            Self::ExpectCurrent { .. }
             | Self::Require { .. }
             | Self::PassGate { .. }
             | Self::AwaitListeners { .. }
@@ -335,19 +240,6 @@ impl DockerHost {
         cx: &StepContext,
     ) -> Result<Vec<Refusal>, StepError> {
         let status = cx.until_cancelled(self.look()).await??;
-        let found = match status.current() {
-            Ok(found) => found,
-            Err(error) => return Ok(error.reasons().to_vec()),
-        };
-        if found == expected {
-            return Ok(Vec::new());
-        }
-        let name = |version: Option<&Version>| {
-            version.map_or("no version".to_owned(), ToString::to_string)
-        };
-        Ok(vec![Refusal::new(
-            format!("{} is in service, the plan was made for {}", name(found), name(expected)),
-            "plan again",
-        )])
+        Ok(unexpected_in(status.current(), expected))
     }
 }

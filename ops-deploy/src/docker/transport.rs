@@ -53,7 +53,9 @@ struct Pool {
 /// The engine behind TLS or `ssh`, or at a plain address. `never` outlasts every call.
 pub(super) fn connect(address: &EngineAddress, never: u64) -> Result<Docker, Error> {
     match (address.scheme(), &address.tls) {
-        (Scheme::Unix, _) => Docker::connect_with_unix(address.as_str(), never, API_DEFAULT_VERSION),
+        (Scheme::Unix, _) => {
+            Docker::connect_with_unix(address.as_str(), never, API_DEFAULT_VERSION)
+        }
         (Scheme::Tcp, None) => {
             Docker::connect_with_http(address.as_str(), never, API_DEFAULT_VERSION)
         }
@@ -67,7 +69,10 @@ pub(super) fn connect(address: &EngineAddress, never: u64) -> Result<Docker, Err
 }
 
 impl Pool {
-    async fn send(self: Arc<Self>, mut request: BollardRequest) -> Result<Response<Incoming>, Error> {
+    async fn send(
+        self: Arc<Self>,
+        mut request: BollardRequest,
+    ) -> Result<Response<Incoming>, Error> {
         request.headers_mut().entry(HOST).or_insert(HeaderValue::from_static("engine"));
         // To one end of a connection only a path means something.
         let path = request.uri().path_and_query().map(ToString::to_string);
@@ -98,44 +103,46 @@ impl Pool {
     async fn connect(&self) -> io::Result<Sender> {
         match &self.address.tls {
             Some(tls) => open(tls_stream(&self.address, tls).await?, None).await,
-            None => {
-                let mut child = ssh(&self.address)?;
-                let (Some(input), Some(output), Some(said)) =
-                    (child.stdin.take(), child.stdout.take(), child.stderr.take())
-                else {
-                    return Err(io::Error::other("`ssh` has no pipes"));
-                };
-                let said = tokio::spawn(async move {
-                    let (mut said, mut text) = (said, Vec::new());
-                    let _ = (&mut said).take(SAID).read_to_end(&mut text).await;
-                    // What it says later is not wanted, but must not stop it.
-                    tokio::spawn(async move {
-                        let _ = tokio::io::copy(&mut said, &mut tokio::io::sink()).await;
-                    });
-                    String::from_utf8_lossy(&text).into_owned()
-                });
-                let sender = open(join(output, input), Some(child)).await?;
-                // It connects while we talk: who is not let in is told so by the end of it.
-                match first_word(sender).await {
-                    Ok(sender) => Ok(sender),
-                    Err(error) => {
-                        let wait = tokio::time::timeout(Duration::from_secs(1), said).await;
-                        let said = wait.ok().and_then(Result::ok).unwrap_or_default();
-                        let plain: String =
-                            said.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-                        Err(io::Error::other(format!("`ssh` ended ({error}): {plain}")))
-                    }
-                }
-            }
+            None => through_ssh(&self.address).await,
+        }
+    }
+}
+
+async fn through_ssh(address: &EngineAddress) -> io::Result<Sender> {
+    let mut child = ssh(address)?;
+    let (Some(input), Some(output), Some(mut errors)) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
+        return Err(io::Error::other("`ssh` has no pipes"));
+    };
+    let said = tokio::spawn(async move {
+        let mut text = Vec::new();
+        let _ = (&mut errors).take(SAID).read_to_end(&mut text).await;
+        // What it says later is not wanted, but must not stop it.
+        tokio::spawn(async move {
+            let _ = tokio::io::copy(&mut errors, &mut tokio::io::sink()).await;
+        });
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let sender = open(join(output, input), Some(child)).await?;
+    // It connects while we talk: who is not let in is told so by the end of it.
+    match first_word(sender).await {
+        Ok(sender) => Ok(sender),
+        Err(error) => {
+            let wait = tokio::time::timeout(Duration::from_secs(1), said).await;
+            let said = wait.ok().and_then(Result::ok).unwrap_or_default();
+            let plain: String =
+                said.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            Err(io::Error::other(format!("`ssh` ended ({error}): {plain}")))
         }
     }
 }
 
 /// Asks the engine whether it is there.
 async fn first_word(mut sender: Sender) -> Result<Sender, hyper::Error> {
-    let ping = http::Request::get("/_ping").header(HOST, "engine").body(bollard::body_full(
-        bytes::Bytes::new(),
-    ));
+    let ping = http::Request::get("/_ping")
+        .header(HOST, "engine")
+        .body(bollard::body_full(bytes::Bytes::new()));
     let ping = ping.expect("the parts are constants");
     let answer = sender.send_request(ping).await?;
     http_body_util::BodyExt::collect(answer.into_body()).await?;

@@ -60,7 +60,10 @@ impl Preflight {
         }
         if let Some(free) = facts.disk.filter(|free| *free < needs.disk) {
             find(
-                format!("the engine `{host}` has {free} bytes of disk left, {} are needed", needs.disk),
+                format!(
+                    "the engine `{host}` has {free} bytes of disk left, {} are needed",
+                    needs.disk
+                ),
                 "remove what is old (`docker system df` shows what), or use a larger disk",
             );
         }
@@ -86,7 +89,8 @@ pub(crate) fn has_ip_vs(root: &Path) -> Option<bool> {
     let release = std::fs::read_to_string(root.join("proc/sys/kernel/osrelease")).ok()?;
     let modules = root.join("lib/modules").join(release.trim());
     let lists = ["modules.builtin", "modules.dep"].map(|name| modules.join(name));
-    let texts: Vec<_> = lists.iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
+    let texts: Vec<_> =
+        lists.iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
     // Without the lists there is nothing to load: a container sees its own folders, not the host's.
     let is_there = texts.iter().any(|text| text.lines().any(|line| line.contains("/ip_vs.ko")));
     Some(is_there)
@@ -119,9 +123,13 @@ mod tests {
             .disk(1 << 31)
             .clock_skew(Duration::from_secs(40));
         let found = strict.engine_findings("unix:///d.sock", &facts);
-        let found: Vec<_> = found.iter().map(|it| format!("{}; {}", it.reason, it.remedy)).collect();
+        let found: Vec<_> =
+            found.iter().map(|it| format!("{}; {}", it.reason, it.remedy)).collect();
         assert_eq!(found.len(), 6, "{found:#?}");
-        assert_eq!(found[0], "the engine `unix:///d.sock` is Docker 20.10.24, at least 24 is needed; update it");
+        assert_eq!(
+            found[0],
+            "the engine `unix:///d.sock` is Docker 20.10.24, at least 24 is needed; update it"
+        );
         let odd = EngineFacts { docker: Some("podman".into()), bounded: 1 << 31, ..facts };
         let found = Preflight::new().engine_findings("unix:///d.sock", &odd);
         assert_eq!(found.len(), 2, "{found:#?}");

@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind};
 use crate::stages::Hook;
 
 #[cfg(feature = "docker")]
-pub(crate) use engine::EngineFacts;
+pub(crate) use engine::{EngineFacts, has_ip_vs};
 use least::Least;
 
 /// What must hold before an operation changes anything. It is checked together with all else that
@@ -115,8 +115,7 @@ impl Preflight {
             Error::new(ErrorKind::InvalidConfig, "the address of PostgreSQL cannot be read")
                 .remedy("give postgres://user:password@host:port/name")
         };
-        let text = address.expose().map_err(|_| wrong())?;
-        let url: Url = text.parse().map_err(|_| wrong())?;
+        let url: Url = address.expose().parse().map_err(|_| wrong())?;
         if !matches!(url.scheme(), "postgres" | "postgresql") {
             return Err(wrong());
         }
@@ -231,7 +230,9 @@ async fn found_version(
     };
     let said = match hook.run(version, cx).await {
         Ok(output) => output.stdout_text().into_owned(),
-        Err(error) => return unknown(crate::gate::plain(&ops_core::error::chain(&error).join(": "))),
+        Err(error) => {
+            return unknown(crate::gate::plain(&ops_core::error::chain(&error).join(": ")));
+        }
     };
     let Some(found) = least::found(&said) else {
         return unknown(format!("it says `{}`", crate::gate::plain(&said)));
@@ -245,7 +246,8 @@ fn percent(text: &str) -> Option<String> {
     let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
     while let [first, after @ ..] = rest {
         if let (b'%', [high, low, after @ ..]) = (first, after) {
-            let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|it| u8::try_from(it).ok());
+            let digit =
+                |byte: u8| char::from(byte).to_digit(16).and_then(|it| u8::try_from(it).ok());
             bytes.push(digit(*high)? * 16 + digit(*low)?);
             rest = after;
         } else {

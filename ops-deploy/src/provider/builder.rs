@@ -4,15 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ops_core::probe::Probe;
+use ops_core::Secret;
 use ops_core::process::{Runner, SystemRunner};
-use ops_core::{Refusal, Secret};
 use url::Url;
 
 use super::{Provider, Settings};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::gate::Gate;
 use crate::service::{Identity, fill};
+use crate::set_up::{Reasons, setters};
+use crate::stages::Stages;
 
 /// Sets up a [`Provider`].
 ///
@@ -43,6 +44,7 @@ impl ProviderBuilder {
             command_deadline: Duration::from_mins(5),
             gate: Gate::default(),
             guards: Vec::new(),
+            stages: Stages::default(),
             deadline: Duration::from_mins(20),
         })
     }
@@ -129,58 +131,31 @@ impl ProviderBuilder {
         self
     }
 
-    /// When the public is heard well enough.
-    pub fn gate(mut self, gate: Gate) -> Self {
-        self.0.gate = gate;
-        self
-    }
-
-    /// Adds a probe that must be healthy, too, in the same rounds. Journals know it by its name.
-    /// Default: none.
-    pub fn guard(mut self, guard: impl Probe + 'static) -> Self {
-        self.0.guards.push(Arc::new(guard));
-        self
-    }
-
-    /// How long an operation may take until its commit. Default: 20 min.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.0.deadline = deadline;
-        self
-    }
+    setters!(gate: "When the public is heard well enough.");
+    setters!(guard);
+    setters!(deadline: "20 min");
+    setters!(stages);
 
     /// The provider. Blocks for a moment; no command is run yet.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidConfig`] with every reason at once.
+    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) with every reason at once.
     pub fn build(mut self) -> Result<Provider, Error> {
         let settings = &mut self.0;
-        let mut refusals = Vec::new();
-        let mut refuse = |reason: String, remedy: &str| {
-            refusals.push(Refusal::new(reason, remedy));
-        };
+        let mut reasons = Reasons::default();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if settings.name.is_empty()
             || settings.name.starts_with('.')
             || !settings.name.chars().all(plain)
         {
-            refuse(
+            reasons.add(
                 format!("`{}` is no name", settings.name),
                 "take letters, digits, `-`, `_` and `.`",
             );
         }
-        match settings.folder.canonicalize() {
-            Ok(folder) if folder.is_dir() => settings.folder = folder,
-            Ok(folder) => refuse(
-                format!("`{}` is no folder", folder.display()),
-                "give the folder for the history",
-            ),
-            Err(error) => refuse(
-                format!("the folder `{}` cannot be had: {error}", settings.folder.display()),
-                "create it",
-            ),
-        }
+        reasons.folder("folder", &mut settings.folder, "give the folder for the history");
         if settings.deploy.first().is_none_or(String::is_empty) {
-            refuse("there is no command that deploys".into(), "give its program and arguments");
+            reasons.add("there is no command that deploys", "give its program and arguments");
         }
         let commands = [
             ("deploys", &settings.deploy),
@@ -189,7 +164,7 @@ impl ProviderBuilder {
         ];
         for (what, argv) in commands {
             if !argv.is_empty() && !argv.iter().any(|word| word.contains("{version}")) {
-                refuse(
+                reasons.add(
                     format!("the command that {what} does not say which version"),
                     "put {version} where it belongs; if the tool takes what lies in a folder, give it as a variable of its environment in a script",
                 );
@@ -198,30 +173,26 @@ impl ProviderBuilder {
         let texts = commands.into_iter().flat_map(|(_, argv)| argv).chain(&settings.dry_run);
         for text in texts.chain(settings.environment.iter().map(|(_, value)| value)) {
             if let Err(error) = fill(text, &[("version", "v")]) {
-                refuse(error, "known is {version}; a literal brace is {{");
+                reasons.add(error, "known is {version}; a literal brace is {{");
             }
         }
         if !matches!(settings.public.scheme(), "http" | "https") {
-            refuse(
+            reasons.add(
                 format!("the public address `{}` is no web address", settings.public),
                 "begin it with http:// or https://",
             );
         }
         if !settings.health_path.starts_with('/') {
-            refuse(
+            reasons.add(
                 format!("the health path `{}` is relative", settings.health_path),
                 "begin it with /",
             );
         }
-        if settings.gate.consecutive == 0 {
-            refuse("a gate of no answers lets everything pass".into(), "ask for at least one");
-        }
-        refusals.extend(crate::gate::nameless(&settings.guards));
-        if refusals.is_empty() {
-            return Ok(Provider(Arc::new(self.0)));
-        }
-        Err(Error::new(ErrorKind::InvalidConfig, "the provider is not set up well")
-            .refusals(refusals))
+        reasons.gate(&settings.gate);
+        reasons.extend(crate::gate::nameless(&settings.guards));
+        reasons.extend(settings.stages.check(settings.deadline));
+        reasons.none("the provider")?;
+        Ok(Provider(Arc::new(self.0)))
     }
 }
 

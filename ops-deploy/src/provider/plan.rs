@@ -6,6 +6,8 @@ use ops_core::{Plan, Refusal, Version, World};
 use super::{Provider, ProviderStep as S};
 use crate::error::{Error, ErrorKind};
 use crate::history::{History, Verb};
+use crate::planning::{Care, crossing, headed, is_well, names, nothing_in_service, way_across};
+use crate::stages::When;
 use crate::target::{Observed, Target};
 
 /// So many of the versions that were in service last are asked for.
@@ -46,11 +48,10 @@ impl Provider {
             }
         }
         let Some(latest) = history.latest().cloned() else { return Ok(Current::default()) };
-        let names: Vec<_> = known.iter().map(Version::as_str).collect();
         let reason = format!(
             "the history ends in {latest}, but `{}` answers as none of {}",
             self.0.public,
-            names.join(", ")
+            names(&known)
         );
         let remedy = "see what the provider says, or roll back";
         Ok(Current { version: Some(latest), silent: Some(Refusal::new(reason, remedy)) })
@@ -61,41 +62,49 @@ impl Provider {
         if let Some(listed) = self.listed().await?
             && !listed.contains(version)
         {
-            let names: Vec<_> = listed.iter().map(Version::as_str).collect();
             let error = format!("version `{version}` does not exist or is incomplete");
             return Err(Error::new(ErrorKind::IncompleteVersion, error)
-                .remedy(format!("complete versions: {}", names.join(", "))));
+                .remedy(format!("complete versions: {}", names(&listed))));
         }
-        let mut plan = Plan::new(verb.as_str()).version(version.clone()).within(self.0.deadline);
-        plan = plan.fact("to", version);
-        if let Some(current) = &current {
-            plan = plan.fact("from", current);
-        }
+        let mut plan = headed(verb, version, current.as_ref(), Care::Gate, self.0.deadline);
         if current.as_ref() == Some(version) && silent.is_none() {
-            return Ok(plan.fact("state", format!("{version} is in service and well")));
+            return Ok(is_well(plan, version));
         }
         let (v, before) = (|| version.clone(), current.clone());
-        let mut changes = vec![S::ExpectCurrent { current }];
+        let stages = &self.0.stages;
+        let hooks = |when| stages.hooks(when, version).into_iter().map(S::Stage);
+        let mut changes: Vec<_> = stages.preflight(version).into_iter().map(S::Stage).collect();
+        changes.push(S::ExpectCurrent { current });
         if !self.0.dry_run.is_empty() {
             changes.push(S::Rehearse { version: v(), verb });
         }
+        changes.extend(hooks(When::BeforeStart));
+        if verb == Verb::Deploy {
+            changes.extend(stages.migrate(version).into_iter().map(S::Stage));
+        }
+        changes.extend(hooks(When::BeforeSwitch));
         let heard = silent.is_none();
         changes.push(S::Bring { version: v(), verb, before: before.clone(), heard });
         let guards = crate::gate::guard_names(&self.0.guards);
         changes.push(S::Confirm { version: v(), guards });
+        changes.extend(hooks(When::AfterSwitch));
+        changes.extend(stages.bake(version).map(S::Stage));
         changes.push(S::RecordHistory { version: v(), verb, before });
         for step in &changes {
             plan = plan.change(self, step)?;
         }
+        for step in hooks(When::AfterCommit) {
+            plan = plan.finisher(self, &step)?;
+        }
         Ok(plan)
     }
 
-    async fn plan_back(&self, to: Option<Version>) -> Result<Plan, Error> {
+    async fn plan_back(&self, to: Option<Version>, across: bool) -> Result<Plan, Error> {
         let current = self.current().await?;
+        let history = self.history().await?;
         let to = match (to, &current.version) {
             (Some(to), _) => to,
             (None, Some(current)) => {
-                let history = self.history().await?;
                 let way = history.way_back();
                 let previous = way.into_iter().find(|version| *version != current).cloned();
                 previous.ok_or_else(|| {
@@ -104,14 +113,10 @@ impl Provider {
                         .remedy("name the version to go back to")
                 })?
             }
-            (None, None) => {
-                let unknown = "cannot determine the current version";
-                let none =
-                    Refusal::new("no version is in service", "name the version to go back to");
-                return Err(Error::new(ErrorKind::UnknownCurrent, unknown).refusals([none]));
-            }
+            (None, None) => return Err(nothing_in_service()),
         };
-        self.plan(&to, Verb::Rollback, current).await
+        let across = way_across(&history, &to, across)?;
+        Ok(crossing(self.plan(&to, Verb::Rollback, current).await?, across))
     }
 }
 
@@ -165,11 +170,18 @@ impl Target for Provider {
     }
 
     fn plan_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        self.plan_back(to).boxed()
+        self.plan_back(to, false).boxed()
     }
 
     /// The same as a rollback: without a probe's word nothing of what a tool did is known.
     fn plan_emergency_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        async move { Ok(self.plan_back(to).await?.fact("emergency", true)) }.boxed()
+        async move { Ok(self.plan_back(to, false).await?.fact("emergency", true)) }.boxed()
+    }
+
+    fn plan_rollback_across_migrations(
+        &self,
+        to: Option<Version>,
+    ) -> BoxFuture<'_, Result<Plan, Error>> {
+        self.plan_back(to, true).boxed()
     }
 }

@@ -5,8 +5,12 @@ use ops_core::{Effect, Refusal, Step, StepContext, StepError, Version};
 use serde::{Deserialize, Serialize};
 
 use super::Provider;
+use crate::effects;
 use crate::error::{Error, ErrorKind};
 use crate::history::{Entry, History, Verb};
+use crate::planning::{as_planned, unexpected};
+use crate::recording::{entry, record, unrecord};
+use crate::stages::{self, StageStep};
 
 /// One step on a [`Provider`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +60,9 @@ pub enum ProviderStep {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         before: Option<Version>,
     },
+    /// What is the same on every target.
+    #[serde(untagged)]
+    Stage(StageStep),
 }
 
 impl Step for ProviderStep {
@@ -69,17 +76,13 @@ impl Step for ProviderStep {
             Self::Bring { .. } => "bring",
             Self::Confirm { .. } => "confirm",
             Self::RecordHistory { .. } => "record_history",
+            Self::Stage(stage) => stage.name(),
         }
     }
 
     fn effect(&self) -> Effect {
         match self {
-            Self::ExpectCurrent { current: None } => {
-                Effect::reads("see that no version is in service")
-            }
-            Self::ExpectCurrent { current: Some(version) } => {
-                Effect::reads(format!("see that {version} is still in service"))
-            }
+            Self::ExpectCurrent { current } => effects::expects(current.as_ref()),
             Self::Rehearse { version, .. } => {
                 Effect::reads(format!("let the provider's tool rehearse {version}"))
             }
@@ -89,21 +92,17 @@ impl Step for ProviderStep {
             Self::Bring { version, .. } => {
                 Effect::changes(format!("let the provider's tool deploy {version}"))
             }
-            Self::Confirm { version, guards } if guards.is_empty() => {
-                Effect::reads(format!("see that the public address answers as {version}"))
+            Self::Confirm { version, guards } => {
+                effects::asks("the public address answers", version, guards)
             }
-            Self::Confirm { version, guards } => Effect::reads(format!(
-                "see that the public address answers as {version}, and that {} is well",
-                guards.join(", ")
-            )),
-            Self::RecordHistory { version, verb, .. } => {
-                Effect::changes(format!("record the {} of {version} in the history", verb.as_str()))
-            }
+            Self::RecordHistory { version, verb, .. } => effects::records(version, *verb),
+            Self::Stage(stage) => stage.effect(),
         }
     }
 
-    async fn check(&self, env: &Provider, _: &StepContext) -> Result<Vec<Refusal>, StepError> {
+    async fn check(&self, env: &Provider, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
         match self {
+            Self::Stage(stage) => stages::check(stage, env, cx).await,
             Self::ExpectCurrent { current } => Ok(env.expect(current.as_ref()).await?),
             Self::Confirm { guards, .. } => {
                 Ok(crate::gate::guards(&env.0.guards, guards).err().into_iter().collect())
@@ -115,13 +114,7 @@ impl Step for ProviderStep {
     async fn run(&self, env: &Provider, cx: &StepContext) -> Result<(), StepError> {
         match self {
             Self::ExpectCurrent { current } => {
-                let refusals = cx.until_cancelled(env.expect(current.as_ref())).await??;
-                if refusals.is_empty() {
-                    return Ok(());
-                }
-                let error =
-                    Error::new(ErrorKind::Conflict, "the state is not what the plan was made for");
-                Err(error.refusals(refusals).into())
+                as_planned(cx.until_cancelled(env.expect(current.as_ref())).await??)
             }
             Self::Rehearse { version, verb } => env.rehearse(version, *verb, cx).await,
             Self::Bring { version, verb, .. } => env.bring(version, *verb, cx).await,
@@ -129,6 +122,7 @@ impl Step for ProviderStep {
             Self::RecordHistory { version, verb, before } => {
                 env.record(version, *verb, before.clone(), cx).await
             }
+            Self::Stage(stage) => stages::run(stage, env, cx).await,
         }
     }
 
@@ -137,30 +131,16 @@ impl Step for ProviderStep {
             Self::Bring { version, before, heard, .. } => {
                 env.bring_back(version, before.as_ref(), *heard, cx).await
             }
-            Self::RecordHistory { version, .. } => env.unrecord(version, cx).await,
+            Self::RecordHistory { version, .. } => unrecord(env.history_path(), version, cx).await,
+            Self::Stage(stage) => stages::undo(stage, env, cx).await,
             Self::ExpectCurrent { .. } | Self::Rehearse { .. } | Self::Confirm { .. } => Ok(()),
         }
     }
 }
 
-fn history_key(version: &Version) -> String {
-    format!("history before {version}")
-}
-
 impl Provider {
     async fn expect(&self, expected: Option<&Version>) -> Result<Vec<Refusal>, Error> {
-        let found = self.current().await?.version;
-        if found.as_ref() == expected {
-            return Ok(Vec::new());
-        }
-        let name = |version: Option<&Version>| {
-            version.map_or("no version".to_owned(), ToString::to_string)
-        };
-        let found = name(found.as_ref());
-        Ok(vec![Refusal::new(
-            format!("{found} is in service, the plan was made for {}", name(expected)),
-            "plan again",
-        )])
+        Ok(unexpected(self.current().await?.version.as_ref(), expected))
     }
 
     async fn confirm(
@@ -169,13 +149,8 @@ impl Provider {
         guards: &[String],
         cx: &StepContext,
     ) -> Result<(), StepError> {
-        let guards = crate::gate::guards(&self.0.guards, guards).map_err(|missing| {
-            Error::new(ErrorKind::InvalidConfig, "the gate cannot be asked").refusals([missing])
-        })?;
-        let mut all = AllOf::new("the gate", self.0.gate.timeout).probe(self.probe(version));
-        for guard in guards {
-            all = all.shared(guard);
-        }
+        let all = AllOf::new("the gate", self.0.gate.timeout).probe(self.probe(version));
+        let all = crate::gate::guarded(all, &self.0.guards, guards)?;
         self.be_sure(&all, cx).await?.map_err(|why| {
             let what = format!("the tool has ended, but {version} is not in service: {why}");
             Error::new(ErrorKind::Gate, what).into()
@@ -189,37 +164,16 @@ impl Provider {
         before: Option<Version>,
         cx: &StepContext,
     ) -> Result<(), StepError> {
-        let path = self.history_path();
-        let look = cx.blocking(move |_| Ok::<_, Error>(History::read(&path)?.is_some()));
-        cx.observe(&history_key(version), look).await?;
-        let (path, at) = (self.history_path(), cx.context().clock().now());
-        let operation = Some(cx.operation().to_string());
-        let entry = Entry { operation, ..Entry::new(version.clone(), verb, at) };
-        cx.blocking(move |_| {
-            let mut history = History::read(&path)?.unwrap_or_default();
-            if history.0.iter().any(|known| known.operation == entry.operation) {
-                return Ok::<_, Error>(());
-            }
+        let closes_way_back = self.0.stages.closes_way_back(version, cx)?;
+        let entry = Entry { closes_way_back, ..entry(version, verb, cx) };
+        let at = entry.at;
+        let complete = move |known: Option<_>| {
+            let mut history: History = known.unwrap_or_default();
             if let Some(before) = before.filter(|before| history.latest() != Some(before)) {
                 history.push(Entry::new(before, Verb::Observed, at));
             }
-            history.push(entry);
-            history.write(&path)
-        })
-        .await
-    }
-
-    async fn unrecord(&self, version: &Version, cx: &StepContext) -> Result<(), StepError> {
-        let Some(existed) = cx.noted::<bool>(&history_key(version))? else { return Ok(()) };
-        let (path, ours) = (self.history_path(), cx.operation().to_string());
-        cx.blocking(move |_| {
-            if !existed {
-                return Ok(ops_core::fs::remove_file_durable(&path)?);
-            }
-            let Some(mut history) = History::read(&path)? else { return Ok::<_, Error>(()) };
-            history.0.retain(|entry| entry.operation.as_deref() != Some(&ours));
-            history.write(&path)
-        })
-        .await
+            Ok(history)
+        };
+        record(self.history_path(), entry, complete, cx).await
     }
 }

@@ -6,15 +6,17 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, join};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::forward::{Asker, Forwarder};
+use super::forward::{Answer, Asker, Forwarder};
 use super::heard::Heard;
 use super::owed::Owed;
 use super::paced::Paced;
@@ -64,6 +66,28 @@ async fn first_bytes(read: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>>
     Ok(seen)
 }
 
+/// What answers each request of a connection, after it was counted. Where the client may leave an
+/// answer untaken, that is watched; the second part is held while a request waits for its answer.
+fn answers(
+    asker: Asker,
+    forwarder: Arc<Forwarder>,
+    held: Option<(Owed, Arc<()>)>,
+    count: impl Fn(),
+) -> impl Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible, Future: Send>
+{
+    service_fn(move |request| {
+        count();
+        let (forwarder, asker, held) = (Arc::clone(&forwarder), asker.clone(), held.clone());
+        async move {
+            let answer = forwarder.forward(request, asker).await;
+            Ok(match held {
+                Some((owed, _)) => answer.map(|body| owed.watch(body)),
+                None => answer,
+            })
+        }
+    })
+}
+
 async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: TokioIo<S>,
     asker: Asker,
@@ -71,10 +95,7 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     patience: Duration,
     shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let service = service_fn(move |request| {
-        let (forwarder, asker) = (Arc::clone(&forwarder), asker.clone());
-        async move { Ok::<_, Infallible>(forwarder.forward(request, asker).await) }
-    });
+    let service = answers(asker, forwarder, None, || {});
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -98,17 +119,8 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let (asked, owed, asking) = (Heard::now(), Owed::default(), Arc::new(()));
-    let (each, answers, under_way) = (asked.clone(), owed.clone(), Arc::clone(&asking));
-    let service = service_fn(move |request| {
-        each.again();
-        let (forwarder, asker) = (Arc::clone(&forwarder), asker.clone());
-        let (answers, under_way) = (answers.clone(), Arc::clone(&under_way));
-        async move {
-            let answer = forwarder.forward(request, asker).await.map(|body| answers.watch(body));
-            drop(under_way);
-            Ok::<_, Infallible>(answer)
-        }
-    });
+    let (each, held) = (asked.clone(), Some((owed.clone(), Arc::clone(&asking))));
+    let service = answers(asker, forwarder, held, move || each.again());
     let mut connection = pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())

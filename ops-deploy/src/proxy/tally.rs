@@ -114,7 +114,8 @@ mod tests {
         assert_eq!(tally.latency(0.0), Some(ms(1)));
         assert_eq!(tally.latency(0.8), Some(ms(200)));
         assert_eq!(tally.latency(1.0), Some(Duration::MAX));
-        let slower = [0, 1, 29, 50, 149, 200, 201, 4999, 5000, 5001].map(|n| tally.slower_than(ms(n)));
+        let slower =
+            [0, 1, 29, 50, 149, 200, 201, 4999, 5000, 5001].map(|n| tally.slower_than(ms(n)));
         assert_eq!(slower, [4, 4, 2, 2, 1, 1, 1, 1, 1, 0], "only for certain");
         let since = tally.since(&before);
         assert_eq!((since.requests, since.unanswered, since.latency(1.0)), (1, 1, Some(ms(200))));

@@ -4,14 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ops_core::Refusal;
 use ops_core::probe::Probe;
 use url::Url;
 
 use super::directory::{ReleaseDirectory, Settings};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::gate::Gate;
 use crate::service::{Detached, ServiceManager, ServiceSpec};
+use crate::set_up::{Reasons, setters};
+use crate::stages::{Hook, Stages};
 use crate::traffic::TrafficSwitch;
 
 /// Sets up a [`ReleaseDirectory`].
@@ -34,6 +35,7 @@ impl ReleaseDirectoryBuilder {
             drain: Duration::from_secs(15),
             deadline: Duration::from_mins(5),
             guards: Vec::new(),
+            stages: Stages::default(),
         })
     }
 
@@ -56,11 +58,7 @@ impl ReleaseDirectoryBuilder {
         self
     }
 
-    /// When a new instance is good enough.
-    pub fn gate(mut self, gate: Gate) -> Self {
-        self.0.gate = gate;
-        self
-    }
+    setters!(gate: "When a new instance is good enough.");
 
     /// Adds a probe that must be healthy, too, before a new instance takes traffic: in the same
     /// rounds, within the same [`Gate`]. A journal knows it by its name, which must be its own;
@@ -78,80 +76,55 @@ impl ReleaseDirectoryBuilder {
         self
     }
 
-    /// How many releases that were in service are kept besides the current one and the previous
-    /// one. Those that never were wait for seven days. Default: 3.
-    pub fn keep(mut self, releases: usize) -> Self {
-        self.0.keep = releases;
-        self
-    }
+    setters!(keep: "How many releases that were in service are kept besides the current one and the \
+        previous one. Those that never were wait for seven days. Default: 3.");
+    setters!(keep_previous_warm: "Whether the previous version keeps running, out of traffic, so \
+        that a rollback need not start it. Default: no.");
+    setters!(drain: "How long an instance that goes may take for the requests that it has begun; \
+        what is left then is cut off. Together with the service's \
+        [`stop_grace`](ServiceSpec::stop_grace) it should fit into the context's budget for \
+        finishers (30 s), else `recover` ends the operation. Default: 15 s.");
+    setters!(deadline: "5 min");
+    setters!(stages);
 
-    /// Whether the previous version keeps running, out of traffic, so that a rollback need not
-    /// start it. Default: no.
-    pub fn keep_previous_warm(mut self, keep: bool) -> Self {
-        self.0.keep_warm = keep;
-        self
-    }
-
-    /// How long an instance that goes may take for the requests that it has begun; what is left
-    /// then is cut off. Together with the service's
-    /// [`stop_grace`](ServiceSpec::stop_grace) it should fit into the context's budget for
-    /// finishers (30 s), else `recover` ends the operation. Default: 15 s.
-    pub fn drain(mut self, drain: Duration) -> Self {
-        self.0.drain = drain;
-        self
-    }
-
-    /// How long an operation may take until its commit. Default: 5 min.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.0.deadline = deadline;
+    /// The command that makes the release of a version which is not complete: the folder
+    /// `releases/{version}`, which it renames into place when it is whole. It stays, also when the
+    /// operation goes back. Default: none, and such a version is refused.
+    pub fn build_release(mut self, build: Hook) -> Self {
+        self.0.stages.build = Some(build);
         self
     }
 
     /// The release directory. Its root must exist; blocks for a moment.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidConfig`] with every reason at once.
+    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) with every reason at once.
     pub fn build(mut self) -> Result<ReleaseDirectory, Error> {
-        let mut refusals = self.0.service.check();
-        match self.0.root.canonicalize() {
-            Ok(root) if root.is_dir() => self.0.root = root,
-            Ok(root) => refusals.push(Refusal::new(
-                format!("`{}` is no folder", root.display()),
-                "give the folder that holds `releases` and `current`",
-            )),
-            Err(error) => refusals.push(Refusal::new(
-                format!("the root `{}` cannot be had: {error}", self.0.root.display()),
-                "create it",
-            )),
-        }
-        if self.0.gate.consecutive == 0 {
-            refusals.push(Refusal::new(
-                "a gate of no answers lets everything pass",
-                "ask for at least one",
-            ));
-        }
+        let mut reasons = Reasons::default();
+        reasons.extend(self.0.service.check());
+        let remedy = "give the folder that holds `releases` and `current`";
+        reasons.folder("root", &mut self.0.root, remedy);
+        reasons.gate(&self.0.gate);
         if let Some(url) = &self.0.public
             && !matches!(url.scheme(), "http" | "https")
         {
-            refusals.push(Refusal::new(
+            reasons.add(
                 format!("the public address `{url}` is no web address"),
                 "begin it with http:// or https://",
-            ));
+            );
         }
-        refusals.extend(crate::gate::nameless(&self.0.guards));
+        reasons.extend(crate::gate::nameless(&self.0.guards));
+        reasons.extend(self.0.stages.check(self.0.deadline));
         for file in &self.0.required_files {
             let plain = file.components().all(|c| matches!(c, std::path::Component::Normal(_)));
             if !plain || file.as_os_str().is_empty() {
-                refusals.push(Refusal::new(
+                reasons.add(
                     format!("the required file `{}` is not inside the release", file.display()),
                     "give a path relative to the release's folder, without `..`",
-                ));
+                );
             }
         }
-        if refusals.is_empty() {
-            return Ok(ReleaseDirectory(Arc::new(self.0)));
-        }
-        Err(Error::new(ErrorKind::InvalidConfig, "the release directory is not set up well")
-            .refusals(refusals))
+        reasons.none("the release directory")?;
+        Ok(ReleaseDirectory(Arc::new(self.0)))
     }
 }

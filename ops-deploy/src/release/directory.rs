@@ -12,7 +12,9 @@ use super::builder::ReleaseDirectoryBuilder;
 use super::step::ReleaseStep;
 use crate::error::{Error, ErrorKind};
 use crate::gate::Gate;
+use crate::planning::names;
 use crate::service::{ServiceManager, ServiceSpec};
+use crate::stages::Stages;
 use crate::traffic::TrafficSwitch;
 
 /// A folder of releases whose service runs on this machine. Cheap to clone.
@@ -41,6 +43,7 @@ pub(super) struct Settings {
     pub drain: Duration,
     pub deadline: Duration,
     pub guards: Vec<Arc<dyn Probe>>,
+    pub stages: Stages,
 }
 
 impl Resource for ReleaseDirectory {
@@ -176,8 +179,4 @@ impl ReleaseDirectory {
             Err(unknown) => error.caused_by(unknown),
         }
     }
-}
-
-pub(super) fn names(versions: &[Version]) -> String {
-    versions.iter().map(Version::as_str).collect::<Vec<_>>().join(", ")
 }

@@ -2,11 +2,10 @@
 //! guards the gate is well in the same rounds.
 
 use std::future::Future;
-use std::sync::Arc;
 
 use futures::FutureExt as _;
 use ops_core::probe::{AllOf, Probe, TcpProbe};
-use ops_core::{Refusal, StepContext, StepError, Version};
+use ops_core::{StepContext, StepError, Version};
 
 use super::directory::ReleaseDirectory;
 use super::start::Placement;
@@ -21,16 +20,11 @@ impl ReleaseDirectory {
         guards: &[String],
         cx: &StepContext,
     ) -> Result<(), StepError> {
-        let guards = self.guards(guards).map_err(|missing| {
-            Error::new(ErrorKind::InvalidConfig, "the gate cannot be asked").refusals([missing])
-        })?;
         let placement = Placement::known(version, cx)?;
         let url = self.0.service.health_url(placement.address);
         let identity = self.0.service.probe(&url, version).named("the new instance");
-        let mut all = AllOf::new("the gate", self.0.gate.timeout).probe(identity);
-        for guard in guards {
-            all = all.shared(guard);
-        }
+        let all = AllOf::new("the gate", self.0.gate.timeout).probe(identity);
+        let all = crate::gate::guarded(all, &self.0.guards, guards)?;
         self.be_sure(&all, self.0.gate.consecutive, version, Some(&placement.instance), cx).await
     }
 
@@ -62,16 +56,6 @@ impl ReleaseDirectory {
         Some(format!("{}{}", public.as_str().trim_end_matches('/'), self.0.service.health_path))
     }
 
-    /// The names of the guards of this site.
-    pub(super) fn guard_names(&self) -> Vec<String> {
-        crate::gate::guard_names(&self.0.guards)
-    }
-
-    /// The guards of these names; which are missing, if some are.
-    pub(super) fn guards(&self, names: &[String]) -> Result<Vec<Arc<dyn Probe>>, Refusal> {
-        crate::gate::guards(&self.0.guards, names)
-    }
-
     async fn be_sure(
         &self,
         probe: &dyn Probe,
@@ -93,11 +77,11 @@ impl ReleaseDirectory {
         .into())
     }
 
-    fn still_runs(
+    pub(super) fn still_runs(
         &self,
         instance: Option<&str>,
         cx: &StepContext,
-    ) -> impl Future<Output = Result<Result<(), String>, StepError>> + Send {
+    ) -> impl Future<Output = Result<Result<(), String>, StepError>> + Send + use<> {
         let folder = instance.map(|name| self.instance_path(name));
         let (site, cx) = (self.clone(), cx.clone());
         async move {

@@ -2,24 +2,22 @@
 
 use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::probe::observe;
-use ops_core::{Context, Plan, Refusal, Version, World};
+use ops_core::{Context, Plan, Version, World};
 
-use super::directory::{ReleaseDirectory, names};
+use super::directory::ReleaseDirectory;
 use super::status::Status;
 use super::step::ReleaseStep as S;
 use crate::error::{Error, ErrorKind};
 use crate::fate::{Fate, Kept, Stays, removed};
+use crate::gate::guard_names;
 use crate::history::Verb;
 use crate::open_journals::named_by_open_journals;
+use crate::planning::{
+    Care, crossing, headed, is_well, names, no_previous, nothing_in_service, way_across,
+};
 use crate::service::Liveness;
+use crate::stages::{StageStep, When};
 use crate::target::{Observed, Running, Target};
-
-/// How much is made sure before the traffic moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Care {
-    Gate,
-    Emergency,
-}
 
 impl ReleaseDirectory {
     async fn plan(
@@ -30,16 +28,9 @@ impl ReleaseDirectory {
         status: &Status,
     ) -> Result<Plan, Error> {
         let current = status.current()?.cloned();
-        let mut plan = Plan::new(verb.as_str()).version(version.clone()).within(self.0.deadline);
-        plan = plan.fact("to", version);
-        if let Some(current) = &current {
-            plan = plan.fact("from", current);
-        }
-        if care == Care::Emergency {
-            plan = plan.fact("emergency", true);
-        }
+        let mut plan = headed(verb, version, current.as_ref(), care, self.0.deadline);
         if current.as_ref() == Some(version) && self.serves_well(version, status).await {
-            return Ok(plan.fact("state", format!("{version} is in service and well")));
+            return Ok(is_well(plan, version));
         }
 
         // A version that is brought into service anew has no earlier one to keep warm but itself.
@@ -47,15 +38,27 @@ impl ReleaseDirectory {
         let warm = goes.clone().filter(|_| self.0.keep_warm);
         let old = removed(self.fates(Some(version), goes.as_ref(), &[], status).await?);
         let v = || version.clone();
-        let mut changes = vec![
-            S::ExpectCurrent { current },
-            S::RequireRelease { version: v() },
-            S::StartService { version: v() },
-            match care {
-                Care::Gate => S::PassGate { version: v(), guards: self.guard_names() },
-                Care::Emergency => S::AwaitListener { version: v() },
-            },
-        ];
+        let stages = &self.0.stages;
+        let careful = care == Care::Gate;
+        let hooks =
+            |when| stages.hooks(when, version).into_iter().filter(|_| careful).map(S::Stage);
+        let mut changes = Vec::new();
+        changes.extend(stages.preflight(version).filter(|_| careful).map(S::Stage));
+        changes.push(S::ExpectCurrent { current });
+        if verb == Verb::Deploy && stages.build.is_some() && !status.versions.contains(version) {
+            changes.push(S::Stage(StageStep::Build { version: v() }));
+        }
+        changes.push(S::RequireRelease { version: v() });
+        changes.extend(hooks(When::BeforeStart));
+        if verb == Verb::Deploy {
+            changes.extend(stages.migrate(version).into_iter().map(S::Stage));
+        }
+        changes.push(S::StartService { version: v() });
+        changes.push(match care {
+            Care::Gate => S::PassGate { version: v(), guards: guard_names(&self.0.guards) },
+            Care::Emergency => S::AwaitListener { version: v() },
+        });
+        changes.extend(hooks(When::BeforeSwitch));
         if self.0.traffic.is_some() {
             changes.push(S::SwitchTraffic { version: v() });
         }
@@ -63,11 +66,15 @@ impl ReleaseDirectory {
         if self.0.public.is_some() && care == Care::Gate {
             changes.push(S::VerifyPublic { version: v() });
         }
+        changes.extend(hooks(When::AfterSwitch));
+        changes.extend(stages.bake(version).filter(|_| careful).map(S::Stage));
         changes.push(S::RecordHistory { version: v(), verb });
         for step in &changes {
             plan = plan.change(self, step)?;
         }
-        for step in [S::StopOthers { version: v(), warm }, S::RemoveReleases { old }] {
+        let after = stages.hooks(When::AfterCommit, version).into_iter().map(S::Stage);
+        let finishers = [S::StopOthers { version: v(), warm }, S::RemoveReleases { old }];
+        for step in finishers.into_iter().chain(after) {
             plan = plan.finisher(self, &step)?;
         }
         Ok(plan)
@@ -84,7 +91,12 @@ impl ReleaseDirectory {
         }
     }
 
-    async fn plan_back(&self, to: Option<Version>, care: Care) -> Result<Plan, Error> {
+    async fn plan_back(
+        &self,
+        to: Option<Version>,
+        care: Care,
+        across: bool,
+    ) -> Result<Plan, Error> {
         let status = self.look().await?;
         let current = status.current()?;
         let to = match (to, current) {
@@ -92,18 +104,12 @@ impl ReleaseDirectory {
             (Some(to), _) => to,
             (None, Some(current)) => Self::previous(current, &status)?,
             (None, None) => {
-                return Err(Error::new(
-                    ErrorKind::UnknownCurrent,
-                    "cannot determine the current version",
-                )
-                .refusals([Refusal::new(
-                    "no version is in service",
-                    "name the version to go back to",
-                )])
-                .with("complete", names(&status.versions)));
+                return Err(nothing_in_service().with("complete", names(&status.versions)));
             }
         };
-        self.plan(&to, Verb::Rollback, care, &status).await
+        let known = status.history.clone().unwrap_or_default();
+        let across = way_across(&known, &to, across)?;
+        Ok(crossing(self.plan(&to, Verb::Rollback, care, &status).await?, across))
     }
 
     /// Plans to remove old releases by the rule of each deployment, and what earlier operations left
@@ -172,17 +178,7 @@ impl ReleaseDirectory {
         };
         let mut earlier = candidates.into_iter().filter(|version| *version != current);
         let complete = earlier.find(|version| status.versions.contains(version));
-        complete.cloned().ok_or_else(|| {
-            let others: Vec<_> =
-                status.versions.iter().filter(|v| *v != current).cloned().collect();
-            let error = Error::new(ErrorKind::NoPrevious, "there is no previous complete version")
-                .with("current", current);
-            if others.is_empty() {
-                error.remedy("no other version is complete; deploy one")
-            } else {
-                error.remedy(format!("name one of the complete versions: {}", names(&others)))
-            }
-        })
+        complete.cloned().ok_or_else(|| no_previous(current, &status.versions))
     }
 }
 
@@ -198,25 +194,14 @@ impl Target for ReleaseDirectory {
     fn observe(&self) -> BoxFuture<'_, Result<Observed, Error>> {
         async move {
             let status = self.look().await?;
-            let current = status.current();
             let running = status.instances.iter().filter(|instance| instance.runs());
-            Ok(Observed {
-                contradictions: current
-                    .as_ref()
-                    .err()
-                    .map(|e| e.reasons().to_vec())
-                    .unwrap_or_default(),
-                current: current.ok().flatten().cloned(),
-                running: running
-                    .map(|instance| Running {
-                        name: instance.name.clone(),
-                        version: instance.version.clone(),
-                        address: instance.address,
-                        in_traffic: status.in_service() == Some(instance),
-                    })
-                    .collect(),
-                versions: status.versions,
-            })
+            let running = running.map(|instance| Running {
+                name: instance.name.clone(),
+                version: instance.version.clone(),
+                address: instance.address,
+                in_traffic: status.in_service() == Some(instance),
+            });
+            Ok(Observed::new(status.current(), running.collect(), status.versions.clone()))
         }
         .boxed()
     }
@@ -234,10 +219,17 @@ impl Target for ReleaseDirectory {
     }
 
     fn plan_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        self.plan_back(to, Care::Gate).boxed()
+        self.plan_back(to, Care::Gate, false).boxed()
     }
 
     fn plan_emergency_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        self.plan_back(to, Care::Emergency).boxed()
+        self.plan_back(to, Care::Emergency, false).boxed()
+    }
+
+    fn plan_rollback_across_migrations(
+        &self,
+        to: Option<Version>,
+    ) -> BoxFuture<'_, Result<Plan, Error>> {
+        self.plan_back(to, Care::Gate, true).boxed()
     }
 }

@@ -3,10 +3,11 @@
 use ops_core::{Refusal, Version};
 
 use super::current::Testimony;
-use super::directory::{ReleaseDirectory, names};
+use super::directory::ReleaseDirectory;
 use super::instance::Instance;
 use crate::error::{Error, ErrorKind};
 use crate::history::History;
+use crate::planning::names;
 use crate::traffic::Pointer;
 
 /// What is there, as it was observed.

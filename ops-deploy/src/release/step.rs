@@ -4,8 +4,12 @@ use ops_core::{Effect, Refusal, Step, StepContext, StepError, Version};
 use serde::{Deserialize, Serialize};
 
 use super::directory::ReleaseDirectory;
-use crate::error::{Error, ErrorKind};
+use crate::effects;
+use crate::error::Error;
 use crate::history::{Entry, History, Verb};
+use crate::planning::{as_planned, names, unexpected_in};
+use crate::recording::{entry, record, unrecord};
+use crate::stages::{self, StageStep};
 
 /// One step on a [`ReleaseDirectory`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +80,9 @@ pub enum ReleaseStep {
         /// What is removed.
         old: Vec<Version>,
     },
+    /// What is the same on every target.
+    #[serde(untagged)]
+    Stage(StageStep),
 }
 
 impl Step for ReleaseStep {
@@ -95,33 +102,23 @@ impl Step for ReleaseStep {
             Self::RecordHistory { .. } => "record_history",
             Self::StopOthers { .. } => "stop_others",
             Self::RemoveReleases { .. } => "remove_releases",
+            Self::Stage(stage) => stage.name(),
         }
     }
 
     fn effect(&self) -> Effect {
         match self {
-            Self::ExpectCurrent { current: None } => {
-                Effect::reads("see that no version is in service")
-            }
-            Self::ExpectCurrent { current: Some(version) } => {
-                Effect::reads(format!("see that {version} is still in service"))
-            }
+            Self::ExpectCurrent { current } => effects::expects(current.as_ref()),
             Self::RequireRelease { version } => {
                 Effect::reads(format!("see that release {version} is complete"))
             }
             Self::StartService { version } => {
                 Effect::changes(format!("start {version} beside what runs"))
             }
-            Self::PassGate { version, guards } if guards.is_empty() => {
-                Effect::reads(format!("see that the new instance answers as {version}"))
+            Self::PassGate { version, guards } => {
+                effects::asks("the new instance answers", version, guards)
             }
-            Self::PassGate { version, guards } => Effect::reads(format!(
-                "see that the new instance answers as {version}, and that {} is well",
-                guards.join(", ")
-            )),
-            Self::AwaitListener { version } => Effect::reads(format!(
-                "see that {version} takes connections, and do not ask for its health"
-            )),
+            Self::AwaitListener { version } => effects::awaits_listeners(version),
             Self::SwitchTraffic { version } => {
                 Effect::changes(format!("send new requests to {version}"))
             }
@@ -129,24 +126,18 @@ impl Step for ReleaseStep {
                 Effect::changes(format!("point `current` to releases/{version}"))
             }
             Self::VerifyPublic { version } => {
-                Effect::reads(format!("see that the public address answers as {version}"))
+                effects::asks("the public address answers", version, &[])
             }
-            Self::RecordHistory { version, verb } => {
-                Effect::changes(format!("record the {} of {version} in the history", verb.as_str()))
-            }
-            Self::StopOthers { version, warm: None } => Effect::changes(format!(
-                "let what is not the new {version} answer its last requests, and stop it (a rollback starts it again)"
-            )),
-            Self::StopOthers { version, warm: Some(warm) } => Effect::changes(format!(
-                "let what is not the new {version} answer its last requests, and stop it, but for {warm}, which stays warm"
-            )),
+            Self::RecordHistory { version, verb } => effects::records(version, *verb),
+            Self::StopOthers { version, warm } => effects::stops_others(version, warm.as_ref()),
             Self::RemoveReleases { old } if old.is_empty() => {
                 Effect::changes("remove no release, but what earlier clean-ups left")
             }
             Self::RemoveReleases { old } => Effect::changes(format!(
                 "remove the old releases {}, which can be made again from their source",
-                super::directory::names(old)
+                names(old)
             )),
+            Self::Stage(stage) => stage.effect(),
         }
     }
 
@@ -159,7 +150,10 @@ impl Step for ReleaseStep {
             Self::ExpectCurrent { current } => {
                 Ok(site.expect_current(current.as_ref(), cx).await?)
             }
-            Self::PassGate { guards, .. } => Ok(site.guards(guards).err().into_iter().collect()),
+            Self::PassGate { guards, .. } => {
+                Ok(crate::gate::guards(&site.0.guards, guards).err().into_iter().collect())
+            }
+            Self::Stage(stage) => stages::check(stage, site, cx).await,
             _ => Ok(Vec::new()),
         }
     }
@@ -167,13 +161,7 @@ impl Step for ReleaseStep {
     async fn run(&self, site: &ReleaseDirectory, cx: &StepContext) -> Result<(), StepError> {
         match self {
             Self::ExpectCurrent { current } => {
-                let refusals = site.expect_current(current.as_ref(), cx).await?;
-                if refusals.is_empty() {
-                    return Ok(());
-                }
-                let error =
-                    Error::new(ErrorKind::Conflict, "the state is not what the plan was made for");
-                Err(error.refusals(refusals).into())
+                as_planned(site.expect_current(current.as_ref(), cx).await?)
             }
             Self::RequireRelease { version } => {
                 let (site, version) = (site.clone(), version.clone());
@@ -197,6 +185,7 @@ impl Step for ReleaseStep {
                 site.stop_others(version, warm.as_ref(), cx).await
             }
             Self::RemoveReleases { old } => site.remove_releases(old, cx).await,
+            Self::Stage(stage) => stages::run(stage, site, cx).await,
         }
     }
 
@@ -205,7 +194,8 @@ impl Step for ReleaseStep {
             Self::StartService { version } => site.unstart(version, cx).await,
             Self::SwitchTraffic { version } => site.switch_traffic_back(version, cx).await,
             Self::MoveCurrent { version } => site.move_current_back(version, cx).await,
-            Self::RecordHistory { version, .. } => site.unrecord_history(version, cx).await,
+            Self::RecordHistory { version, .. } => unrecord(site.history_path(), version, cx).await,
+            Self::Stage(stage) => stages::undo(stage, site, cx).await,
             Self::ExpectCurrent { .. }
             | Self::RequireRelease { .. }
             | Self::PassGate { .. }
@@ -217,10 +207,6 @@ impl Step for ReleaseStep {
     }
 }
 
-fn history_key(version: &Version) -> String {
-    format!("history before {version}")
-}
-
 impl ReleaseDirectory {
     async fn expect_current(
         &self,
@@ -228,20 +214,7 @@ impl ReleaseDirectory {
         cx: &StepContext,
     ) -> Result<Vec<Refusal>, StepError> {
         let status = cx.until_cancelled(self.look()).await??;
-        let found = match status.current() {
-            Ok(found) => found,
-            Err(error) => return Ok(error.reasons().to_vec()),
-        };
-        if found == expected {
-            return Ok(Vec::new());
-        }
-        let name = |version: Option<&Version>| {
-            version.map_or("no version".to_owned(), ToString::to_string)
-        };
-        Ok(vec![Refusal::new(
-            format!("{} is in service, the plan was made for {}", name(found), name(expected)),
-            "plan again",
-        )])
+        Ok(unexpected_in(status.current(), expected))
     }
 
     async fn record_history(
@@ -250,52 +223,15 @@ impl ReleaseDirectory {
         verb: Verb,
         cx: &StepContext,
     ) -> Result<(), StepError> {
-        let site = self.clone();
-        let look =
-            cx.blocking(move |_| Ok::<_, Error>(History::read(&site.history_path())?.is_some()));
-        cx.observe(&history_key(version), look).await?;
-        let operation = Some(cx.operation().to_string());
-        let entry =
-            Entry { operation, ..Entry::new(version.clone(), verb, cx.context().clock().now()) };
+        let closes_way_back = self.0.stages.closes_way_back(version, cx)?;
+        let entry = Entry { closes_way_back, ..entry(version, verb, cx) };
         let before = Self::linked_before(version, cx)?;
-        let site = self.clone();
-        cx.blocking(move |_| {
-            let path = site.history_path();
-            let mut history = match History::read(&path)? {
-                Some(history) => history,
-                None => site.rebuilt_history(before, &entry)?,
-            };
-            let ours = |known: &Entry| {
-                known.operation == entry.operation && known.version == entry.version
-            };
-            if history.0.iter().any(ours) {
-                return Ok(());
-            }
-            history.push(entry);
-            history.write(&path)
-        })
-        .await
-    }
-
-    async fn unrecord_history(&self, version: &Version, cx: &StepContext) -> Result<(), StepError> {
-        let Some(existed) = cx.noted::<bool>(&history_key(version))? else { return Ok(()) };
-        let (site, version, id) = (self.clone(), version.clone(), cx.operation().to_string());
-        cx.blocking(move |_| {
-            let path = site.history_path();
-            if !existed {
-                return Ok(ops_core::fs::remove_file_durable(&path)?);
-            }
-            let Some(mut history) = History::read(&path)? else { return Ok(()) };
-            let before = history.0.len();
-            history.0.retain(|entry| {
-                entry.operation.as_deref() != Some(&id) || entry.version != version
-            });
-            if history.0.len() == before {
-                return Ok(());
-            }
-            history.write(&path)
-        })
-        .await
+        let (site, comes) = (self.clone(), entry.clone());
+        let complete = move |known: Option<_>| match known {
+            Some(history) => Ok(history),
+            None => site.rebuilt_history(before, &comes),
+        };
+        record(self.history_path(), entry, complete, cx).await
     }
 
     /// A history from what is there: the complete releases by age, the one in service before last.

@@ -21,13 +21,13 @@ fn why(words: &[String]) -> Option<&'static str> {
         // What gets faster or stricter ways out of the way takes nothing from anybody.
         ["DROP", "INDEX" | "TRIGGER" | "POLICY" | "RULE" | "STATISTICS", ..] => None,
         ["DROP", ..] => Some("takes something away"),
-        ["TRUNCATE", ..] | ["DELETE", ..] => Some("takes rows away"),
+        ["TRUNCATE" | "DELETE", ..] => Some("takes rows away"),
         ["REVOKE", ..] => Some("takes a right away"),
         ["DO" | "CALL" | "EXECUTE" | "EXEC", ..] => Some("does what cannot be told"),
         ["ALTER", "TABLE", ..] => alter_table(&upper),
         ["ALTER", ..] if has(&["RENAME"]) => Some("renames something"),
         ["ALTER", "TYPE", ..] if has(&["ADD", "VALUE"]) => None,
-        ["ALTER", "TYPE", ..] | ["ALTER", "DOMAIN", ..] => Some("changes a type"),
+        ["ALTER", "TYPE" | "DOMAIN", ..] => Some("changes a type"),
         ["CREATE", "UNIQUE", ..] => Some("refuses what the old version may write"),
         ["CREATE", "TRIGGER", ..] | ["CREATE", _, _, "TRIGGER", ..] => {
             Some("changes what writing does")

@@ -90,8 +90,12 @@ impl Migration {
     }
 
     pub(crate) fn check(&self) -> Vec<Refusal> {
-        let mut refusals: Vec<_> =
-            self.run.check().into_iter().chain(self.rehearsal.iter().flat_map(Hook::check)).collect();
+        let mut refusals: Vec<_> = self
+            .run
+            .check()
+            .into_iter()
+            .chain(self.rehearsal.iter().flat_map(Hook::check))
+            .collect();
         if self.prints_sql && self.rehearsal.is_none() {
             refusals.push(Refusal::new(
                 "a migration without a rehearsal prints no SQL",

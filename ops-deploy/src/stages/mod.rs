@@ -13,6 +13,6 @@ mod windows;
 pub use bake::{Bake, Quiet};
 pub use hook::{Hook, When};
 pub use migration::Migration;
-pub(crate) use run::{Staged, Stages, run, undo};
+pub(crate) use run::{Staged, Stages, check, run, undo};
 pub use step::StageStep;
 pub(crate) use watch::{Counted, Watched};

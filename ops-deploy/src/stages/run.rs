@@ -11,10 +11,13 @@ use super::migration::Migration;
 use super::step::StageStep as S;
 use super::watch::Watched;
 use crate::error::{Error, ErrorKind};
+use crate::planning::as_planned;
+use crate::preflight::Preflight;
 
 /// What a target does besides starting and switching.
 #[derive(Debug, Default)]
 pub(crate) struct Stages {
+    pub preflight: Option<Preflight>,
     pub build: Option<Hook>,
     pub hooks: Vec<(When, Hook)>,
     pub migration: Option<Migration>,
@@ -33,6 +36,20 @@ pub(crate) trait Staged: Sync {
         &self,
         version: &Version,
     ) -> impl Future<Output = Result<Result<(), Error>, StepError>> + Send;
+
+    /// What is not as its preflight wants it.
+    fn findings(
+        &self,
+        version: &Version,
+        cx: &StepContext,
+    ) -> impl Future<Output = Result<Vec<Refusal>, StepError>> + Send {
+        async move {
+            match &self.stages().preflight {
+                Some(preflight) => preflight.findings(Vec::new(), version, cx).await,
+                None => Ok(Vec::new()),
+            }
+        }
+    }
 
     /// What its new version is watched by.
     fn watched(
@@ -62,6 +79,7 @@ impl Stages {
                 ));
             }
         }
+        refusals.extend(self.preflight.iter().flat_map(Preflight::check));
         refusals.extend(self.hooks.iter().flat_map(|(_, hook)| hook.check()));
         refusals.extend(self.build.iter().flat_map(Hook::check));
         refusals.extend(self.migration.iter().flat_map(Migration::check));
@@ -121,12 +139,9 @@ impl Stages {
         })
     }
 
-    /// What speaks against a step before the operation begins.
-    pub(crate) fn refuse(&self, step: &S) -> Vec<Refusal> {
-        match step {
-            S::Hook { name, when, .. } => self.hook(name, *when).err().into_iter().collect(),
-            _ => Vec::new(),
-        }
+    /// The preflight, as a step.
+    pub(crate) fn preflight(&self, version: &Version) -> Option<S> {
+        self.preflight.as_ref().map(|_| S::Preflight { version: version.clone() })
     }
 
     async fn rehearse(
@@ -157,6 +172,21 @@ impl Stages {
     }
 }
 
+/// What speaks against a step before the operation begins.
+pub(crate) async fn check<T: Staged>(
+    step: &S,
+    target: &T,
+    cx: &StepContext,
+) -> Result<Vec<Refusal>, StepError> {
+    match step {
+        S::Preflight { version } => target.findings(version, cx).await,
+        S::Hook { name, when, .. } => {
+            Ok(target.stages().hook(name, *when).err().into_iter().collect())
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// Goes forward.
 pub(crate) async fn run<T: Staged>(
     step: &S,
@@ -165,6 +195,7 @@ pub(crate) async fn run<T: Staged>(
 ) -> Result<(), StepError> {
     let stages = target.stages();
     match step {
+        S::Preflight { version } => as_planned(target.findings(version, cx).await?),
         S::Build { version } => build(target, version, cx).await,
         S::Hook { name, when, version, .. } => {
             let hook = stages.known_hook(name, *when)?;

@@ -10,6 +10,11 @@ use super::hook::When;
 #[serde(tag = "step", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum StageStep {
+    /// The machines have what is needed.
+    Preflight {
+        /// The version that comes.
+        version: Version,
+    },
     /// What the version consists of is made, if it is not there.
     Build {
         /// The version that comes.
@@ -50,6 +55,7 @@ pub enum StageStep {
 impl StageStep {
     pub(crate) fn name(&self) -> &'static str {
         match self {
+            Self::Preflight { .. } => "preflight",
             Self::Build { .. } => "build",
             Self::Hook { .. } => "hook",
             Self::RehearseMigration { .. } => "rehearse_migration",
@@ -60,6 +66,9 @@ impl StageStep {
 
     pub(crate) fn effect(&self) -> Effect {
         match self {
+            Self::Preflight { version } => {
+                Effect::reads(format!("see that there is what {version} needs"))
+            }
             Self::Build { version } => {
                 Effect::retained(format!("build {version}, if it is not complete"))
             }

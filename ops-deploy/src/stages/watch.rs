@@ -22,8 +22,7 @@ pub(crate) struct Counted<'a> {
 }
 
 /// What else is bad with a target now.
-pub(crate) type Look<'a> =
-    dyn FnMut() -> BoxFuture<'a, Result<Vec<String>, StepError>> + Send + 'a;
+pub(crate) type Look<'a> = dyn FnMut() -> BoxFuture<'a, Result<Vec<String>, StepError>> + Send + 'a;
 
 /// What a target has its new version watched by.
 pub(crate) struct Watched<'a> {
@@ -86,7 +85,9 @@ impl Bake {
                     let mut goes_on = false;
                     for ((it, windows), now) in windows.iter().zip(&answers) {
                         match windows.end(now, elapsed) {
-                            Verdict::Failed(why) => return sick(format!("`{}`: {why}", it.service)),
+                            Verdict::Failed(why) => {
+                                return sick(format!("`{}`: {why}", it.service));
+                            }
                             Verdict::GoOn => goes_on = true,
                             Verdict::Passed => {}
                         }

@@ -145,7 +145,10 @@ mod tests {
         check("21/3/0 21/3/0 21/0/0 21/0/0", "4: passed");
         check("21/3/0 21/3/0 21/0/0 21/3/0 21/3/0 21/0/0 21/3/0 21/3/0 21/0/0", "9: passed");
         check("21/6/0 21/6/0 21/0/0 21/0/0", "4: over the whole watch 12 of 84 requests failed");
-        check("21/0/2 21/0/2 21/0/2", "3: 3 bad windows in a row: 2 of 21 requests took longer than 500ms");
+        check(
+            "21/0/2 21/0/2 21/0/2",
+            "3: 3 bad windows in a row: 2 of 21 requests took longer than 500ms",
+        );
         // The watch itself asks once a round: that is no traffic. One failure proves nothing.
         check("1/0/0 1/0/0 1/0/0", "3: 0 are too few");
         check("19/1/1 1/0/0", "2: 18 are too few");
@@ -157,7 +160,9 @@ mod tests {
         let bake = Bake::default();
         let mut seed = 7_u64;
         let mut chance = || {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) as f64 / f64::from(1_u32 << 31)
         };
         let mut goes_back = |rate: f64| {

@@ -2,16 +2,12 @@
 
 use std::future::pending;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use futures::future::BoxFuture;
 use ops_core::{AbortReason, Context, Environment, Outcome};
-use ops_deploy::{
-    Error, ErrorKind, Gate, MemorySwitch, Pointer, ProxyClient, Target, TrafficSwitch, Upstream,
-};
+use ops_deploy::{Error, ErrorKind, Gate, ProxyClient, Target};
 
+use crate::odd_switch::OddSwitch;
 use crate::stage::{PROGRAM, Stage, get, http, v};
 
 /// A gate that would wait for an hour.
@@ -23,32 +19,6 @@ fn went_back_in_time(error: &Error) {
     let report = error.report().expect("a report");
     let Outcome::RolledBack { why, .. } = &report.outcome else { panic!("{report:?}") };
     assert_eq!(*why, AbortReason::DeadlinePassed, "{report:?}");
-}
-
-/// A switch that hangs at the first move to v2, and works from then on.
-#[derive(Debug, Clone, Default)]
-struct Hanging(Arc<(MemorySwitch, AtomicBool)>);
-
-impl TrafficSwitch for Hanging {
-    fn current(&self) -> BoxFuture<'_, Result<Pointer, Error>> {
-        self.0.0.current()
-    }
-
-    fn switch<'a>(
-        &'a self,
-        expected_epoch: u64,
-        to: Option<&'a Upstream>,
-    ) -> BoxFuture<'a, Result<Pointer, Error>> {
-        let is_new = to.is_some_and(|to| to.instance.starts_with("v2"));
-        if is_new && !self.0.1.swap(true, Ordering::SeqCst) {
-            return Box::pin(pending());
-        }
-        self.0.0.switch(expected_epoch, to)
-    }
-
-    fn in_flight<'a>(&'a self, upstream: &'a Upstream) -> BoxFuture<'a, Result<u64, Error>> {
-        self.0.0.in_flight(upstream)
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +40,7 @@ async fn the_deadline_of_a_deployment_holds_in_its_switch() {
     let stage = Stage::without_proxy();
     stage.release("v1", "healthy");
     stage.release("v2", "healthy");
-    let switch = Hanging::default();
+    let switch = OddSwitch::new(|| Box::pin(pending()));
     let builder = || stage.builder().traffic(switch.clone());
     builder().build().unwrap().deploy(&stage.cx(), &v("v1")).await.unwrap();
     let site = builder().deadline(Duration::from_secs(2)).build().unwrap();
@@ -80,7 +50,7 @@ async fn the_deadline_of_a_deployment_holds_in_its_switch() {
         .build();
     let error = site.deploy(&cx, &v("v2")).await.unwrap_err();
     went_back_in_time(&error);
-    assert!(switch.0.0.pointer().upstream.unwrap().instance.starts_with("v1-"));
+    assert!(switch.inner.pointer().upstream.unwrap().instance.starts_with("v1-"));
     assert_eq!(site.look().await.unwrap().current().unwrap(), Some(&v("v1")));
 }
 

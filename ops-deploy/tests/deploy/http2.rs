@@ -8,10 +8,11 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use ops_deploy::{ProxyClient, ProxyConfig, ReverseProxy, TrafficSwitch as _, Upstream};
+use ops_deploy::{TrafficSwitch as _, Upstream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+
+use crate::standalone::Proxy;
 
 use crate::stage::until;
 
@@ -36,24 +37,8 @@ async fn mirror(name: &'static str) -> Upstream {
     Upstream { address, instance: name.into() }
 }
 
-struct Proxy {
-    _dir: tempfile::TempDir,
-    address: SocketAddr,
-    client: ProxyClient,
-    shutdown: CancellationToken,
-    served: tokio::task::JoinHandle<()>,
-}
-
 async fn proxy(to: &Upstream, patience: Duration) -> Proxy {
-    let dir = tempfile::tempdir().unwrap();
-    let config = ProxyConfig::new(([127, 0, 0, 1], 0).into(), dir.path().join("proxy"))
-        .client_timeout(patience);
-    let proxy = ReverseProxy::bind(config).await.unwrap();
-    let (address, shutdown) = (proxy.address(), CancellationToken::new());
-    let served = tokio::spawn(proxy.serve(shutdown.clone()));
-    let client = ProxyClient::new(dir.path().join("proxy"));
-    client.switch(0, Some(to)).await.unwrap();
-    Proxy { _dir: dir, address, client, shutdown, served }
+    Proxy::to(to, |config| config.client_timeout(patience)).await
 }
 
 type Sender = SendRequest<Full<Bytes>>;
@@ -142,12 +127,11 @@ async fn an_answer_that_nobody_takes_is_given_up_and_its_neighbours_go_on() {
     let upstream = mirror("one").await;
     let proxy = proxy(&upstream, Duration::from_millis(400)).await;
     let stream = TokioIo::new(TcpStream::connect(proxy.address).await.unwrap());
-    let (mut sender, connection) =
-        hyper::client::conn::http2::Builder::new(TokioExecutor::new())
-            .initial_stream_window_size(0)
-            .handshake(stream)
-            .await
-            .unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(0)
+        .handshake(stream)
+        .await
+        .unwrap();
     let connection = tokio::spawn(connection);
     let head = |sender: &mut Sender| {
         let request = Request::get("http://shop.example/").body(Full::default()).unwrap();

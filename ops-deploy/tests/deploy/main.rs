@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(missing_docs, unreachable_pub, reason = "a test has no users")]
 
+#[path = "../shared/asking.rs"]
+mod asking;
 mod cleanup;
 mod composition;
 mod crash;
@@ -10,12 +12,18 @@ mod emergency;
 mod faults;
 mod guards;
 mod http2;
+#[path = "../shared/killed.rs"]
+mod killed;
+mod odd_switch;
 mod pipeline;
 mod provider;
 mod proxy;
 mod proxy_dies;
+#[path = "../shared/public.rs"]
+mod public;
 #[path = "../programs/site.rs"]
 mod site;
 mod stage;
+mod standalone;
 mod tunnel;
 mod wire;

@@ -1,14 +1,14 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use ops_core::probe::{Health, Probe as _};
 use ops_core::{Outcome, Plan};
 use ops_deploy::release::Verb;
 use ops_deploy::service::Liveness;
-use ops_deploy::{Error, ErrorKind, Gate, MemorySwitch, Pointer, Target, TrafficSwitch, Upstream};
+use ops_deploy::{Error, ErrorKind, Gate, MemorySwitch, Target, TrafficSwitch as _};
 
+use crate::odd_switch::OddSwitch;
 use crate::stage::{Stage, get, http, v};
 
 fn versions(site: &[ops_core::Version]) -> Vec<&str> {
@@ -341,51 +341,24 @@ async fn a_switch_in_memory_serves_a_users_test() {
     assert!(observed.running[0].in_traffic);
 }
 
-/// A switch whose answer is lost: the first request arrives only when it is let through.
-#[derive(Debug, Clone, Default)]
-struct Late(Arc<(MemorySwitch, Mutex<Option<Asked>>)>);
-
-type Asked = (u64, Option<Upstream>);
-
-impl TrafficSwitch for Late {
-    fn current(&self) -> BoxFuture<'_, Result<Pointer, Error>> {
-        self.0.0.current()
-    }
-
-    fn switch<'a>(
-        &'a self,
-        expected_epoch: u64,
-        to: Option<&'a Upstream>,
-    ) -> BoxFuture<'a, Result<Pointer, Error>> {
-        let is_new = to.is_some_and(|to| to.instance.starts_with("v2"));
-        let mut held = self.0.1.lock().unwrap();
-        if is_new && held.is_none() {
-            *held = Some((expected_epoch, to.cloned()));
-            let lost = Error::new(ErrorKind::Proxy, "the proxy did not answer")
-                .class_of(ops_core::Class::OutcomeUnknown);
-            return Box::pin(async { Err(lost) });
-        }
-        self.0.0.switch(expected_epoch, to)
-    }
-
-    fn in_flight<'a>(&'a self, upstream: &'a Upstream) -> BoxFuture<'a, Result<u64, Error>> {
-        self.0.0.in_flight(upstream)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_switch_that_arrives_after_going_back_is_refused() {
     let stage = Stage::without_proxy();
     stage.release("v1", "healthy");
     stage.release("v2", "healthy");
-    let late = Late::default();
+    // Its answer is lost: the first request arrives only when it is let through.
+    let late = OddSwitch::new(|| {
+        let lost = Error::new(ErrorKind::Proxy, "the proxy did not answer")
+            .class_of(ops_core::Class::OutcomeUnknown);
+        Box::pin(async { Err(lost) })
+    });
     let site = stage.builder().traffic(late.clone()).build().unwrap();
     site.deploy(&stage.cx(), &v("v1")).await.unwrap();
     site.deploy(&stage.cx(), &v("v2")).await.unwrap_err();
-    let (epoch, to) = late.0.1.lock().unwrap().clone().unwrap();
-    let arrived = late.0.0.switch(epoch, to.as_ref()).await;
+    let (epoch, to) = late.first.lock().unwrap().clone().unwrap();
+    let arrived = late.inner.switch(epoch, to.as_ref()).await;
     assert_eq!(arrived.unwrap_err().kind(), ErrorKind::Conflict);
-    assert!(late.0.0.pointer().upstream.unwrap().instance.starts_with("v1-"));
+    assert!(late.inner.pointer().upstream.unwrap().instance.starts_with("v1-"));
     assert_eq!(stage.running().await.len(), 1);
 }
 

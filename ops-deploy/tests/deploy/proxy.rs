@@ -1,5 +1,5 @@
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use ops_deploy::{ErrorKind, ProxyClient, ProxyConfig, ReverseProxy, TrafficSwitch as _, Upstream};
-use tokio_util::sync::CancellationToken;
+use ops_deploy::{ErrorKind, ProxyClient, TrafficSwitch as _, Upstream};
 
 use crate::stage::{PROGRAM, SERVICE, get, http, until};
+use crate::standalone::Proxy;
 
 /// A process that ends with its test.
 struct Process(Child);
@@ -49,39 +49,6 @@ async fn service(dir: &Path, version: &str, mode: &str) -> (Process, Upstream) {
     })
     .await;
     (process, Upstream { address: ([127, 0, 0, 1], port).into(), instance: version.to_owned() })
-}
-
-struct Proxy {
-    dir: tempfile::TempDir,
-    address: SocketAddr,
-    client: ProxyClient,
-    shutdown: CancellationToken,
-    served: tokio::task::JoinHandle<()>,
-}
-
-impl Proxy {
-    async fn start() -> Self {
-        Self::with(|config| config).await
-    }
-
-    async fn with(change: impl FnOnce(ProxyConfig) -> ProxyConfig) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let config = ProxyConfig::new(([127, 0, 0, 1], 0).into(), dir.path().join("proxy"));
-        let proxy = ReverseProxy::bind(change(config)).await.unwrap();
-        let (address, shutdown) = (proxy.address(), CancellationToken::new());
-        let served = tokio::spawn(proxy.serve(shutdown.clone()));
-        let client = ProxyClient::new(dir.path().join("proxy"));
-        Self { dir, address, client, shutdown, served }
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
-    async fn point(&self, to: &Upstream) {
-        let epoch = self.client.current().await.unwrap().epoch;
-        self.client.switch(epoch, Some(to)).await.unwrap();
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

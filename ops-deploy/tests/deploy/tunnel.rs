@@ -1,17 +1,16 @@
 //! WebSocket through the proxy, by a real client and a real service of the protocol.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures::{SinkExt as _, StreamExt as _};
 use ops_deploy::proxy::Tally;
-use ops_deploy::{ProxyClient, ProxyConfig, ReverseProxy, TrafficSwitch as _, Upstream};
+use ops_deploy::{TrafficSwitch as _, Upstream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, accept_async, connect_async};
-use tokio_util::sync::CancellationToken;
 
 use crate::stage::{get, http, until};
+use crate::standalone::Proxy;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -39,29 +38,8 @@ async fn echo(name: &'static str) -> Upstream {
     Upstream { address, instance: name.into() }
 }
 
-struct Proxy {
-    _dir: tempfile::TempDir,
-    address: SocketAddr,
-    client: ProxyClient,
-    shutdown: CancellationToken,
-    served: tokio::task::JoinHandle<()>,
-}
-
-impl Proxy {
-    async fn to(upstream: &Upstream, change: impl FnOnce(ProxyConfig) -> ProxyConfig) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let config = ProxyConfig::new(([127, 0, 0, 1], 0).into(), dir.path().join("proxy"));
-        let proxy = ReverseProxy::bind(change(config)).await.unwrap();
-        let (address, shutdown) = (proxy.address(), CancellationToken::new());
-        let served = tokio::spawn(proxy.serve(shutdown.clone()));
-        let client = ProxyClient::new(dir.path().join("proxy"));
-        client.switch(0, Some(upstream)).await.unwrap();
-        Self { _dir: dir, address, client, shutdown, served }
-    }
-
-    async fn connect(&self) -> Result<Socket, WsError> {
-        connect_async(format!("ws://{}/chat", self.address)).await.map(|(socket, _)| socket)
-    }
+async fn connect(proxy: &Proxy) -> Result<Socket, WsError> {
+    connect_async(format!("ws://{}/chat", proxy.address)).await.map(|(socket, _)| socket)
 }
 
 async fn ask(socket: &mut Socket, text: &str) -> String {
@@ -73,7 +51,7 @@ async fn ask(socket: &mut Socket, text: &str) -> String {
 async fn a_tunnel_stays_where_it_was_opened_and_holds_the_drain() {
     let (one, two) = (echo("one").await, echo("two").await);
     let proxy = Proxy::to(&one, |config| config).await;
-    let mut old = proxy.connect().await.unwrap();
+    let mut old = connect(&proxy).await.unwrap();
     assert_eq!(ask(&mut old, "hello").await, "one: hello");
     let large = vec![7_u8; 3 << 20];
     old.send(Message::binary(large.clone())).await.unwrap();
@@ -81,7 +59,7 @@ async fn a_tunnel_stays_where_it_was_opened_and_holds_the_drain() {
     assert_eq!(proxy.client.in_flight(&one).await.unwrap(), 1);
 
     proxy.client.switch(1, Some(&two)).await.unwrap();
-    let mut new = proxy.connect().await.unwrap();
+    let mut new = connect(&proxy).await.unwrap();
     assert_eq!(ask(&mut new, "hello").await, "two: hello");
     assert_eq!(ask(&mut old, "still").await, "one: still");
     assert_eq!(proxy.client.drain(&one, Duration::from_millis(50)).await.unwrap(), 1);
@@ -107,7 +85,7 @@ async fn a_service_may_decline() {
         }
     });
     let proxy = Proxy::to(&upstream, |config| config).await;
-    let Err(WsError::Http(answer)) = proxy.connect().await else { panic!("it was not declined") };
+    let Err(WsError::Http(answer)) = connect(&proxy).await else { panic!("it was not declined") };
     assert_eq!(answer.status().as_u16(), 403);
     until(async || match proxy.client.in_flight(&upstream).await.unwrap() {
         0 => Ok(()),
@@ -121,7 +99,7 @@ async fn a_silent_tunnel_ends_and_a_busy_one_does_not() {
     let upstream = echo("one").await;
     let idle = Duration::from_millis(700);
     let proxy = Proxy::to(&upstream, |config| config.tunnel_idle(idle)).await;
-    let mut socket = proxy.connect().await.unwrap();
+    let mut socket = connect(&proxy).await.unwrap();
     let begun = Instant::now();
     while begun.elapsed() < 2 * idle {
         assert_eq!(ask(&mut socket, "here").await, "one: here");
@@ -136,7 +114,7 @@ async fn the_end_of_the_proxy_waits_for_tunnels_and_then_cuts_them() {
     let upstream = echo("one").await;
     let grace = Duration::from_millis(500);
     let proxy = Proxy::to(&upstream, |config| config.shutdown_grace(grace)).await;
-    let mut socket = proxy.connect().await.unwrap();
+    let mut socket = connect(&proxy).await.unwrap();
     proxy.shutdown.cancel();
     assert_eq!(ask(&mut socket, "still").await, "one: still");
     proxy.served.await.unwrap();
@@ -147,12 +125,12 @@ async fn the_end_of_the_proxy_waits_for_tunnels_and_then_cuts_them() {
 async fn a_seat_is_taken_until_its_tunnel_ends() {
     let upstream = echo("one").await;
     let proxy = Proxy::to(&upstream, |config| config.max_connections(1)).await;
-    let mut first = proxy.connect().await.unwrap();
+    let mut first = connect(&proxy).await.unwrap();
     assert_eq!(ask(&mut first, "mine").await, "one: mine");
-    let waiting = tokio::time::timeout(Duration::from_millis(300), proxy.connect()).await;
+    let waiting = tokio::time::timeout(Duration::from_millis(300), connect(&proxy)).await;
     assert!(waiting.is_err(), "there is one seat");
     drop(first);
-    let second = tokio::time::timeout(Duration::from_secs(10), proxy.connect()).await;
+    let second = tokio::time::timeout(Duration::from_secs(10), connect(&proxy)).await;
     let mut second = second.unwrap().unwrap();
     assert_eq!(ask(&mut second, "mine").await, "one: mine");
 }
@@ -161,7 +139,7 @@ async fn a_seat_is_taken_until_its_tunnel_ends() {
 async fn what_was_answered_is_counted() {
     let upstream = echo("one").await;
     let proxy = Proxy::to(&upstream, |config| config).await;
-    let mut socket = proxy.connect().await.unwrap();
+    let mut socket = connect(&proxy).await.unwrap();
     ask(&mut socket, "hello").await;
     // The service takes this for a bad handshake.
     let (status, ..) = get(&http(), &format!("http://{}/", proxy.address)).await.unwrap();

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(missing_docs, unreachable_pub, reason = "a test has no users")]
 
+#[path = "../shared/asking.rs"]
+mod asking;
 mod cleanup;
 mod crash;
 mod deploy;
@@ -10,8 +12,12 @@ mod dock;
 mod dry_run;
 mod hosts;
 mod images;
+#[path = "../shared/killed.rs"]
+mod killed;
 mod lock;
 mod observe;
+#[path = "../shared/public.rs"]
+mod public;
 mod releases;
 mod rollback;
 mod stage;

@@ -1,30 +1,19 @@
 //! An application on the engine, with a proxy, and the end of all of it.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListImagesOptionsBuilder, RemoveContainerOptionsBuilder,
     RemoveImageOptionsBuilder,
 };
-use bytes::Bytes;
-use http::Request;
-use http_body_util::{BodyExt as _, Empty};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use ops_core::{Context, OperationId, Version};
+use ops_core::{Context, OperationId};
 use ops_deploy::docker::{Container, DockerHostBuilder};
-use ops_deploy::{DockerHost, ProxyClient, ProxyConfig, ReverseProxy, TrafficSwitch as _};
-use tokio_util::sync::CancellationToken;
+use ops_deploy::{DockerHost, ProxyClient, TrafficSwitch as _};
 
+pub use crate::asking::{get, http, until, v};
 use crate::images::{docker, import};
-
-pub fn v(text: &str) -> Version {
-    text.parse().unwrap()
-}
+use crate::public::Public;
 
 /// A name that no other test has.
 pub fn new_application(dir: &Path) {
@@ -56,14 +45,11 @@ pub async fn remove_all(application: &str) {
 
 pub struct Dock {
     dir: tempfile::TempDir,
-    proxy: Option<(SocketAddr, CancellationToken)>,
+    proxy: Option<Public>,
 }
 
 impl Drop for Dock {
     fn drop(&mut self) {
-        if let Some((_, token)) = &self.proxy {
-            token.cancel();
-        }
         let application = self.application();
         let clear = || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -77,14 +63,7 @@ impl Drop for Dock {
 impl Dock {
     pub async fn new() -> Self {
         let mut dock = Self::without_proxy();
-        let token = CancellationToken::new();
-        let config = ProxyConfig::new(([127, 0, 0, 1], 0).into(), dock.path().join("proxy"))
-            .shutdown_grace(Duration::from_secs(1));
-        let proxy = ReverseProxy::bind(config).await.unwrap();
-        let address = proxy.address();
-        std::fs::write(dock.path().join("public"), address.to_string()).unwrap();
-        tokio::spawn(proxy.serve(token.clone()));
-        dock.proxy = Some((address, token));
+        dock.proxy = Some(Public::before(dock.path()).await);
         dock
     }
 
@@ -120,7 +99,7 @@ impl Dock {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.proxy.as_ref().unwrap().0)
+        format!("http://{}{path}", self.proxy.as_ref().unwrap().address)
     }
 
     pub async fn image(&self, version: &str, mode: &str) -> String {
@@ -147,33 +126,5 @@ impl Dock {
 
     pub async fn public_version(&self) -> String {
         get(&http(), &self.url("/")).await.map_or_else(|e| e, |(_, version, _)| version)
-    }
-}
-
-pub type Http = Client<HttpConnector, Empty<Bytes>>;
-
-pub fn http() -> Http {
-    Client::builder(TokioExecutor::new()).build_http()
-}
-
-/// Gets a page: status, version header, body.
-pub async fn get(http: &Http, url: &str) -> Result<(u16, String, String), String> {
-    let request = Request::get(url).body(Empty::new()).map_err(|e| e.to_string())?;
-    let answer = http.request(request).await.map_err(|e| format!("{e:?}"))?;
-    let status = answer.status().as_u16();
-    let version = answer.headers().get("x-version").map(|v| v.to_str().unwrap().to_owned());
-    let body = answer.into_body().collect().await.map_err(|e| format!("{e:?}"))?.to_bytes();
-    Ok((status, version.unwrap_or_default(), String::from_utf8_lossy(&body).into_owned()))
-}
-
-/// Waits until something is so, for at most ten seconds.
-pub async fn until<F: AsyncFnMut() -> Result<(), String>>(mut so: F) {
-    let begun = Instant::now();
-    loop {
-        match so().await {
-            Ok(()) => return,
-            Err(last) if begun.elapsed() > Duration::from_secs(10) => panic!("still: {last}"),
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-        }
     }
 }

@@ -1,19 +1,22 @@
 //! How a Swarm is set up.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ops_core::Refusal;
-use ops_core::probe::Probe;
 use ops_core::version::VersionPolicy;
 use url::Url;
 
+use super::super::address::EngineAddress;
 use super::super::spec::is_name;
 use super::{Engine, Settings, Swarm, is_web};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::gate::Gate;
+use crate::preflight::Preflight;
 use crate::service::Identity;
+use crate::set_up::{Reasons, setters};
+use crate::stages::{Hook, Stages};
 
 /// A service of a Swarm, which exists already.
 #[derive(Debug, Clone)]
@@ -29,6 +32,11 @@ pub struct SwarmService {
     pub health_path: String,
     /// How it says which version it is. Default: the header `x-version`.
     pub identity: Identity,
+    /// The ports of its nodes on which its tasks are reached, and their own. Default: what the
+    /// service has already.
+    pub ports: Vec<(u16, u16)>,
+    /// Whether old tasks end before new ones start. Default: no, new ones start first.
+    pub stop_first: bool,
 }
 
 impl SwarmService {
@@ -40,6 +48,8 @@ impl SwarmService {
             public_url: None,
             health_path: "/health".to_owned(),
             identity: Identity::Header("x-version".to_owned()),
+            ports: Vec::new(),
+            stop_first: false,
         }
     }
 
@@ -52,6 +62,23 @@ impl SwarmService {
     /// Says where it answers for its health.
     pub fn health_path(mut self, path: impl Into<String>) -> Self {
         self.health_path = path.into();
+        self
+    }
+
+    /// Publishes a port of its tasks on the nodes that run them (host mode), and resolves the
+    /// service's name to its tasks' addresses (dnsrr): nothing of it needs the kernel's IP_VS. What
+    /// the service published before comes back when the operation goes back.
+    ///
+    /// No two tasks have the same port of a node: while the new one starts beside the old, it needs
+    /// another node. Where there is none, say [`stop_first`](Self::stop_first).
+    pub fn publish(mut self, on_node: u16, of_task: u16) -> Self {
+        self.ports.push((on_node, of_task));
+        self
+    }
+
+    /// Ends old tasks before new ones start: nobody answers in between.
+    pub fn stop_first(mut self) -> Self {
+        self.stop_first = true;
         self
     }
 
@@ -68,7 +95,7 @@ impl SwarmService {
 pub struct SwarmBuilder(Settings);
 
 impl SwarmBuilder {
-    pub(super) fn new(application: String, engine: String, folder: PathBuf) -> Self {
+    pub(super) fn new(application: String, engine: EngineAddress, folder: PathBuf) -> Self {
         Self(Settings {
             application,
             folder,
@@ -81,6 +108,7 @@ impl SwarmBuilder {
             settle: Duration::from_secs(5),
             deadline: Duration::from_mins(10),
             lease: Duration::from_mins(30),
+            stages: Stages { preflight: Some(Preflight::default()), ..Stages::default() },
         })
     }
 
@@ -90,22 +118,18 @@ impl SwarmBuilder {
         self
     }
 
-    /// Which tags are versions. Default: the first 7 digits of a commit id. `latest` never is.
-    pub fn versions(mut self, policy: VersionPolicy) -> Self {
-        self.0.policy = policy;
-        self
-    }
+    setters!(versions);
+    setters!(gate: "When the public is heard well enough.");
+    setters!(guard);
+    setters!(deadline: "10 min");
+    setters!(lock_lease: "30 min");
+    setters!(stages);
 
-    /// When the public is heard well enough.
-    pub fn gate(mut self, gate: Gate) -> Self {
-        self.0.gate = gate;
-        self
-    }
-
-    /// Adds a probe that must be healthy, too, in the same rounds. Journals know it by its name.
-    /// Default: none.
-    pub fn guard(mut self, guard: impl Probe + 'static) -> Self {
-        self.0.guards.push(Arc::new(guard));
+    /// The command that makes the images of a version which has none yet, tags them on the manager,
+    /// and brings them to where the other nodes find them. They stay, also when the operation goes
+    /// back. Default: none, and a version without images is refused when it is planned.
+    pub fn build_images(mut self, build: Hook) -> Self {
+        self.0.stages.build = Some(build);
         self
     }
 
@@ -122,79 +146,57 @@ impl SwarmBuilder {
         self
     }
 
-    /// How long an operation may take until its commit. Default: 10 min.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.0.deadline = deadline;
-        self
-    }
-
-    /// After how long the lock of a deployer that died may be taken over, by the engine's clock.
-    /// It must be longer than an operation with its way back. Default: 30 min.
-    pub fn lock_lease(mut self, lease: Duration) -> Self {
-        self.0.lease = lease;
-        self
-    }
-
     /// The Swarm. Blocks for a moment; the engine is asked later.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidConfig`] with every reason at once.
+    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) with every reason at once.
     pub fn build(mut self) -> Result<Swarm, Error> {
         let settings = &mut self.0;
-        let mut refusals = Vec::new();
-        let mut refuse = |reason: String, remedy: &str| {
-            refusals.push(Refusal::new(reason, remedy));
-        };
+        let mut reasons = Reasons::default();
         if !is_name(&settings.application) {
-            refuse(
+            reasons.add(
                 format!("no config can bear the application's name `{}`", settings.application),
                 "take lower-case letters, digits and `-`, a letter first",
             );
         }
-        match settings.folder.canonicalize() {
-            Ok(folder) if folder.is_dir() => settings.folder = folder,
-            Ok(folder) => refuse(
-                format!("`{}` is no folder", folder.display()),
-                "give the folder for this machine's history",
-            ),
-            Err(error) => refuse(
-                format!("the folder `{}` cannot be had: {error}", settings.folder.display()),
-                "create it",
-            ),
-        }
-        if settings.services.is_empty() {
-            refuse("there is no service".into(), "add at least one");
-        }
-        if settings.gate.consecutive == 0 {
-            refuse("a gate of no answers lets everything pass".into(), "ask for at least one");
-        }
-        if settings.lease <= settings.deadline {
-            refuse(
-                "the lock could be taken over while its operation runs".into(),
-                "make its lease longer than the deadline, by the time that going back takes",
-            );
-        }
+        reasons.folder(
+            "folder",
+            &mut settings.folder,
+            "give the folder for this machine's history",
+        );
+        reasons.services(settings.services.len());
+        reasons.gate(&settings.gate);
+        reasons.lease(settings.lease, settings.deadline);
         for (n, service) in settings.services.iter().enumerate() {
             let name = &service.name;
             if name.is_empty() || settings.services[..n].iter().any(|other| other.name == *name) {
-                refuse(
+                reasons.add(
                     format!("the service `{name}` has no name of its own"),
                     "give each service the name that it has in the Swarm",
+                );
+            }
+            let on_nodes: BTreeSet<_> = service.ports.iter().map(|(on_node, _)| on_node).collect();
+            if service.ports.iter().any(|(on_node, of_task)| *on_node == 0 || *of_task == 0)
+                || on_nodes.len() < service.ports.len()
+            {
+                reasons.add(
+                    format!("the service `{name}` publishes a port 0, or one twice"),
+                    "give each its own, from 1 on",
                 );
             }
             if !service.health_path.starts_with('/')
                 || service.public_url.as_ref().is_some_and(|url| !is_web(url))
             {
-                refuse(
+                reasons.add(
                     format!("the service `{name}` has no address that can be asked"),
                     "begin its public address with http:// or https://, its health path with /",
                 );
             }
         }
-        refusals.extend(crate::gate::nameless(&settings.guards));
-        if refusals.is_empty() {
-            return Ok(Swarm(Arc::new(self.0)));
-        }
-        Err(Error::new(ErrorKind::InvalidConfig, "the Swarm is not set up well").refusals(refusals))
+        reasons.extend(settings.engine.address().check());
+        reasons.extend(crate::gate::nameless(&settings.guards));
+        reasons.extend(settings.stages.check(settings.deadline));
+        reasons.none("the Swarm")?;
+        Ok(Swarm(Arc::new(self.0)))
     }
 }

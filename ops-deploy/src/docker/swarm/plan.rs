@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::probe::observe;
-use ops_core::{Plan, Refusal, Version, World};
+use ops_core::{Plan, Version, World};
 
-use super::super::host::names;
 use super::super::releases::{incomplete, short};
-use super::{Swarm, SwarmStatus, SwarmStep as S};
-use crate::error::{Error, ErrorKind};
+use super::{Swarm, SwarmService, SwarmStatus, SwarmStep as S};
+use crate::error::Error;
 use crate::history::Verb;
+use crate::planning::{
+    Care, crossing, headed, is_well, names, no_previous, nothing_in_service, way_across,
+};
+use crate::stages::{StageStep, When};
 use crate::target::{Observed, Running, Target};
 
 impl Swarm {
@@ -18,50 +21,80 @@ impl Swarm {
         &self,
         version: &Version,
         verb: Verb,
-        emergency: bool,
+        care: Care,
         status: &SwarmStatus,
     ) -> Result<Plan, Error> {
         let current = status.current()?.cloned();
         let release = status.releases.iter().find(|it| it.version == *version && it.is_complete());
-        let release = release.ok_or_else(|| incomplete(version, &status.releases))?;
-        let mut plan = Plan::new(verb.as_str()).version(version.clone()).within(self.0.deadline);
-        plan = plan.fact("to", version);
-        if let Some(current) = &current {
-            plan = plan.fact("from", current);
-        }
-        if emergency {
-            plan = plan.fact("emergency", true);
-        }
+        // What is to be built cannot be pinned yet.
+        let builds = verb == Verb::Deploy && self.0.stages.build.is_some();
+        let images = match release {
+            Some(release) => release.images.clone(),
+            None if builds && self.buildable(version, status) => BTreeMap::new(),
+            None => return Err(incomplete(version, &status.releases)),
+        };
+        let mut plan = headed(verb, version, current.as_ref(), care, self.0.deadline);
         if current.as_ref() == Some(version) && self.serves_well(version, status).await {
-            return Ok(plan.fact("state", format!("{version} is in service and well")));
+            return Ok(is_well(plan, version));
         }
-        let (v, images) = (|| version.clone(), release.images.clone());
-        let mut changes = vec![
+        let v = || version.clone();
+        let stages = &self.0.stages;
+        let careful = care == Care::Gate;
+        let hooks =
+            |when| stages.hooks(when, version).into_iter().filter(|_| careful).map(S::Stage);
+        let mut changes = Vec::new();
+        changes.extend(stages.preflight(version).filter(|_| careful).map(S::Stage));
+        if images.is_empty() {
+            changes.push(S::Stage(StageStep::Build { version: v() }));
+        }
+        changes.extend([
             S::TakeLock,
             S::ExpectCurrent { current: current.clone() },
             S::Require { version: v(), images: images.clone() },
-        ];
-        for service in &self.0.services {
-            let id = images.get(&service.name).cloned().unwrap_or_default();
-            let image = self.reference(&id, &service.repository).await?;
-            plan = plan.fact(format!("image of {}", service.name), short(&id));
-            changes.push(S::Update { service: service.name.clone(), version: v(), image });
+        ]);
+        changes.extend(hooks(When::BeforeStart));
+        if verb == Verb::Deploy {
+            changes.extend(stages.migrate(version).into_iter().map(S::Stage));
         }
-        if !emergency {
+        changes.extend(hooks(When::BeforeSwitch));
+        for SwarmService { name, repository, stop_first, .. } in &self.0.services {
+            let mut image = String::new();
+            if let Some(id) = images.get(name) {
+                image = self.reference(id, repository).await?;
+                plan = plan.fact(format!("image of {name}"), short(id));
+            }
+            let (service, stop_first) = (name.clone(), *stop_first);
+            changes.push(S::Update { service, version: v(), image, stop_first });
+        }
+        if care == Care::Gate {
             let guards = crate::gate::guard_names(&self.0.guards);
             if !guards.is_empty() || self.0.services.iter().any(|it| it.public_url.is_some()) {
                 changes.push(S::PassGate { version: v(), guards });
             }
         }
+        changes.extend(hooks(When::AfterSwitch));
+        changes.extend(stages.bake(version).filter(|_| careful).map(S::Stage));
         changes.push(S::RecordHistory { version: v(), verb, images, before: current });
         for step in &changes {
             plan = plan.change(self, step)?;
         }
-        Ok(plan.finisher(self, &S::ReleaseLock)?)
+        let after = stages.hooks(When::AfterCommit, version).into_iter().map(S::Stage);
+        for step in after.chain([S::ReleaseLock]) {
+            plan = plan.finisher(self, &step)?;
+        }
+        Ok(plan)
+    }
+
+    /// What lacks images may be built; what has moved or is of two commits may not.
+    fn buildable(&self, version: &Version, status: &SwarmStatus) -> bool {
+        let known = status.releases.iter().find(|release| release.version == *version);
+        known.is_none_or(|known| {
+            known.lacking.len() == self.0.services.len().saturating_sub(known.images.len())
+        })
     }
 
     /// How the nodes of the Swarm know an image: by the digest of its registry, else by its id.
-    async fn reference(&self, id: &str, repository: &str) -> Result<String, Error> {
+    pub(super) async fn reference(&self, id: &str, repository: &str) -> Result<String, Error> {
         let image = self.0.engine.image(id).await?;
         let digests = image.and_then(|image| image.repo_digests).unwrap_or_default();
         let own = digests
@@ -84,7 +117,12 @@ impl Swarm {
         true
     }
 
-    async fn plan_back(&self, to: Option<Version>, emergency: bool) -> Result<Plan, Error> {
+    async fn plan_back(
+        &self,
+        to: Option<Version>,
+        care: Care,
+        across: bool,
+    ) -> Result<Plan, Error> {
         let status = self.look().await?;
         let complete = status.complete();
         let to = match (to, status.current()?) {
@@ -93,23 +131,14 @@ impl Swarm {
                 let way = status.history.way_back();
                 let mut earlier = way.into_iter().filter(|version| *version != current);
                 let found = earlier.find(|version| complete.contains(version)).cloned();
-                found.ok_or_else(|| {
-                    Error::new(ErrorKind::NoPrevious, "there is no previous complete version")
-                        .with("current", current)
-                        .remedy(format!("name one of the complete versions: {}", names(&complete)))
-                })?
+                found.ok_or_else(|| no_previous(current, &complete))?
             }
             (None, None) => {
-                let unknown = "cannot determine the current version";
-                return Err(Error::new(ErrorKind::UnknownCurrent, unknown)
-                    .refusals([Refusal::new(
-                        "no version is in service",
-                        "name the version to go back to",
-                    )])
-                    .with("complete", names(&complete)));
+                return Err(nothing_in_service().with("complete", names(&complete)));
             }
         };
-        self.plan(&to, Verb::Rollback, emergency, &status).await
+        let across = way_across(&status.history, &to, across)?;
+        Ok(crossing(self.plan(&to, Verb::Rollback, care, &status).await?, across))
     }
 
     pub(super) fn images_of(status: &SwarmStatus, version: &Version) -> BTreeMap<String, String> {
@@ -131,7 +160,6 @@ impl Target for Swarm {
     fn observe(&self) -> BoxFuture<'_, Result<Observed, Error>> {
         async move {
             let status = self.look().await?;
-            let current = status.current();
             let known = status.tasks.iter().filter_map(|task| {
                 Some(Running {
                     name: task.id.clone(),
@@ -140,16 +168,7 @@ impl Target for Swarm {
                     in_traffic: true,
                 })
             });
-            Ok(Observed {
-                running: known.collect(),
-                contradictions: current
-                    .as_ref()
-                    .err()
-                    .map(|error| error.reasons().to_vec())
-                    .unwrap_or_default(),
-                current: current.ok().flatten().cloned(),
-                versions: status.complete(),
-            })
+            Ok(Observed::new(status.current(), known.collect(), status.complete()))
         }
         .boxed()
     }
@@ -161,16 +180,23 @@ impl Target for Swarm {
     fn plan_deploy<'a>(&'a self, version: &'a Version) -> BoxFuture<'a, Result<Plan, Error>> {
         async move {
             let status = self.look().await?;
-            self.plan(version, Verb::Deploy, false, &status).await
+            self.plan(version, Verb::Deploy, Care::Gate, &status).await
         }
         .boxed()
     }
 
     fn plan_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        self.plan_back(to, false).boxed()
+        self.plan_back(to, Care::Gate, false).boxed()
     }
 
     fn plan_emergency_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        self.plan_back(to, true).boxed()
+        self.plan_back(to, Care::Emergency, false).boxed()
+    }
+
+    fn plan_rollback_across_migrations(
+        &self,
+        to: Option<Version>,
+    ) -> BoxFuture<'_, Result<Plan, Error>> {
+        self.plan_back(to, Care::Gate, true).boxed()
     }
 }

@@ -3,15 +3,16 @@
 use std::collections::{BTreeSet, HashMap};
 
 use bollard::models::{
-    Service, ServiceSpec, ServiceSpecUpdateConfigFailureActionEnum,
-    ServiceSpecUpdateConfigOrderEnum, TaskState,
+    EndpointPortConfig, EndpointPortConfigProtocolEnum, EndpointPortConfigPublishModeEnum,
+    EndpointSpec, EndpointSpecModeEnum, Service, ServiceSpec,
+    ServiceSpecUpdateConfigFailureActionEnum, ServiceSpecUpdateConfigOrderEnum, TaskState,
 };
 use ops_core::{StepContext, StepError, Version};
 use serde::{Deserialize, Serialize};
 
 use super::super::containers::{IMAGE, OPERATION, VERSION};
-use super::Swarm;
 use super::cluster::Swap;
+use super::{Swarm, SwarmService};
 use crate::error::{Error, ErrorKind};
 
 const FENCE: &str = "ops-deploy.fence";
@@ -22,12 +23,15 @@ const OURS: [&str; 3] = [VERSION, IMAGE, OPERATION];
 
 /// What an update replaces, and what brings it back. Nothing else of a specification goes into a
 /// journal: environments may hold secrets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Before {
     index: u64,
     image: String,
     labels: HashMap<String, String>,
     task_labels: HashMap<String, String>,
+    /// What it published, where the update publishes something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    endpoint: Option<EndpointSpec>,
 }
 
 fn key(service: &str, version: &Version) -> String {
@@ -54,12 +58,25 @@ fn set(labels: &mut Option<HashMap<String, String>>, ours: &HashMap<String, Stri
     labels.extend(ours.clone());
 }
 
+/// What is published in host mode.
+fn host_mode(ports: &[(u16, u16)]) -> EndpointSpec {
+    let ports = ports.iter().map(|(on_node, of_task)| EndpointPortConfig {
+        protocol: Some(EndpointPortConfigProtocolEnum::TCP),
+        target_port: Some(i64::from(*of_task)),
+        published_port: Some(i64::from(*on_node)),
+        publish_mode: Some(EndpointPortConfigPublishModeEnum::HOST),
+        name: None,
+    });
+    EndpointSpec { mode: Some(EndpointSpecModeEnum::DNSRR), ports: Some(ports.collect()) }
+}
+
 /// The specification with another image and other labels of ours: everything else stays.
 fn with(
     spec: ServiceSpec,
     image: &str,
     labels: &HashMap<String, String>,
     task_labels: &HashMap<String, String>,
+    stop_first: bool,
 ) -> ServiceSpec {
     let mut spec = spec;
     set(&mut spec.labels, labels);
@@ -70,7 +87,11 @@ fn with(
     container.image = Some(image.to_owned());
     set(&mut container.labels, task_labels);
     let update = spec.update_config.get_or_insert_default();
-    update.order = Some(ServiceSpecUpdateConfigOrderEnum::START_FIRST);
+    update.order = Some(if stop_first {
+        ServiceSpecUpdateConfigOrderEnum::STOP_FIRST
+    } else {
+        ServiceSpecUpdateConfigOrderEnum::START_FIRST
+    });
     // Going back is ours to do, with a journal.
     update.failure_action = Some(ServiceSpecUpdateConfigFailureActionEnum::PAUSE);
     spec
@@ -85,6 +106,28 @@ impl Swarm {
         })
     }
 
+    fn settings_of(&self, name: &str) -> Result<&SwarmService, StepError> {
+        self.0.services.iter().find(|service| service.name == name).ok_or_else(|| {
+            StepError::permanent(format!("there is no service `{name}` any more"))
+                .remedy("plan again")
+        })
+    }
+
+    /// The image that was planned, or the one that was pinned since.
+    async fn image_of(
+        &self,
+        service: &SwarmService,
+        version: &Version,
+        planned: &str,
+        cx: &StepContext,
+    ) -> Result<String, StepError> {
+        if !planned.is_empty() {
+            return Ok(planned.to_owned());
+        }
+        let id = Self::pinned(version, cx)?.remove(&service.name).unwrap_or_default();
+        Ok(self.reference(&id, &service.repository).await?)
+    }
+
     pub(super) async fn update(
         &self,
         name: &str,
@@ -93,6 +136,8 @@ impl Swarm {
         cx: &StepContext,
     ) -> Result<(), StepError> {
         self.hold_lock(cx).await?;
+        let settings = self.settings_of(name)?;
+        let image = &self.image_of(settings, version, image, cx).await?;
         let service = self.existing(name).await?;
         let ours = cx.operation().to_string();
         let look = async {
@@ -104,6 +149,8 @@ impl Swarm {
                 image: container.image.unwrap_or_default(),
                 labels: only_ours(spec.labels.as_ref()),
                 task_labels: only_ours(container.labels.as_ref()),
+                endpoint: (!settings.ports.is_empty())
+                    .then(|| spec.endpoint_spec.clone().unwrap_or_default()),
             })
         };
         let before: Before = cx.observe(&key(name, version), look).await?;
@@ -111,7 +158,11 @@ impl Swarm {
             let labels = [(VERSION, version.as_str()), (IMAGE, image), (OPERATION, &ours)];
             let labels: HashMap<_, _> =
                 labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-            let spec = with(service.spec.unwrap_or_default(), image, &labels, &labels);
+            let mut spec = service.spec.unwrap_or_default();
+            if !settings.ports.is_empty() {
+                spec.endpoint_spec = Some(host_mode(&settings.ports));
+            }
+            let spec = with(spec, image, &labels, &labels, settings.stop_first);
             cx.fault_point("swarm: service about to be updated");
             let swapped = self.0.engine.update_swarm_service(name, spec, before.index).await;
             cx.fault_point("swarm: service updated");
@@ -140,9 +191,11 @@ impl Swarm {
         let service = self.existing(name).await?;
         let (index, ours) = (index_of(&service), cx.operation().to_string());
         let found = label(&service, OPERATION);
-        let spec = service.spec.unwrap_or_default();
+        let mut spec = service.spec.unwrap_or_default();
         if found.as_ref() == Some(&ours) {
-            let back = with(spec, &before.image, &before.labels, &before.task_labels);
+            spec.endpoint_spec = before.endpoint.clone().or(spec.endpoint_spec);
+            let stop_first = self.settings_of(name).is_ok_and(|settings| settings.stop_first);
+            let back = with(spec, &before.image, &before.labels, &before.task_labels, stop_first);
             if self.0.engine.update_swarm_service(name, back, index).await? == Swap::Lost {
                 return Err(stale(name, index).into());
             }

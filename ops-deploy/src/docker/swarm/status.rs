@@ -6,12 +6,12 @@ use bollard::models::TaskState;
 use ops_core::{Refusal, Version};
 
 use super::super::containers::{IMAGE, VERSION};
-use super::super::host::names;
 use super::super::releases::{Pins, Release, releases};
 use super::Swarm;
 use super::services::label;
 use crate::error::{Error, ErrorKind};
 use crate::history::{Entry, History, Verb};
+use crate::planning::names;
 
 /// One task that Swarm wants and that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]

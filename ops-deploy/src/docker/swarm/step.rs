@@ -9,9 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Swarm;
 use super::status::observe;
-use crate::docker::releases::short;
+use crate::docker::releases::{Release, incomplete, short};
+use crate::effects;
 use crate::error::{Error, ErrorKind};
-use crate::history::{Entry, History, Verb};
+use crate::history::{Entry, Verb};
+use crate::planning::{as_planned, unexpected_in};
+use crate::recording::{entry, record, unrecord};
+use crate::stages::{self, StageStep};
 
 /// One step on a [`Swarm`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +34,7 @@ pub enum SwarmStep {
     Require {
         /// The version that comes.
         version: Version,
-        /// The image's id of each service.
+        /// The image's id of each service; empty to pin what was made.
         images: BTreeMap<String, String>,
     },
     /// A service gets the new image, and its tasks are new ones that run.
@@ -39,8 +43,11 @@ pub enum SwarmStep {
         service: String,
         /// The version that comes.
         version: Version,
-        /// The image, by digest or id.
+        /// The image, by digest or id; empty for the one that was pinned when it was made.
         image: String,
+        /// Whether old tasks end before new ones start.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        stop_first: bool,
     },
     /// The public addresses answer as the new version, several times in a row.
     PassGate {
@@ -64,6 +71,9 @@ pub enum SwarmStep {
     },
     /// At the end: the lock is given back.
     ReleaseLock,
+    /// What is the same on every target.
+    #[serde(untagged)]
+    Stage(StageStep),
 }
 
 impl Step for SwarmStep {
@@ -79,37 +89,34 @@ impl Step for SwarmStep {
             Self::PassGate { .. } => "pass_gate",
             Self::RecordHistory { .. } => "record_history",
             Self::ReleaseLock => "release_lock",
+            Self::Stage(stage) => stage.name(),
         }
     }
 
     fn effect(&self) -> Effect {
         match self {
             Self::TakeLock => Effect::changes("take the lock on the Swarm"),
-            Self::ExpectCurrent { current: None } => {
-                Effect::reads("see that no version is in service")
-            }
-            Self::ExpectCurrent { current: Some(version) } => {
-                Effect::reads(format!("see that {version} is still in service"))
+            Self::ExpectCurrent { current } => effects::expects(current.as_ref()),
+            Self::Require { version, images } if images.is_empty() => {
+                Effect::reads(format!("see that {version} is complete, and pin its images"))
             }
             Self::Require { version, images } => {
                 let images: Vec<_> =
                     images.iter().map(|(name, id)| format!("{name} {}", short(id))).collect();
                 Effect::reads(format!("see that {version} is complete: {}", images.join(", ")))
             }
+            Self::Update { service, version, stop_first: true, .. } => Effect::changes(format!(
+                "update the service `{service}` to {version}, old tasks before new ones: nobody answers in between"
+            )),
             Self::Update { service, version, .. } => Effect::changes(format!(
                 "update the service `{service}` to {version}, new tasks before old ones"
             )),
-            Self::PassGate { version, guards } if guards.is_empty() => {
-                Effect::reads(format!("see that the public address answers as {version}"))
+            Self::PassGate { version, guards } => {
+                effects::asks("the public address answers", version, guards)
             }
-            Self::PassGate { version, guards } => Effect::reads(format!(
-                "see that the public address answers as {version}, and that {} is well",
-                guards.join(", ")
-            )),
-            Self::RecordHistory { version, verb, .. } => {
-                Effect::changes(format!("record the {} of {version} in the history", verb.as_str()))
-            }
+            Self::RecordHistory { version, verb, .. } => effects::records(version, *verb),
             Self::ReleaseLock => Effect::changes("give the lock on the Swarm back"),
+            Self::Stage(stage) => stage.effect(),
         }
     }
 
@@ -123,24 +130,19 @@ impl Step for SwarmStep {
             Self::PassGate { guards, .. } => {
                 Ok(crate::gate::guards(&swarm.0.guards, guards).err().into_iter().collect())
             }
+            Self::Stage(stage) => stages::check(stage, swarm, cx).await,
             _ => Ok(Vec::new()),
         }
     }
 
     async fn run(&self, swarm: &Swarm, cx: &StepContext) -> Result<(), StepError> {
-        let none = |refusals: Vec<Refusal>| {
-            if refusals.is_empty() {
-                return Ok(());
-            }
-            let error =
-                Error::new(ErrorKind::Conflict, "the state is not what the plan was made for");
-            Err(error.refusals(refusals).into())
-        };
         match self {
             Self::TakeLock => swarm.take_lock(cx).await,
-            Self::ExpectCurrent { current } => none(swarm.expect_current(current.as_ref()).await?),
-            Self::Require { version, images } => none(swarm.moved(version, images).await?),
-            Self::Update { service, version, image } => {
+            Self::ExpectCurrent { current } => {
+                as_planned(swarm.expect_current(current.as_ref()).await?)
+            }
+            Self::Require { version, images } => swarm.require(version, images, cx).await,
+            Self::Update { service, version, image, .. } => {
                 swarm.update(service, version, image, cx).await
             }
             Self::PassGate { version, guards } => swarm.pass_gate(version, guards, cx).await,
@@ -148,6 +150,7 @@ impl Step for SwarmStep {
                 swarm.record(version, *verb, images, before.as_ref(), cx).await
             }
             Self::ReleaseLock => swarm.release_lock(cx).await,
+            Self::Stage(stage) => stages::run(stage, swarm, cx).await,
         }
     }
 
@@ -155,7 +158,10 @@ impl Step for SwarmStep {
         match self {
             Self::TakeLock => swarm.release_lock(cx).await,
             Self::Update { service, version, .. } => swarm.update_back(service, version, cx).await,
-            Self::RecordHistory { version, .. } => swarm.unrecord(version, cx).await,
+            Self::RecordHistory { version, .. } => {
+                unrecord(swarm.history_path(), version, cx).await
+            }
+            Self::Stage(stage) => stages::undo(stage, swarm, cx).await,
             Self::ExpectCurrent { .. }
             | Self::Require { .. }
             | Self::PassGate { .. }
@@ -164,27 +170,45 @@ impl Step for SwarmStep {
     }
 }
 
-fn history_key(version: &Version) -> String {
-    format!("history before {version}")
+fn pins_key(version: &Version) -> String {
+    format!("images of {version}")
 }
 
 impl Swarm {
     async fn expect_current(&self, expected: Option<&Version>) -> Result<Vec<Refusal>, StepError> {
-        let status = self.look().await?;
-        let found = match status.current() {
-            Ok(found) => found,
-            Err(error) => return Ok(error.reasons().to_vec()),
+        Ok(unexpected_in(self.look().await?.current(), expected))
+    }
+
+    /// The images with which the operation brings a version.
+    pub(super) fn pinned(
+        version: &Version,
+        cx: &StepContext,
+    ) -> Result<BTreeMap<String, String>, StepError> {
+        cx.noted(&pins_key(version))?.ok_or_else(|| {
+            StepError::permanent(format!("the images of {version} are not pinned"))
+                .remedy("require them before, in the same operation")
+        })
+    }
+
+    async fn require(
+        &self,
+        version: &Version,
+        images: &BTreeMap<String, String>,
+        cx: &StepContext,
+    ) -> Result<(), StepError> {
+        as_planned(self.moved(version, images).await?)?;
+        let pins = async {
+            if !images.is_empty() {
+                return Ok(images.clone());
+            }
+            let status = self.look().await?;
+            let whole = |it: &&Release| it.version == *version && it.is_complete();
+            let release = status.releases.iter().find(whole);
+            let release = release.ok_or_else(|| incomplete(version, &status.releases))?;
+            Ok(release.images.clone())
         };
-        if found == expected {
-            return Ok(Vec::new());
-        }
-        let name = |version: Option<&Version>| {
-            version.map_or("no version".to_owned(), ToString::to_string)
-        };
-        Ok(vec![Refusal::new(
-            format!("{} is in service, the plan was made for {}", name(found), name(expected)),
-            "plan again",
-        )])
+        let _: BTreeMap<String, String> = cx.observe(&pins_key(version), pins).await?;
+        Ok(())
     }
 
     /// Tags that do not name the planned images any more.
@@ -222,16 +246,11 @@ impl Swarm {
         guards: &[String],
         cx: &StepContext,
     ) -> Result<(), StepError> {
-        let guards = crate::gate::guards(&self.0.guards, guards).map_err(|missing| {
-            Error::new(ErrorKind::InvalidConfig, "the gate cannot be asked").refusals([missing])
-        })?;
         let mut all = AllOf::new("the gate", self.0.gate.timeout);
         for probe in self.0.services.iter().filter_map(|service| service.probe(version)) {
             all = all.probe(probe);
         }
-        for guard in guards {
-            all = all.shared(guard);
-        }
+        let all = crate::gate::guarded(all, &self.0.guards, guards)?;
         let alive = || async { Ok(Ok(())) }.boxed();
         let needed = self.0.gate.consecutive;
         self.0.gate.be_sure(&all, needed, &alive, cx).await?.map_err(|why| {
@@ -248,38 +267,15 @@ impl Swarm {
         cx: &StepContext,
     ) -> Result<(), StepError> {
         self.hold_lock(cx).await?;
-        let path = self.history_path();
-        let look = cx.blocking(move |_| Ok::<_, Error>(History::read(&path)?.is_some()));
-        cx.observe(&history_key(version), look).await?;
-        let entry = Entry {
-            operation: Some(cx.operation().to_string()),
-            images: images.clone(),
-            ..Entry::new(version.clone(), verb, cx.context().clock().now())
-        };
-        let (path, before) = (self.history_path(), before.cloned());
-        cx.blocking(move |_| {
-            let mut history = History::read(&path)?.unwrap_or_default();
-            if history.0.iter().any(|known| known.operation == entry.operation) {
-                return Ok::<_, Error>(());
-            }
+        let images = if images.is_empty() { Self::pinned(version, cx)? } else { images.clone() };
+        let closes_way_back = self.0.stages.closes_way_back(version, cx)?;
+        let entry = Entry { images, closes_way_back, ..entry(version, verb, cx) };
+        let before = before.cloned();
+        let complete = move |known: Option<_>| {
+            let mut history = known.unwrap_or_default();
             observe(&mut history, before.as_ref(), &BTreeMap::new());
-            history.push(entry);
-            history.write(&path)
-        })
-        .await
-    }
-
-    async fn unrecord(&self, version: &Version, cx: &StepContext) -> Result<(), StepError> {
-        let Some(existed) = cx.noted::<bool>(&history_key(version))? else { return Ok(()) };
-        let (path, ours) = (self.history_path(), cx.operation().to_string());
-        cx.blocking(move |_| {
-            if !existed {
-                return Ok(ops_core::fs::remove_file_durable(&path)?);
-            }
-            let Some(mut history) = History::read(&path)? else { return Ok::<_, Error>(()) };
-            history.0.retain(|entry| entry.operation.as_deref() != Some(&ours));
-            history.write(&path)
-        })
-        .await
+            Ok(history)
+        };
+        record(self.history_path(), entry, complete, cx).await
     }
 }
