@@ -80,5 +80,5 @@ pub use proxy::{ProxyClient, ProxyConfig, ReverseProxy};
 pub use release::{ReleaseDirectory, ReleaseHealth};
 pub use service::{Detached, Identity, ServiceManager, ServiceSpec};
 pub use stages::{Bake, Hook, Migration, Quiet, StageStep, When};
-pub use target::{Observed, Running, Target};
+pub use target::{Known, LockHolder, Observed, Running, Target};
 pub use traffic::{MemorySwitch, Pointer, TrafficSwitch, Upstream};

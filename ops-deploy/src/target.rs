@@ -4,9 +4,11 @@ use std::fmt::Debug;
 use std::net::SocketAddr;
 
 use futures::future::{BoxFuture, FutureExt as _};
+use jiff::Timestamp;
 use ops_core::{Context, Plan, Refusal, Report, Version, World};
 
 use crate::error::Error;
+use crate::history::History;
 
 /// One instance that runs on a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +53,36 @@ impl Observed {
     }
 }
 
+/// One version that a target knows, complete or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Known {
+    /// The version.
+    pub version: Version,
+    /// What it lacks to be complete; empty if it is.
+    pub lacking: Vec<String>,
+    /// When it was made, where that can be told.
+    pub made: Option<Timestamp>,
+    /// Whether anything of it runs.
+    pub runs: bool,
+    /// Whether it is in service.
+    pub in_service: bool,
+}
+
+/// Who holds the lock of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LockHolder {
+    /// The operation.
+    pub operation: String,
+    /// Which process on which machine.
+    pub who: String,
+    /// Since when, by the engine's clock.
+    pub since: Timestamp,
+    /// From when on it is taken over, by the engine's clock.
+    pub until: Timestamp,
+}
+
 /// What can be deployed to. Programs hold it as `dyn Target`; each target has steps of its own.
 ///
 /// Planning reads only. A plan composes with those of other crates; whoever runs the composition
@@ -80,6 +112,18 @@ pub trait Target: Debug + Send + Sync {
 
     /// The complete versions, oldest first.
     fn versions(&self) -> BoxFuture<'_, Result<Vec<Version>, Error>>;
+
+    /// All versions that are known, complete or not, oldest first.
+    fn known(&self) -> BoxFuture<'_, Result<Vec<Known>, Error>>;
+
+    /// What was in service when, as this machine's record and what is seen tell.
+    fn history(&self) -> BoxFuture<'_, Result<History, Error>>;
+
+    /// Who holds the lock on the engine. What is deployed on this machine alone has none there: a
+    /// kernel's lock in its folder excludes others while their process lives.
+    fn lock_holder(&self) -> BoxFuture<'_, Result<Option<LockHolder>, Error>> {
+        async { Ok(None) }.boxed()
+    }
 
     /// Plans to bring a version into service. The plan is empty if it is, and is well.
     fn plan_deploy<'a>(&'a self, version: &'a Version) -> BoxFuture<'a, Result<Plan, Error>>;

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 
 use ops_core::Refusal;
 
-/// Where an engine is: `unix:///var/run/docker.sock`, `ssh://user@host`, or `tcp://host:2376` with
-/// the certificates of [`tls`](Self::tls). What a text or a URL says can stand for it.
+/// Where an engine is: `unix:///var/run/docker.sock`; `ssh://user@host`, where the program `ssh` with
+/// the user's own settings and keys is let in without a question, and runs `docker system dial-stdio`
+/// there; or `tcp://host:2376` with the certificates of [`tls`](Self::tls).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineAddress {
     host: String,
     pub(super) tls: Option<Tls>,
     dangerous: bool,
+    pub(super) ssh: PathBuf,
 }
 
 /// The certificates of a connection, as PEM files.
@@ -24,7 +26,7 @@ pub(super) struct Tls {
 
 impl<S: Into<String>> From<S> for EngineAddress {
     fn from(host: S) -> Self {
-        Self { host: host.into(), tls: None, dangerous: false }
+        Self { host: host.into(), tls: None, dangerous: false, ssh: "ssh".into() }
     }
 }
 
@@ -53,6 +55,12 @@ impl EngineAddress {
     /// machine: only for one that is behind something that asks who comes, such as a tunnel.
     pub fn dangerous_plain(mut self) -> Self {
         self.dangerous = true;
+        self
+    }
+
+    /// Runs this program in place of `ssh`, with the same arguments, for an engine at `ssh://`.
+    pub fn ssh_program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.ssh = program.into();
         self
     }
 

@@ -10,8 +10,9 @@ use ops_core::{Plan, Refusal, Resource as _, Version, World};
 use super::host::DockerHost;
 use super::status::Status;
 use crate::error::{Error, ErrorKind};
+use crate::history::History;
 use crate::planning::{names, nothing_in_service};
-use crate::target::{Observed, Target};
+use crate::target::{Known, LockHolder, Observed, Target};
 
 /// An application on several Docker engines: a version comes into service on all of them, or on
 /// none. On every host the new containers start and pass the gate before any traffic moves, and
@@ -231,6 +232,61 @@ impl Target for DockerHosts {
             }
             let versions = self.versions().await?;
             Ok(Observed { current, contradictions, running, versions })
+        }
+        .boxed()
+    }
+
+    /// A version lacks what it lacks on any of the hosts.
+    fn known(&self) -> BoxFuture<'_, Result<Vec<Known>, Error>> {
+        async move {
+            let mut all: Vec<Known> = Vec::new();
+            let mut seen: Vec<(String, Vec<Known>)> = Vec::new();
+            for host in self.hosts() {
+                seen.push((host.name(), host.known().await?));
+            }
+            for known in seen.iter().flat_map(|(_, known)| known) {
+                if all.iter().any(|it| it.version == known.version) {
+                    continue;
+                }
+                let mut joined = Known { lacking: Vec::new(), ..known.clone() };
+                for (host, theirs) in &seen {
+                    match theirs.iter().find(|it| it.version == known.version) {
+                        Some(it) => {
+                            let lacks = it.lacking.iter().map(|what| format!("{host}: {what}"));
+                            joined.lacking.extend(lacks);
+                            joined.runs |= it.runs;
+                            joined.in_service &= it.in_service;
+                        }
+                        None => joined.lacking.push(format!("{host} has nothing of it")),
+                    }
+                }
+                all.push(joined);
+            }
+            Ok(all)
+        }
+        .boxed()
+    }
+
+    /// That of the first host.
+    fn history(&self) -> BoxFuture<'_, Result<History, Error>> {
+        async move {
+            match self.hosts().first() {
+                Some(host) => host.history().await,
+                None => Ok(History::default()),
+            }
+        }
+        .boxed()
+    }
+
+    /// That of the first host whose lock is held.
+    fn lock_holder(&self) -> BoxFuture<'_, Result<Option<LockHolder>, Error>> {
+        async move {
+            for host in self.hosts() {
+                if let Some(holder) = host.holder().await? {
+                    return Ok(Some(holder));
+                }
+            }
+            Ok(None)
         }
         .boxed()
     }

@@ -12,12 +12,12 @@ use super::status::Status;
 use super::step::DockerStep as S;
 use crate::error::Error;
 use crate::fate::removed;
-use crate::history::Verb;
+use crate::history::{History, Verb};
 use crate::planning::{
     Care, crossing, headed, is_well, names, no_previous, nothing_in_service, way_across,
 };
 use crate::stages::{StageStep, When};
-use crate::target::{Observed, Running, Target};
+use crate::target::{Known, LockHolder, Observed, Running, Target};
 
 impl DockerHost {
     async fn plan(
@@ -170,6 +170,33 @@ impl Target for DockerHost {
             Ok(Observed::new(status.current(), running.collect(), status.complete()))
         }
         .boxed()
+    }
+
+    fn known(&self) -> BoxFuture<'_, Result<Vec<Known>, Error>> {
+        async move {
+            let status = self.look().await?;
+            let current = status.current().ok().flatten().cloned();
+            let known = status.releases.iter().map(|release| Known {
+                lacking: release.lacking.clone(),
+                made: Some(release.created),
+                runs: status
+                    .containers
+                    .iter()
+                    .any(|container| container.version == release.version && container.runs()),
+                in_service: current.as_ref() == Some(&release.version),
+                version: release.version.clone(),
+            });
+            Ok(known.collect())
+        }
+        .boxed()
+    }
+
+    fn history(&self) -> BoxFuture<'_, Result<History, Error>> {
+        async move { Ok(self.look().await?.history) }.boxed()
+    }
+
+    fn lock_holder(&self) -> BoxFuture<'_, Result<Option<LockHolder>, Error>> {
+        self.holder().boxed()
     }
 
     fn versions(&self) -> BoxFuture<'_, Result<Vec<Version>, Error>> {

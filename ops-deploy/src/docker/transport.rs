@@ -208,7 +208,7 @@ fn ssh(address: &EngineAddress) -> io::Result<tokio::process::Child> {
         Some((host, port)) if port.parse::<u16>().is_ok() => (host, Some(port)),
         _ => (authority, None),
     };
-    let mut command = Command::new("ssh");
+    let mut command = Command::new(&address.ssh);
     command.args(["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15"]);
     if let Some(port) = port {
         command.args(["-p", port]);

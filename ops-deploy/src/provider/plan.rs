@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind};
 use crate::history::{History, Verb};
 use crate::planning::{Care, crossing, headed, is_well, names, nothing_in_service, way_across};
 use crate::stages::When;
-use crate::target::{Observed, Target};
+use crate::target::{Known, Observed, Target};
 
 /// So many of the versions that were in service last are asked for.
 const ASKED: usize = 10;
@@ -22,7 +22,7 @@ pub(super) struct Current {
 }
 
 impl Provider {
-    async fn history(&self) -> Result<History, Error> {
+    async fn recorded(&self) -> Result<History, Error> {
         let path = self.history_path();
         let read = move || Ok(History::read(&path)?.unwrap_or_default());
         tokio::task::spawn_blocking(read)
@@ -33,7 +33,7 @@ impl Provider {
     /// The version that the public hears, out of those that are known; else the one that was
     /// deployed last, which may be sick.
     pub(super) async fn current(&self) -> Result<Current, Error> {
-        let history = self.history().await?;
+        let history = self.recorded().await?;
         let mut known: Vec<Version> = Vec::new();
         let recorded = history.entries().iter().rev().map(|entry| entry.version.clone());
         let listed = self.listed().await?.unwrap_or_default().into_iter().rev();
@@ -101,7 +101,7 @@ impl Provider {
 
     async fn plan_back(&self, to: Option<Version>, across: bool) -> Result<Plan, Error> {
         let current = self.current().await?;
-        let history = self.history().await?;
+        let history = self.recorded().await?;
         let to = match (to, &current.version) {
             (Some(to), _) => to,
             (None, Some(current)) => {
@@ -140,13 +140,31 @@ impl Target for Provider {
         .boxed()
     }
 
+    /// What the tool does not list, it may know all the same.
+    fn known(&self) -> BoxFuture<'_, Result<Vec<Known>, Error>> {
+        async move {
+            let current = self.current().await?;
+            let current = current.version.filter(|_| current.silent.is_none());
+            let known = self.versions().await?.into_iter().map(|version| {
+                let in_service = current.as_ref() == Some(&version);
+                Known { version, lacking: Vec::new(), made: None, runs: in_service, in_service }
+            });
+            Ok(known.collect())
+        }
+        .boxed()
+    }
+
+    fn history(&self) -> BoxFuture<'_, Result<History, Error>> {
+        self.recorded().boxed()
+    }
+
     fn versions(&self) -> BoxFuture<'_, Result<Vec<Version>, Error>> {
         async move {
             if let Some(listed) = self.listed().await? {
                 return Ok(listed);
             }
             let mut versions = Vec::new();
-            for entry in self.history().await?.entries().iter().rev() {
+            for entry in self.recorded().await?.entries().iter().rev() {
                 if !versions.contains(&entry.version) {
                     versions.push(entry.version.clone());
                 }

@@ -5,19 +5,20 @@ use ops_core::probe::observe;
 use ops_core::{Context, Plan, Version, World};
 
 use super::directory::ReleaseDirectory;
+use super::instance::Instance;
 use super::status::Status;
 use super::step::ReleaseStep as S;
 use crate::error::{Error, ErrorKind};
 use crate::fate::{Fate, Kept, Stays, removed};
 use crate::gate::guard_names;
-use crate::history::Verb;
+use crate::history::{History, Verb};
 use crate::open_journals::named_by_open_journals;
 use crate::planning::{
     Care, crossing, headed, is_well, names, no_previous, nothing_in_service, way_across,
 };
 use crate::service::Liveness;
 use crate::stages::{StageStep, When};
-use crate::target::{Observed, Running, Target};
+use crate::target::{Known, Observed, Running, Target};
 
 impl ReleaseDirectory {
     async fn plan(
@@ -204,6 +205,38 @@ impl Target for ReleaseDirectory {
             Ok(Observed::new(status.current(), running.collect(), status.versions.clone()))
         }
         .boxed()
+    }
+
+    fn known(&self) -> BoxFuture<'_, Result<Vec<Known>, Error>> {
+        async move {
+            let status = self.look().await?;
+            let current = status.current().ok().flatten().cloned();
+            let site = self.clone();
+            let look = move || {
+                let folders = site.folders()?.into_iter().map(|version| {
+                    let made = std::fs::metadata(site.release_path(&version));
+                    let made = made.and_then(|meta| meta.modified()).ok();
+                    let made = made.and_then(|time| jiff::Timestamp::try_from(time).ok());
+                    let lacking = site.lacking(&version);
+                    Known { version, lacking, made, runs: false, in_service: false }
+                });
+                Ok::<Vec<_>, Error>(folders.collect())
+            };
+            let mut known = tokio::task::spawn_blocking(look)
+                .await
+                .map_err(|join| Error::new(ErrorKind::Io, "looking panicked").caused_by(join))??;
+            for it in &mut known {
+                let runs = |instance: &Instance| instance.runs() && instance.version == it.version;
+                it.runs = status.instances.iter().any(runs);
+                it.in_service = current.as_ref() == Some(&it.version);
+            }
+            Ok(known)
+        }
+        .boxed()
+    }
+
+    fn history(&self) -> BoxFuture<'_, Result<History, Error>> {
+        async move { Ok(self.look().await?.history.unwrap_or_default()) }.boxed()
     }
 
     fn versions(&self) -> BoxFuture<'_, Result<Vec<Version>, Error>> {

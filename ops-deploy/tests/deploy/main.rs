@@ -14,6 +14,8 @@ mod guards;
 mod http2;
 #[path = "../shared/killed.rs"]
 mod killed;
+#[path = "../shared/load.rs"]
+mod load;
 mod odd_switch;
 mod pipeline;
 mod provider;
@@ -24,6 +26,7 @@ mod public;
 #[path = "../programs/site.rs"]
 mod site;
 mod stage;
+mod stages;
 mod standalone;
 mod tunnel;
 mod wire;

@@ -19,6 +19,7 @@ mod observe;
 #[path = "../shared/public.rs"]
 mod public;
 mod releases;
+mod remote;
 mod rollback;
 mod stage;
 mod stages;

@@ -1,6 +1,6 @@
 //! How a Swarm is set up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use ops_core::version::VersionPolicy;
 use url::Url;
 
 use super::super::address::EngineAddress;
-use super::super::spec::is_name;
+use super::super::spec::{is_name, plain};
 use super::{Engine, Settings, Swarm, is_web};
 use crate::error::Error;
 use crate::gate::Gate;
@@ -35,6 +35,9 @@ pub struct SwarmService {
     /// The ports of its nodes on which its tasks are reached, and their own. Default: what the
     /// service has already.
     pub ports: Vec<(u16, u16)>,
+    /// Files of this machine that its tasks find as `/run/secrets/<name>`. Default: what the service
+    /// has already.
+    pub secrets: BTreeMap<String, PathBuf>,
     /// Whether old tasks end before new ones start. Default: no, new ones start first.
     pub stop_first: bool,
 }
@@ -49,6 +52,7 @@ impl SwarmService {
             health_path: "/health".to_owned(),
             identity: Identity::Header("x-version".to_owned()),
             ports: Vec::new(),
+            secrets: BTreeMap::new(),
             stop_first: false,
         }
     }
@@ -73,6 +77,14 @@ impl SwarmService {
     /// another node. Where there is none, say [`stop_first`](Self::stop_first).
     pub fn publish(mut self, on_node: u16, of_task: u16) -> Self {
         self.ports.push((on_node, of_task));
+        self
+    }
+
+    /// Gives its tasks a file of this machine as `/run/secrets/<name>`, at most 500 KiB: a secret of
+    /// the Swarm is made of it with each operation, and goes through the engine's address alone. The
+    /// service's other secrets go; what it had comes back when the operation goes back.
+    pub fn secret(mut self, name: impl Into<String>, file: impl Into<PathBuf>) -> Self {
+        self.secrets.insert(name.into(), file.into());
         self
     }
 
@@ -182,6 +194,12 @@ impl SwarmBuilder {
                 reasons.add(
                     format!("the service `{name}` publishes a port 0, or one twice"),
                     "give each its own, from 1 on",
+                );
+            }
+            for secret in service.secrets.keys().filter(|secret| !plain(secret)) {
+                reasons.add(
+                    format!("the service `{name}` has the secret `{secret}`, which is no name"),
+                    "give it the name of a file",
                 );
             }
             if !service.health_path.starts_with('/')

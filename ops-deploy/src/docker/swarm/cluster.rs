@@ -1,13 +1,13 @@
 //! The calls to a manager: services, tasks and config objects.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bollard::models::{
     Config, ConfigSpec, NodeSpecAvailabilityEnum, NodeState, Service, ServiceSpec, Task,
 };
 use bollard::query_parameters::{
-    ListConfigsOptionsBuilder, ListNodesOptions, ListServicesOptions, ListTasksOptionsBuilder,
-    UpdateConfigOptionsBuilder, UpdateServiceOptionsBuilder,
+    ListConfigsOptionsBuilder, ListNetworksOptionsBuilder, ListNodesOptions, ListServicesOptions,
+    ListTasksOptionsBuilder, UpdateConfigOptionsBuilder, UpdateServiceOptionsBuilder,
 };
 
 use super::super::engine::{Engine, Made, absent, status};
@@ -39,6 +39,16 @@ impl Engine {
         let docker = self.docker().await?;
         let call = docker.list_services(None::<ListServicesOptions>);
         self.bounded("list its services", self.deadline(), call).await
+    }
+
+    /// The names and ids of the networks that span nodes.
+    pub(super) async fn overlays(&self) -> Result<BTreeSet<String>, Error> {
+        let docker = self.docker().await?;
+        let filters = HashMap::from([("driver", vec!["overlay"])]);
+        let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
+        let call = docker.list_networks(Some(options));
+        let found = self.bounded("list its networks", self.deadline(), call).await?;
+        Ok(found.into_iter().flat_map(|network| [network.id, network.name]).flatten().collect())
     }
 
     /// The nodes that take tasks.

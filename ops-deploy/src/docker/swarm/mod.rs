@@ -11,6 +11,7 @@ mod builder;
 mod cluster;
 mod lock;
 mod plan;
+mod secrets;
 mod services;
 mod stages;
 mod status;

@@ -9,12 +9,12 @@ use ops_core::{Plan, Version, World};
 use super::super::releases::{incomplete, short};
 use super::{Swarm, SwarmService, SwarmStatus, SwarmStep as S};
 use crate::error::Error;
-use crate::history::Verb;
+use crate::history::{History, Verb};
 use crate::planning::{
     Care, crossing, headed, is_well, names, no_previous, nothing_in_service, way_across,
 };
 use crate::stages::{StageStep, When};
-use crate::target::{Observed, Running, Target};
+use crate::target::{Known, LockHolder, Observed, Running, Target};
 
 impl Swarm {
     async fn plan(
@@ -64,7 +64,7 @@ impl Swarm {
                 plan = plan.fact(format!("image of {name}"), short(id));
             }
             let (service, stop_first) = (name.clone(), *stop_first);
-            changes.push(S::Update { service, version: v(), image, stop_first });
+            changes.push(S::Update { service, version: v(), image, verb, stop_first });
         }
         if care == Care::Gate {
             let guards = crate::gate::guard_names(&self.0.guards);
@@ -171,6 +171,30 @@ impl Target for Swarm {
             Ok(Observed::new(status.current(), known.collect(), status.complete()))
         }
         .boxed()
+    }
+
+    fn known(&self) -> BoxFuture<'_, Result<Vec<Known>, Error>> {
+        async move {
+            let status = self.look().await?;
+            let current = status.current().ok().flatten().cloned();
+            let known = status.releases.iter().map(|release| Known {
+                lacking: release.lacking.clone(),
+                made: Some(release.created),
+                runs: status.tasks.iter().any(|it| it.version.as_ref() == Some(&release.version)),
+                in_service: current.as_ref() == Some(&release.version),
+                version: release.version.clone(),
+            });
+            Ok(known.collect())
+        }
+        .boxed()
+    }
+
+    fn history(&self) -> BoxFuture<'_, Result<History, Error>> {
+        async move { Ok(self.look().await?.history) }.boxed()
+    }
+
+    fn lock_holder(&self) -> BoxFuture<'_, Result<Option<LockHolder>, Error>> {
+        self.holder().boxed()
     }
 
     fn versions(&self) -> BoxFuture<'_, Result<Vec<Version>, Error>> {

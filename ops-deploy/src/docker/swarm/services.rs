@@ -5,21 +5,23 @@ use std::collections::{BTreeSet, HashMap};
 use bollard::models::{
     EndpointPortConfig, EndpointPortConfigProtocolEnum, EndpointPortConfigPublishModeEnum,
     EndpointSpec, EndpointSpecModeEnum, Service, ServiceSpec,
-    ServiceSpecUpdateConfigFailureActionEnum, ServiceSpecUpdateConfigOrderEnum, TaskState,
+    ServiceSpecUpdateConfigFailureActionEnum, ServiceSpecUpdateConfigOrderEnum, Task,
+    TaskSpecContainerSpecSecrets as Mounted, TaskState,
 };
 use ops_core::{StepContext, StepError, Version};
 use serde::{Deserialize, Serialize};
 
-use super::super::containers::{IMAGE, OPERATION, VERSION};
+use super::super::containers::{CLOSES, IMAGE, OPERATION, VERB, VERSION};
 use super::cluster::Swap;
 use super::{Swarm, SwarmService};
 use crate::error::{Error, ErrorKind};
+use crate::history::Verb;
 
 const FENCE: &str = "ops-deploy.fence";
 const POLL: std::time::Duration = std::time::Duration::from_millis(100);
 /// So many new tasks may fail before the service is given up.
 const FAILURES: usize = 2;
-const OURS: [&str; 3] = [VERSION, IMAGE, OPERATION];
+const OURS: [&str; 5] = [VERSION, IMAGE, OPERATION, VERB, CLOSES];
 
 /// What an update replaces, and what brings it back. Nothing else of a specification goes into a
 /// journal: environments may hold secrets.
@@ -32,6 +34,9 @@ struct Before {
     /// What it published, where the update publishes something else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     endpoint: Option<EndpointSpec>,
+    /// Which secrets it had, by name and id, where the update gives it others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    secrets: Option<Vec<Mounted>>,
 }
 
 fn key(service: &str, version: &Version) -> String {
@@ -68,6 +73,11 @@ fn host_mode(ports: &[(u16, u16)]) -> EndpointSpec {
         name: None,
     });
     EndpointSpec { mode: Some(EndpointSpecModeEnum::DNSRR), ports: Some(ports.collect()) }
+}
+
+fn set_secrets(spec: &mut ServiceSpec, secrets: Vec<Mounted>) {
+    let task = spec.task_template.get_or_insert_default();
+    task.container_spec.get_or_insert_default().secrets = Some(secrets);
 }
 
 /// The specification with another image and other labels of ours: everything else stays.
@@ -133,6 +143,7 @@ impl Swarm {
         name: &str,
         version: &Version,
         image: &str,
+        verb: Verb,
         cx: &StepContext,
     ) -> Result<(), StepError> {
         self.hold_lock(cx).await?;
@@ -146,6 +157,8 @@ impl Swarm {
                 spec.task_template.and_then(|task| task.container_spec).unwrap_or_default();
             Ok(Before {
                 index: index_of(&service),
+                secrets: (!settings.secrets.is_empty())
+                    .then(|| container.secrets.clone().unwrap_or_default()),
                 image: container.image.unwrap_or_default(),
                 labels: only_ours(spec.labels.as_ref()),
                 task_labels: only_ours(container.labels.as_ref()),
@@ -155,12 +168,22 @@ impl Swarm {
         };
         let before: Before = cx.observe(&key(name, version), look).await?;
         if label(&service, OPERATION).as_ref() != Some(&ours) {
-            let labels = [(VERSION, version.as_str()), (IMAGE, image), (OPERATION, &ours)];
-            let labels: HashMap<_, _> =
+            let labels = [
+                (VERSION, version.as_str()),
+                (IMAGE, image),
+                (OPERATION, &ours),
+                (VERB, verb.as_str()),
+            ];
+            let mut labels: HashMap<_, _> =
                 labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+            let closes = self.0.stages.closes_way_back(version, cx)?;
+            labels.extend(closes.map(|migration| (CLOSES.to_owned(), migration)));
             let mut spec = service.spec.unwrap_or_default();
             if !settings.ports.is_empty() {
                 spec.endpoint_spec = Some(host_mode(&settings.ports));
+            }
+            if !settings.secrets.is_empty() {
+                set_secrets(&mut spec, self.make_secrets(settings, cx).await?);
             }
             let spec = with(spec, image, &labels, &labels, settings.stop_first);
             cx.fault_point("swarm: service about to be updated");
@@ -181,6 +204,20 @@ impl Swarm {
         self.converged(name, Some(&ours), cx).await
     }
 
+    /// How the version before came into service, and which migration of it closed the way back, as
+    /// its first service told.
+    pub(super) fn came_by(
+        &self,
+        version: &Version,
+        cx: &StepContext,
+    ) -> Result<(Option<Verb>, Option<String>), StepError> {
+        let Some(service) = self.0.services.first() else { return Ok((None, None)) };
+        let before = cx.noted::<Before>(&key(&service.name, version))?;
+        let labels = before.map(|before| before.labels).unwrap_or_default();
+        let verb = labels.get(VERB).and_then(|text| Verb::parse(text));
+        Ok((verb, labels.get(CLOSES).cloned()))
+    }
+
     pub(super) async fn update_back(
         &self,
         name: &str,
@@ -194,6 +231,9 @@ impl Swarm {
         let mut spec = service.spec.unwrap_or_default();
         if found.as_ref() == Some(&ours) {
             spec.endpoint_spec = before.endpoint.clone().or(spec.endpoint_spec);
+            if let Some(secrets) = before.secrets.clone() {
+                set_secrets(&mut spec, secrets);
+            }
             let stop_first = self.settings_of(name).is_ok_and(|settings| settings.stop_first);
             let back = with(spec, &before.image, &before.labels, &before.task_labels, stop_first);
             if self.0.engine.update_swarm_service(name, back, index).await? == Swap::Lost {
@@ -213,7 +253,36 @@ impl Swarm {
                 return Err(stale(name, index).into());
             }
         }
-        self.converged(name, before.task_labels.get(OPERATION).map(String::as_str), cx).await
+        let operation = before.task_labels.get(OPERATION).map(String::as_str);
+        self.converged(name, operation, cx).await?;
+        self.others_ended(name, operation, cx).await?;
+        self.remove_secrets().await
+    }
+
+    /// Waits until what Swarm does not want any more has really ended, for as long as that may take:
+    /// until then it may still answer those who know its node.
+    async fn others_ended(
+        &self,
+        name: &str,
+        operation: Option<&str>,
+        cx: &StepContext,
+    ) -> Result<(), StepError> {
+        let until = tokio::time::Instant::now() + self.0.converge;
+        while tokio::time::Instant::now() < until {
+            let tasks = self.0.engine.tasks(name).await?;
+            let lives = |task: &Task| {
+                let state = task.status.as_ref().and_then(|status| status.state);
+                let labels = task.spec.as_ref().and_then(|spec| spec.container_spec.as_ref());
+                let labels = labels.and_then(|container| container.labels.as_ref());
+                let by = labels.and_then(|labels| labels.get(OPERATION)).map(String::as_str);
+                by != operation && matches!(state, Some(TaskState::STARTING | TaskState::RUNNING))
+            };
+            if !tasks.iter().any(lives) {
+                return Ok(());
+            }
+            cx.until_cancelled(tokio::time::sleep(POLL)).await?;
+        }
+        Ok(())
     }
 
     /// Gives every service another version, so that an older view of it loses.

@@ -45,6 +45,9 @@ pub enum SwarmStep {
         version: Version,
         /// The image, by digest or id; empty for the one that was pinned when it was made.
         image: String,
+        /// How it comes.
+        #[serde(default = "deploy")]
+        verb: Verb,
         /// Whether old tasks end before new ones start.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         stop_first: bool,
@@ -115,7 +118,9 @@ impl Step for SwarmStep {
                 effects::asks("the public address answers", version, guards)
             }
             Self::RecordHistory { version, verb, .. } => effects::records(version, *verb),
-            Self::ReleaseLock => Effect::changes("give the lock on the Swarm back"),
+            Self::ReleaseLock => {
+                Effect::changes("remove secrets that no service has, and give the lock back")
+            }
             Self::Stage(stage) => stage.effect(),
         }
     }
@@ -142,14 +147,17 @@ impl Step for SwarmStep {
                 as_planned(swarm.expect_current(current.as_ref()).await?)
             }
             Self::Require { version, images } => swarm.require(version, images, cx).await,
-            Self::Update { service, version, image, .. } => {
-                swarm.update(service, version, image, cx).await
+            Self::Update { service, version, image, verb, .. } => {
+                swarm.update(service, version, image, *verb, cx).await
             }
             Self::PassGate { version, guards } => swarm.pass_gate(version, guards, cx).await,
             Self::RecordHistory { version, verb, images, before } => {
                 swarm.record(version, *verb, images, before.as_ref(), cx).await
             }
-            Self::ReleaseLock => swarm.release_lock(cx).await,
+            Self::ReleaseLock => {
+                swarm.remove_secrets().await?;
+                swarm.release_lock(cx).await
+            }
             Self::Stage(stage) => stages::run(stage, swarm, cx).await,
         }
     }
@@ -168,6 +176,11 @@ impl Step for SwarmStep {
             | Self::ReleaseLock => Ok(()),
         }
     }
+}
+
+/// What journals meant that did not say how a version comes.
+fn deploy() -> Verb {
+    Verb::Deploy
 }
 
 fn pins_key(version: &Version) -> String {
@@ -270,10 +283,10 @@ impl Swarm {
         let images = if images.is_empty() { Self::pinned(version, cx)? } else { images.clone() };
         let closes_way_back = self.0.stages.closes_way_back(version, cx)?;
         let entry = Entry { images, closes_way_back, ..entry(version, verb, cx) };
-        let before = before.cloned();
+        let (before, (came_by, closes)) = (before.cloned(), self.came_by(version, cx)?);
         let complete = move |known: Option<_>| {
             let mut history = known.unwrap_or_default();
-            observe(&mut history, before.as_ref(), &BTreeMap::new());
+            observe(&mut history, before.as_ref(), &BTreeMap::new(), came_by, closes);
             Ok(history)
         };
         record(self.history_path(), entry, complete, cx).await

@@ -1,5 +1,6 @@
 //! What a Swarm must have before an operation.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
@@ -24,15 +25,14 @@ fn on_nodes(ports: &[EndpointPortConfig], host_mode_only: bool) -> Vec<u16> {
 }
 
 /// Whether it balances by a virtual address: in a network of its own, or on an ingress port.
-fn is_balanced(service: &Service) -> bool {
+fn is_balanced(service: &Service, overlays: &BTreeSet<String>) -> bool {
     let Some(spec) = &service.spec else { return false };
     let endpoint = spec.endpoint_spec.clone().unwrap_or_default();
     let ports = endpoint.ports.unwrap_or_default();
     let ingress = on_nodes(&ports, false).len() > on_nodes(&ports, true).len();
     let networks = spec.task_template.as_ref().and_then(|task| task.networks.clone());
-    let own = networks.into_iter().flatten().any(|network| {
-        network.target.is_some_and(|name| !matches!(name.as_str(), "host" | "none" | "bridge"))
-    });
+    let mut targets = networks.into_iter().flatten().filter_map(|network| network.target);
+    let own = targets.any(|target| overlays.contains(&target));
     endpoint.mode != Some(EndpointSpecModeEnum::DNSRR) && own || ingress
 }
 
@@ -47,6 +47,9 @@ impl Swarm {
         let all = self.0.engine.swarm_services().await?;
         for service in &self.0.services {
             findings.extend(self.ports(service, &all).await?);
+            let read = service.clone();
+            let look = cx.blocking(move |_| Ok::<_, Error>(read.unreadable_secrets()));
+            findings.extend(look.await?);
         }
         Ok(findings)
     }
@@ -101,8 +104,12 @@ impl Swarm {
             }
         }
         // What is published in host mode is resolved by dnsrr, and balances nothing.
-        let balanced = !anew && is_balanced(ours);
-        if balanced && self.0.engine.is_local() && has_ip_vs(Path::new("/")) == Some(false) {
+        let overlays = self.0.engine.overlays().await?;
+        if !anew
+            && is_balanced(ours, &overlays)
+            && self.0.engine.is_local()
+            && has_ip_vs(Path::new("/")) == Some(false)
+        {
             find(
                 format!("`{name}` is balanced by the kernel's IP_VS, which this one lacks"),
                 "load it (modprobe ip_vs), or let the service publish in host mode with dnsrr",
