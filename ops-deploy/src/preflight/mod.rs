@@ -31,13 +31,11 @@ pub struct Preflight {
     certificates: Vec<PathBuf>,
     valid_for: Duration,
     versions: Vec<(String, Hook, Least)>,
-    #[cfg_attr(not(feature = "docker"), expect(dead_code, reason = "for engines"))]
     engine: EngineNeeds,
 }
 
 /// What the engine and its machine must have.
 #[derive(Debug, Clone)]
-#[cfg_attr(not(feature = "docker"), expect(dead_code, reason = "for engines"))]
 struct EngineNeeds {
     docker: Least,
     api: Least,

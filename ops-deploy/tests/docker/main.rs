@@ -21,6 +21,7 @@ mod public;
 mod releases;
 mod remote;
 mod rollback;
+mod secrets;
 mod stage;
 mod stages;
 mod surroundings;

@@ -8,7 +8,7 @@ use bollard::models::{
     ServiceSpecUpdateConfigFailureActionEnum, ServiceSpecUpdateConfigOrderEnum, Task,
     TaskSpecContainerSpecSecrets as Mounted, TaskState,
 };
-use ops_core::{StepContext, StepError, Version};
+use ops_core::{OperationId, StepContext, StepError, Version};
 use serde::{Deserialize, Serialize};
 
 use super::super::containers::{CLOSES, IMAGE, OPERATION, VERB, VERSION};
@@ -17,6 +17,8 @@ use super::{Swarm, SwarmService};
 use crate::error::{Error, ErrorKind};
 use crate::history::Verb;
 
+/// How often Swarm may give a service another version under our hands.
+const TRIES: u32 = 20;
 const FENCE: &str = "ops-deploy.fence";
 const POLL: std::time::Duration = std::time::Duration::from_millis(100);
 /// So many new tasks may fail before the service is given up.
@@ -178,16 +180,24 @@ impl Swarm {
                 labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
             let closes = self.0.stages.closes_way_back(version, cx)?;
             labels.extend(closes.map(|migration| (CLOSES.to_owned(), migration)));
-            let mut spec = service.spec.unwrap_or_default();
-            if !settings.ports.is_empty() {
-                spec.endpoint_spec = Some(host_mode(&settings.ports));
+            if label(&service, OPERATION).as_ref() != before.labels.get(OPERATION) {
+                return Err(stale(name, before.index).into());
             }
-            if !settings.secrets.is_empty() {
-                set_secrets(&mut spec, self.make_secrets(settings, cx).await?);
-            }
-            let spec = with(spec, image, &labels, &labels, settings.stop_first);
+            let secrets = match &settings.secrets {
+                none if none.is_empty() => None,
+                _ => Some(self.make_secrets(settings, cx).await?),
+            };
+            let new = |mut spec: ServiceSpec| {
+                if !settings.ports.is_empty() {
+                    spec.endpoint_spec = Some(host_mode(&settings.ports));
+                }
+                if let Some(secrets) = secrets.clone() {
+                    set_secrets(&mut spec, secrets);
+                }
+                with(spec, image, &labels, &labels, settings.stop_first)
+            };
             cx.fault_point("swarm: service about to be updated");
-            let swapped = self.0.engine.update_swarm_service(name, spec, before.index).await;
+            let swapped = self.swap(name, service, new).await;
             cx.fault_point("swarm: service updated");
             match swapped {
                 Ok(Swap::Won) => {}
@@ -226,18 +236,19 @@ impl Swarm {
     ) -> Result<(), StepError> {
         let Some(before) = cx.noted::<Before>(&key(name, version))? else { return Ok(()) };
         let service = self.existing(name).await?;
-        let (index, ours) = (index_of(&service), cx.operation().to_string());
+        let ours = cx.operation().to_string();
         let found = label(&service, OPERATION);
-        let mut spec = service.spec.unwrap_or_default();
         if found.as_ref() == Some(&ours) {
-            spec.endpoint_spec = before.endpoint.clone().or(spec.endpoint_spec);
-            if let Some(secrets) = before.secrets.clone() {
-                set_secrets(&mut spec, secrets);
-            }
             let stop_first = self.settings_of(name).is_ok_and(|settings| settings.stop_first);
-            let back = with(spec, &before.image, &before.labels, &before.task_labels, stop_first);
-            if self.0.engine.update_swarm_service(name, back, index).await? == Swap::Lost {
-                return Err(stale(name, index).into());
+            let old = |mut spec: ServiceSpec| {
+                spec.endpoint_spec = before.endpoint.clone().or(spec.endpoint_spec);
+                if let Some(secrets) = before.secrets.clone() {
+                    set_secrets(&mut spec, secrets);
+                }
+                with(spec, &before.image, &before.labels, &before.task_labels, stop_first)
+            };
+            if self.swap(name, service, old).await? == Swap::Lost {
+                return Err(stale(name, before.index).into());
             }
         } else if found != before.labels.get(OPERATION).cloned() {
             let other = found.unwrap_or_else(|| "nobody known".to_owned());
@@ -246,12 +257,10 @@ impl Swarm {
                 .with("operation", other)
                 .remedy("see who deploys there and which version it should be, then recover")
                 .into());
-        } else if index == before.index {
-            // A new version makes sure that an update of ours whose answer was lost does not
+        } else if self.bump(name, service, &ours).await? == Swap::Lost {
+            // Another specification makes sure that an update of ours whose answer was lost does not
             // arrive after all.
-            if self.bump(name, spec, index, &ours).await? == Swap::Lost {
-                return Err(stale(name, index).into());
-            }
+            return Err(stale(name, before.index).into());
         }
         let operation = before.task_labels.get(OPERATION).map(String::as_str);
         self.converged(name, operation, cx).await?;
@@ -285,26 +294,50 @@ impl Swarm {
         Ok(())
     }
 
-    /// Gives every service another version, so that an older view of it loses.
+    /// Gives every service another specification, so that whoever saw the older one loses.
     pub(super) async fn fence(&self, ours: &str) -> Result<(), StepError> {
         for service in &self.0.services {
             let Some(found) = self.0.engine.swarm_service(&service.name).await? else { continue };
-            let index = index_of(&found);
-            let _ = self.bump(&service.name, found.spec.unwrap_or_default(), index, ours).await?;
+            if self.bump(&service.name, found, ours).await? == Swap::Lost {
+                let error = Error::new(ErrorKind::Conflict, "the one before deploys on");
+                return Err(error.with("service", &service.name).remedy("try again").into());
+            }
         }
         Ok(())
     }
 
-    async fn bump(
+    async fn bump(&self, name: &str, seen: Service, ours: &str) -> Result<Swap, Error> {
+        let mark = OperationId::generate();
+        let fenced = |mut spec: ServiceSpec| {
+            let labels = spec.labels.get_or_insert_default();
+            labels.insert(FENCE.to_owned(), format!("{ours} {mark}"));
+            spec
+        };
+        self.swap(name, seen, fenced).await
+    }
+
+    /// Replaces the specification of a service by compare-and-swap. Swarm itself gives the service
+    /// another version while it updates the tasks, so it is tried again as long as the specification
+    /// is the one that was seen.
+    async fn swap(
         &self,
         name: &str,
-        spec: ServiceSpec,
-        index: u64,
-        ours: &str,
+        mut seen: Service,
+        change: impl Fn(ServiceSpec) -> ServiceSpec + Send + Sync,
     ) -> Result<Swap, Error> {
-        let mut spec = spec;
-        spec.labels.get_or_insert_default().insert(FENCE.to_owned(), ours.to_owned());
-        self.0.engine.update_swarm_service(name, spec, index).await
+        for _ in 0..TRIES {
+            let spec = change(seen.spec.clone().unwrap_or_default());
+            let swapped = self.0.engine.update_swarm_service(name, spec, index_of(&seen)).await?;
+            if swapped == Swap::Won {
+                return Ok(Swap::Won);
+            }
+            let now = self.existing(name).await?;
+            if now.spec != seen.spec {
+                break;
+            }
+            seen = now;
+        }
+        Ok(Swap::Lost)
     }
 
     /// Waits until all tasks that Swarm wants are of this operation, and the same ones have run for
