@@ -35,6 +35,13 @@ impl Verb {
             Self::Observed => "observed",
         }
     }
+
+    /// The verb that is written so.
+    #[cfg(feature = "docker")]
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let all = [Self::Deploy, Self::Rollback, Self::Observed];
+        all.into_iter().find(|verb| verb.as_str() == text)
+    }
 }
 
 /// One version that came into service.
@@ -92,10 +99,10 @@ impl History {
         let mut way: Vec<&Version> = Vec::new();
         for entry in &self.0 {
             let version = &entry.version;
-            if entry.verb == Verb::Rollback
-                && let Some(at) = way.iter().rposition(|known| *known == version)
-            {
-                way.truncate(at);
+            if entry.verb == Verb::Rollback {
+                // To a version that is not on the way: what was in service is left all the same.
+                let at = way.iter().rposition(|known| *known == version);
+                way.truncate(at.unwrap_or(way.len().saturating_sub(1)));
             }
             way.retain(|known| *known != version);
             way.push(version);
@@ -105,7 +112,6 @@ impl History {
     }
 
     /// The version and the migration that close the way back to a version, if any do.
-    #[cfg(feature = "docker")]
     pub(crate) fn closed_since(&self, version: &Version) -> Option<(&Version, &str)> {
         let since =
             self.0.iter().rposition(|entry| entry.version == *version).map_or(0, |at| at + 1);
@@ -182,7 +188,8 @@ mod tests {
             ("v1 v2 <v1 v3", "v3 v1"),
             ("v1 v2 <v1 v2", "v2 v1"),
             ("v1 v2 v1", "v1 v2"),
-            ("v1 v2 <v0", "v0 v2 v1"),
+            ("v1 v2 <v0", "v0 v1"),
+            ("v2 v3 <v2 <v1", "v1"),
         ] {
             let history = history(events);
             let found: Vec<_> = history.way_back().iter().map(|v| v.as_str()).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ops_core::{Plan, Refusal, StepError, Version};
 
 use crate::error::{Error, ErrorKind};
-use crate::history::Verb;
+use crate::history::{History, Verb};
 
 /// How much is made sure before the traffic moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,4 +89,33 @@ pub(crate) fn as_planned(against: Vec<Refusal>) -> Result<(), StepError> {
 
 pub(crate) fn names(versions: &[Version]) -> String {
     versions.iter().map(Version::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// The migration that a way back to this version goes across, for whoever says that it may.
+pub(crate) fn way_across(
+    history: &History,
+    to: &Version,
+    across: bool,
+) -> Result<Option<String>, Error> {
+    let Some((by, migration)) = history.closed_since(to).filter(|(by, _)| *by != to) else {
+        return Ok(None);
+    };
+    if across {
+        return Ok(Some(format!("{migration} of {by}")));
+    }
+    let error = format!(
+        "the way back to {to} is closed: it cannot run after the migration `{migration}` of {by}"
+    );
+    Err(Error::new(ErrorKind::NoPrevious, error).remedy(
+        "go forward to a repaired version; or take the migration back by hand, and say explicitly \
+         that you roll back across it",
+    ))
+}
+
+/// Says in a plan what it goes across.
+pub(crate) fn crossing(plan: Plan, across: Option<String>) -> Plan {
+    match across {
+        Some(migration) => plan.fact("across migration", migration),
+        None => plan,
+    }
 }

@@ -47,6 +47,33 @@ macro_rules! setters {
             self
         }
     };
+    (stages) => {
+        /// What must hold before an operation changes anything, besides what always must.
+        pub fn preflight(mut self, preflight: crate::preflight::Preflight) -> Self {
+            self.0.stages.preflight = Some(preflight);
+            self
+        }
+
+        /// Adds a command between two stages, of deployments and rollbacks alike. In an emergency
+        /// only those run that come after the commit.
+        pub fn hook(mut self, when: crate::stages::When, hook: crate::stages::Hook) -> Self {
+            self.0.stages.hooks.push((when, hook));
+            self
+        }
+
+        /// What migrates the schema before a deployment starts anything new. Default: nothing.
+        pub fn migration(mut self, migration: crate::stages::Migration) -> Self {
+            self.0.stages.migration = Some(migration);
+            self
+        }
+
+        /// How the new version is watched before the commit. The operation's
+        /// [`deadline`](Self::deadline) must leave time for it. Default: not at all.
+        pub fn bake(mut self, bake: crate::stages::Bake) -> Self {
+            self.0.stages.bake = Some(bake);
+            self
+        }
+    };
     (drain: $what:literal) => {
         #[doc = $what]
         pub fn drain(mut self, drain: std::time::Duration) -> Self {

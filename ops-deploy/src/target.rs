@@ -4,9 +4,11 @@ use std::fmt::Debug;
 use std::net::SocketAddr;
 
 use futures::future::{BoxFuture, FutureExt as _};
+use jiff::Timestamp;
 use ops_core::{Context, Plan, Refusal, Report, Version, World};
 
 use crate::error::Error;
+use crate::history::History;
 
 /// One instance that runs on a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +53,36 @@ impl Observed {
     }
 }
 
+/// One version that a target knows, complete or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Known {
+    /// The version.
+    pub version: Version,
+    /// What it lacks to be complete; empty if it is.
+    pub lacking: Vec<String>,
+    /// When it was made, where that can be told.
+    pub made: Option<Timestamp>,
+    /// Whether anything of it runs.
+    pub runs: bool,
+    /// Whether it is in service.
+    pub in_service: bool,
+}
+
+/// Who holds the lock of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LockHolder {
+    /// The operation.
+    pub operation: String,
+    /// Which process on which machine.
+    pub who: String,
+    /// Since when, by the engine's clock.
+    pub since: Timestamp,
+    /// From when on it is taken over, by the engine's clock.
+    pub until: Timestamp,
+}
+
 /// What can be deployed to. Programs hold it as `dyn Target`; each target has steps of its own.
 ///
 /// Planning reads only. A plan composes with those of other crates; whoever runs the composition
@@ -81,6 +113,18 @@ pub trait Target: Debug + Send + Sync {
     /// The complete versions, oldest first.
     fn versions(&self) -> BoxFuture<'_, Result<Vec<Version>, Error>>;
 
+    /// All versions that are known, complete or not, oldest first.
+    fn known(&self) -> BoxFuture<'_, Result<Vec<Known>, Error>>;
+
+    /// What was in service when, as this machine's record and what is seen tell.
+    fn history(&self) -> BoxFuture<'_, Result<History, Error>>;
+
+    /// Who holds the lock on the engine. What is deployed on this machine alone has none there: a
+    /// kernel's lock in its folder excludes others while their process lives.
+    fn lock_holder(&self) -> BoxFuture<'_, Result<Option<LockHolder>, Error>> {
+        async { Ok(None) }.boxed()
+    }
+
     /// Plans to bring a version into service. The plan is empty if it is, and is well.
     fn plan_deploy<'a>(&'a self, version: &'a Version) -> BoxFuture<'a, Result<Plan, Error>>;
 
@@ -91,6 +135,14 @@ pub trait Target: Debug + Send + Sync {
     /// the version that comes takes connections; nobody asks for its health. The plan says so, as
     /// the fact `emergency=true`.
     fn plan_emergency_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>>;
+
+    /// Plans to go back although a migration has closed the way, for somebody who has taken it back,
+    /// or knows better. The plan says so, as the fact `across migration`. Without such a migration it
+    /// is [`plan_rollback`](Self::plan_rollback), which refuses a closed way.
+    fn plan_rollback_across_migrations(
+        &self,
+        to: Option<Version>,
+    ) -> BoxFuture<'_, Result<Plan, Error>>;
 
     /// What is there: a name for [`observe`](Self::observe) among the verbs.
     fn status(&self) -> BoxFuture<'_, Result<Observed, Error>> {

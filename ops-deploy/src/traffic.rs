@@ -8,6 +8,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
+use crate::proxy::Tally;
 
 /// One running instance that can take traffic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -49,6 +50,14 @@ pub trait TrafficSwitch: Debug + Send + Sync {
 
     /// How many requests this instance is still answering.
     fn in_flight<'a>(&'a self, upstream: &'a Upstream) -> BoxFuture<'a, Result<u64, Error>>;
+
+    /// What this instance has answered so far, if that is counted. Default: it is not.
+    fn answered<'a>(
+        &'a self,
+        _upstream: &'a Upstream,
+    ) -> BoxFuture<'a, Result<Option<Tally>, Error>> {
+        async { Ok(None) }.boxed()
+    }
 }
 
 pub(crate) fn conflict(expected: u64, found: &Pointer) -> Error {

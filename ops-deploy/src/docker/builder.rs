@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use ops_core::version::VersionPolicy;
 
+use super::address::EngineAddress;
 use super::engine::Engine;
 use super::host::{DockerHost, Settings};
 use super::spec::{ContainerSpec, is_name};
 use crate::error::Error;
 use crate::gate::Gate;
+use crate::preflight::Preflight;
 use crate::set_up::{Reasons, setters};
-use crate::stages::{Bake, Hook, Migration, When};
+use crate::stages::{Hook, Stages};
 
 /// Sets up a [`DockerHost`].
 #[derive(Debug)]
@@ -20,7 +22,7 @@ use crate::stages::{Bake, Hook, Migration, When};
 pub struct DockerHostBuilder(Settings);
 
 impl DockerHostBuilder {
-    pub(super) fn new(application: String, engine: String, folder: PathBuf) -> Self {
+    pub(super) fn new(application: String, engine: EngineAddress, folder: PathBuf) -> Self {
         Self(Settings {
             application,
             folder,
@@ -34,10 +36,7 @@ impl DockerHostBuilder {
             drain: Duration::from_secs(15),
             deadline: Duration::from_mins(5),
             lease: Duration::from_mins(20),
-            build: None,
-            hooks: Vec::new(),
-            migration: None,
-            bake: None,
+            stages: Stages { preflight: Some(Preflight::default()), ..Stages::default() },
         })
     }
 
@@ -70,29 +69,11 @@ impl DockerHostBuilder {
     /// engine. They stay, also when the operation goes back. Default: none, and a version without
     /// images is refused when it is planned.
     pub fn build_images(mut self, build: Hook) -> Self {
-        self.0.build = Some(build);
+        self.0.stages.build = Some(build);
         self
     }
 
-    /// Adds a command between two stages, of deployments and rollbacks alike. In an emergency only
-    /// those run that come after the commit.
-    pub fn hook(mut self, when: When, hook: Hook) -> Self {
-        self.0.hooks.push((when, hook));
-        self
-    }
-
-    /// What migrates the schema before a deployment starts the new containers. Default: nothing.
-    pub fn migration(mut self, migration: Migration) -> Self {
-        self.0.migration = Some(migration);
-        self
-    }
-
-    /// How the new version is watched before the commit. The operation's
-    /// [`deadline`](Self::deadline) must leave time for it. Default: not at all.
-    pub fn bake(mut self, bake: Bake) -> Self {
-        self.0.bake = Some(bake);
-        self
-    }
+    setters!(stages);
 
     /// The Docker host. Blocks for a moment; the engine is asked later.
     ///
@@ -107,14 +88,7 @@ impl DockerHostBuilder {
                 "take lower-case letters, digits and `-`, a letter first",
             );
         }
-        let host = settings.engine.host();
-        let schemes = ["unix:///", "tcp://", "http://"];
-        if !schemes.iter().any(|scheme| host.len() > scheme.len() && host.starts_with(scheme)) {
-            reasons.add(
-                format!("`{host}` is no engine's address"),
-                "give unix:///path/to/docker.sock, or tcp://host:port in a network that you trust",
-            );
-        }
+        reasons.extend(settings.engine.address().check());
         reasons.folder(
             "folder",
             &mut settings.folder,
@@ -131,25 +105,9 @@ impl DockerHostBuilder {
                 );
             }
         }
-        for (n, (when, hook)) in settings.hooks.iter().enumerate() {
-            if settings.hooks[..n].iter().any(|(at, other)| at == when && other.name == hook.name) {
-                reasons.add(
-                    format!("two commands of one stage are named `{}`", hook.name),
-                    "give each its own name, by which journals know it",
-                );
-            }
-        }
-        if settings.bake.as_ref().is_some_and(|bake| bake.lasts >= settings.deadline) {
-            reasons.add(
-                "the watch lasts longer than the whole operation may",
-                "raise the deadline, or watch for less",
-            );
-        }
         reasons.extend(settings.services.iter().flat_map(ContainerSpec::check));
         reasons.extend(crate::gate::nameless(&settings.guards));
-        reasons.extend(settings.hooks.iter().flat_map(|(_, hook)| hook.check()));
-        reasons.extend(settings.build.iter().flat_map(Hook::check));
-        reasons.extend(settings.migration.iter().flat_map(Migration::check));
+        reasons.extend(settings.stages.check(settings.deadline));
         reasons.none("the Docker host")?;
         Ok(DockerHost(Arc::new(self.0)))
     }

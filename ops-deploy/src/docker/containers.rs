@@ -15,6 +15,8 @@ pub(super) const APPLICATION: &str = "ops-deploy.application";
 pub(super) const ROLE: &str = "ops-deploy.role";
 pub(super) const SERVICE: &str = "ops-deploy.service";
 pub(super) const VERSION: &str = "ops-deploy.version";
+pub(super) const VERB: &str = "ops-deploy.verb";
+pub(super) const CLOSES: &str = "ops-deploy.closes-way-back";
 pub(super) const OPERATION: &str = "ops-deploy.operation";
 pub(super) const EPOCH: &str = "ops-deploy.epoch";
 pub(super) const IMAGE: &str = "ops-deploy.image";
@@ -55,6 +57,8 @@ pub struct Container {
     pub state: ContainerState,
     /// When it was made.
     pub created: Timestamp,
+    /// The migration that came with it and after which no earlier version can run.
+    pub closes_way_back: Option<String>,
 }
 
 impl Container {
@@ -105,6 +109,7 @@ impl Container {
             address,
             state,
             created: Timestamp::from_second(found.created.unwrap_or_default()).unwrap_or_default(),
+            closes_way_back: labels.get(CLOSES).cloned(),
             name,
         })
     }

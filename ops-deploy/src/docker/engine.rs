@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
+use bollard::Docker;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerSummary, ImageInspect, ImageSummary,
     Network,
@@ -14,7 +15,6 @@ use bollard::query_parameters::{
     RemoveImageOptionsBuilder, RenameContainerOptionsBuilder, StatsOptionsBuilder,
     StopContainerOptionsBuilder,
 };
-use bollard::{API_DEFAULT_VERSION, Docker};
 use futures::StreamExt as _;
 use futures::future::{BoxFuture, FutureExt as _};
 use jiff::Timestamp;
@@ -22,6 +22,8 @@ use ops_core::Class;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
+use super::address::EngineAddress;
+use super::transport::connect;
 use crate::error::{Error, ErrorKind};
 
 /// How much of a container's output is read for a message.
@@ -34,13 +36,13 @@ const NEVER: u64 = 24 * 60 * 60;
 /// One Docker engine.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    host: String,
+    address: EngineAddress,
     deadline: Duration,
     docker: OnceCell<Docker>,
 }
 
 /// What a container uses, as it was measured at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Load {
     /// Both in nanoseconds since the start: the container's, and of all CPUs of the machine.
     cpu: u64,
@@ -77,17 +79,21 @@ pub(crate) enum Made {
 }
 
 impl Engine {
-    pub(crate) fn new(host: String, deadline: Duration) -> Self {
-        Self { host, deadline, docker: OnceCell::new() }
+    pub(crate) fn new(address: EngineAddress, deadline: Duration) -> Self {
+        Self { address, deadline, docker: OnceCell::new() }
     }
 
     pub(crate) fn host(&self) -> &str {
-        &self.host
+        self.address.as_str()
+    }
+
+    pub(crate) fn address(&self) -> &EngineAddress {
+        &self.address
     }
 
     /// Whether its files and ports are those of this machine.
     pub(crate) fn is_local(&self) -> bool {
-        self.host.starts_with("unix://")
+        self.address.is_local()
     }
 
     pub(crate) fn set_deadline(&mut self, deadline: Duration) {
@@ -96,13 +102,8 @@ impl Engine {
 
     pub(crate) async fn docker(&self) -> Result<&Docker, Error> {
         let connect = async {
-            let host = self.host.as_str();
-            let docker = if host.starts_with("unix://") {
-                Docker::connect_with_unix(host, NEVER, API_DEFAULT_VERSION)
-            } else {
-                Docker::connect_with_http(host, NEVER, API_DEFAULT_VERSION)
-            };
-            let docker = docker.map_err(|error| self.failed("be reached", error))?;
+            let docker =
+                connect(&self.address, NEVER).map_err(|error| self.failed("be reached", error))?;
             self.bounded("tell its version", self.deadline, docker.negotiate_version()).await
         };
         self.docker.get_or_try_init(|| connect.boxed()).await
@@ -124,7 +125,7 @@ impl Engine {
                 ErrorKind::Engine,
                 format!("the engine did not {what} within {deadline:?}"),
             )
-            .with("engine", &self.host)
+            .with("engine", self.host())
             .class_of(Class::OutcomeUnknown)),
         })
         .boxed()
@@ -140,7 +141,7 @@ impl Engine {
             _ => Class::OutcomeUnknown,
         };
         Error::new(ErrorKind::Engine, format!("the engine could not {what}"))
-            .with("engine", &self.host)
+            .with("engine", self.host())
             .class_of(class)
             .caused_by(error)
     }
@@ -156,7 +157,7 @@ impl Engine {
         let text = info.system_time.unwrap_or_default();
         text.parse().map_err(|error: jiff::Error| {
             Error::new(ErrorKind::Engine, format!("the engine says that the time is `{text}`"))
-                .with("engine", &self.host)
+                .with("engine", self.host())
                 .caused_by(error)
         })
     }

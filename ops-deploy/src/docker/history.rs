@@ -33,6 +33,7 @@ pub(super) fn completed(
         }
         let entry = missing.entry(operation).or_insert_with(|| Entry {
             operation: Some(operation.to_owned()),
+            closes_way_back: container.closes_way_back.clone(),
             ..Entry::new(container.version.clone(), Verb::Observed, container.created)
         });
         entry.images.insert(container.service.clone(), container.image.clone());
@@ -78,7 +79,7 @@ impl DockerHost {
         let (current, operation) = (current.cloned(), cx.operation().to_string());
         let entry = Entry {
             images: Self::pinned(version, cx)?,
-            closes_way_back: self.closes_way_back(version, cx)?,
+            closes_way_back: self.0.stages.closes_way_back(version, cx)?,
             ..entry(version, verb, cx)
         };
         let complete = move |known: Option<_>| {
@@ -112,6 +113,7 @@ mod tests {
             address: None,
             state,
             created: jiff::Timestamp::from_second(n).unwrap(),
+            closes_way_back: (n == 9).then(|| "schema".to_owned()),
         }
     }
 
@@ -142,6 +144,9 @@ mod tests {
         let seen = [stopped(0, "v0"), running(1, "v1"), stopped(2, "v2")];
         let seen = completed(None, &seen, Some(&v("v1")), None);
         assert_eq!(way(&seen), "v1 v0");
+        // A migration of another machine closes the way for this one, too.
+        let closed = completed(None, &[stopped(1, "v1"), running(9, "v9")], Some(&v("v9")), None);
+        assert_eq!(closed.closed_since(&v("v1")), Some((&v("v9"), "schema")));
         let again = completed(Some(seen.clone()), &[], Some(&v("v1")), None);
         assert_eq!(again, seen);
     }

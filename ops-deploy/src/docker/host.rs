@@ -8,12 +8,13 @@ use ops_core::probe::Probe;
 use ops_core::version::VersionPolicy;
 use ops_core::{Resource, ResourceId};
 
+use super::address::EngineAddress;
 use super::builder::DockerHostBuilder;
 use super::engine::Engine;
 use super::spec::ContainerSpec;
 use super::step::DockerStep;
 use crate::gate::Gate;
-use crate::stages::{Bake, Hook, Migration, When};
+use crate::stages::Stages;
 
 /// An application on one Docker engine. Cheap to clone.
 ///
@@ -56,10 +57,7 @@ pub(super) struct Settings {
     pub drain: Duration,
     pub deadline: Duration,
     pub lease: Duration,
-    pub build: Option<Hook>,
-    pub hooks: Vec<(When, Hook)>,
-    pub migration: Option<Migration>,
-    pub bake: Option<Bake>,
+    pub stages: Stages,
 }
 
 impl Resource for DockerHost {
@@ -76,11 +74,11 @@ impl Resource for DockerHost {
 }
 
 impl DockerHost {
-    /// Sets up an application of this name on the engine at this address (`unix:///path` or
-    /// `tcp://host:port`); the folder holds this machine's history of it, and must exist.
+    /// Sets up an application of this name on the engine at this address (`unix:///path`,
+    /// `ssh://user@host`, or an [`EngineAddress`] with TLS); the folder holds this machine's history of it, and must exist.
     pub fn builder(
         application: impl Into<String>,
-        engine: impl Into<String>,
+        engine: impl Into<EngineAddress>,
         folder: impl Into<PathBuf>,
     ) -> DockerHostBuilder {
         DockerHostBuilder::new(application.into(), engine.into(), folder.into())

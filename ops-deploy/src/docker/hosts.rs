@@ -10,8 +10,9 @@ use ops_core::{Plan, Refusal, Resource as _, Version, World};
 use super::host::DockerHost;
 use super::status::Status;
 use crate::error::{Error, ErrorKind};
+use crate::history::History;
 use crate::planning::{names, nothing_in_service};
-use crate::target::{Observed, Target};
+use crate::target::{Known, LockHolder, Observed, Target};
 
 /// An application on several Docker engines: a version comes into service on all of them, or on
 /// none. On every host the new containers start and pass the gate before any traffic moves, and
@@ -27,6 +28,7 @@ pub struct DockerHosts(Arc<Vec<DockerHost>>);
 enum Way<'a> {
     Deploy(&'a Version),
     Back(&'a Version),
+    Across(&'a Version),
     Emergency(&'a Version),
 }
 
@@ -67,6 +69,9 @@ impl DockerHosts {
             let plan = match way {
                 Way::Deploy(version) => host.plan_deploy(version).await,
                 Way::Back(version) => host.plan_rollback(Some(version.clone())).await,
+                Way::Across(version) => {
+                    host.plan_rollback_across_migrations(Some(version.clone())).await
+                }
                 Way::Emergency(version) => {
                     host.plan_emergency_rollback(Some(version.clone())).await
                 }
@@ -104,12 +109,16 @@ impl DockerHosts {
             .refusals(refusals))
     }
 
-    async fn plan_back(&self, to: Option<Version>, emergency: bool) -> Result<Plan, Error> {
+    async fn plan_back(
+        &self,
+        to: Option<Version>,
+        way: impl FnOnce(&Version) -> Way<'_> + Send,
+    ) -> Result<Plan, Error> {
         let to = match to {
             Some(to) => to,
             None => self.previous().await?,
         };
-        self.plan(if emergency { Way::Emergency(&to) } else { Way::Back(&to) }).await
+        self.plan(way(&to)).await
     }
 
     /// The version that all of them can go back to: the first host's, if it is complete on each.
@@ -140,7 +149,9 @@ impl DockerHosts {
 fn join(plans: Vec<(String, Plan)>, way: Way<'_>) -> Plan {
     let (verb, version) = match way {
         Way::Deploy(version) => ("deploy", version),
-        Way::Back(version) | Way::Emergency(version) => ("rollback", version),
+        Way::Back(version) | Way::Across(version) | Way::Emergency(version) => {
+            ("rollback", version)
+        }
     };
     let mut joined = Plan::new(verb).version(version.clone());
     if matches!(way, Way::Emergency(_)) {
@@ -225,6 +236,61 @@ impl Target for DockerHosts {
         .boxed()
     }
 
+    /// A version lacks what it lacks on any of the hosts.
+    fn known(&self) -> BoxFuture<'_, Result<Vec<Known>, Error>> {
+        async move {
+            let mut all: Vec<Known> = Vec::new();
+            let mut seen: Vec<(String, Vec<Known>)> = Vec::new();
+            for host in self.hosts() {
+                seen.push((host.name(), host.known().await?));
+            }
+            for known in seen.iter().flat_map(|(_, known)| known) {
+                if all.iter().any(|it| it.version == known.version) {
+                    continue;
+                }
+                let mut joined = Known { lacking: Vec::new(), ..known.clone() };
+                for (host, theirs) in &seen {
+                    match theirs.iter().find(|it| it.version == known.version) {
+                        Some(it) => {
+                            let lacks = it.lacking.iter().map(|what| format!("{host}: {what}"));
+                            joined.lacking.extend(lacks);
+                            joined.runs |= it.runs;
+                            joined.in_service &= it.in_service;
+                        }
+                        None => joined.lacking.push(format!("{host} has nothing of it")),
+                    }
+                }
+                all.push(joined);
+            }
+            Ok(all)
+        }
+        .boxed()
+    }
+
+    /// That of the first host.
+    fn history(&self) -> BoxFuture<'_, Result<History, Error>> {
+        async move {
+            match self.hosts().first() {
+                Some(host) => host.history().await,
+                None => Ok(History::default()),
+            }
+        }
+        .boxed()
+    }
+
+    /// That of the first host whose lock is held.
+    fn lock_holder(&self) -> BoxFuture<'_, Result<Option<LockHolder>, Error>> {
+        async move {
+            for host in self.hosts() {
+                if let Some(holder) = host.holder().await? {
+                    return Ok(Some(holder));
+                }
+            }
+            Ok(None)
+        }
+        .boxed()
+    }
+
     fn versions(&self) -> BoxFuture<'_, Result<Vec<Version>, Error>> {
         async move { Ok(everywhere(&self.look().await?)) }.boxed()
     }
@@ -234,10 +300,17 @@ impl Target for DockerHosts {
     }
 
     fn plan_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        self.plan_back(to, false).boxed()
+        self.plan_back(to, |to| Way::Back(to)).boxed()
     }
 
     fn plan_emergency_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        self.plan_back(to, true).boxed()
+        self.plan_back(to, |to| Way::Emergency(to)).boxed()
+    }
+
+    fn plan_rollback_across_migrations(
+        &self,
+        to: Option<Version>,
+    ) -> BoxFuture<'_, Result<Plan, Error>> {
+        self.plan_back(to, |to| Way::Across(to)).boxed()
     }
 }

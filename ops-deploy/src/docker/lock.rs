@@ -12,6 +12,7 @@ use super::containers::{APPLICATION, OPERATION, ROLE, name_of};
 use super::engine::Made;
 use super::host::DockerHost;
 use crate::error::{Error, ErrorKind};
+use crate::target::LockHolder;
 
 const LOCK: &str = "lock";
 const MACHINE: &str = "ops-deploy.machine";
@@ -41,7 +42,17 @@ impl Holder {
     }
 }
 
+impl From<Holder> for LockHolder {
+    fn from(Holder { operation, who, since, until, .. }: Holder) -> Self {
+        Self { operation, who, since, until }
+    }
+}
+
 impl DockerHost {
+    pub(super) async fn holder(&self) -> Result<Option<LockHolder>, Error> {
+        Ok(self.locks().await?.0.map(Into::into))
+    }
+
     pub(super) fn lock_name(&self) -> String {
         format!("{}.ops-lock", self.0.application)
     }

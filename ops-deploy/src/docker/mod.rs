@@ -11,6 +11,7 @@
 //! What runs is told by labels on the containers, so that another machine finds its way: see
 //! [`DockerHost`].
 
+mod address;
 mod builder;
 mod cleanup;
 mod containers;
@@ -28,10 +29,13 @@ mod stages;
 mod start;
 mod status;
 mod step;
+mod survey;
 mod swarm;
 mod switch;
+mod transport;
 mod watch;
 
+pub use address::EngineAddress;
 pub use builder::DockerHostBuilder;
 pub use containers::{Container, ContainerState};
 pub use host::DockerHost;

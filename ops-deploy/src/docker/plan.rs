@@ -10,12 +10,14 @@ use super::host::DockerHost;
 use super::releases::{incomplete, short};
 use super::status::Status;
 use super::step::DockerStep as S;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::fate::removed;
-use crate::history::Verb;
-use crate::planning::{Care, headed, is_well, names, no_previous, nothing_in_service};
-use crate::stages::When;
-use crate::target::{Observed, Running, Target};
+use crate::history::{History, Verb};
+use crate::planning::{
+    Care, crossing, headed, is_well, names, no_previous, nothing_in_service, way_across,
+};
+use crate::stages::{StageStep, When};
+use crate::target::{Known, LockHolder, Observed, Running, Target};
 
 impl DockerHost {
     async fn plan(
@@ -28,7 +30,7 @@ impl DockerHost {
         let current = status.current()?.cloned();
         let release = status.releases.iter().find(|it| it.version == *version && it.is_complete());
         // What is to be built cannot be pinned yet.
-        let builds = verb == Verb::Deploy && release.is_none() && self.0.build.is_some();
+        let builds = verb == Verb::Deploy && release.is_none() && self.0.stages.build.is_some();
         let images = match release {
             Some(release) => release.images.clone(),
             None if builds && self.buildable(version, status) => BTreeMap::new(),
@@ -49,32 +51,23 @@ impl DockerHost {
         let v = || version.clone();
         let tag = self.0.services[0].tag(version);
         let lock = images.values().next().cloned().unwrap_or(tag);
+        let stages = &self.0.stages;
+        let careful = care == Care::Gate;
+        let hooks =
+            |when| stages.hooks(when, version).into_iter().filter(|_| careful).map(S::Stage);
         let mut changes = Vec::new();
+        changes.extend(stages.preflight(version).filter(|_| careful).map(S::Stage));
         if builds {
-            changes.push(S::Build { version: v() });
+            changes.push(S::Stage(StageStep::Build { version: v() }));
         }
         changes.extend([
             S::TakeLock { image: lock },
             S::ExpectCurrent { current: current.clone() },
             S::Require { version: v(), images },
         ]);
-        let hooks = |when: When| {
-            let of_stage = self.0.hooks.iter().filter(move |(at, _)| *at == when);
-            of_stage.map(move |(_, hook)| S::Hook {
-                name: hook.name.clone(),
-                when,
-                version: version.clone(),
-                undoable: hook.can_undo(),
-            })
-        };
-        let careful = care == Care::Gate;
-        changes.extend(hooks(When::BeforeStart).filter(|_| careful));
-        if let Some(migration) = self.0.migration.as_ref().filter(|_| verb == Verb::Deploy) {
-            let allow_incompatible = migration.allow_incompatible;
-            if migration.rehearsal.is_some() {
-                changes.push(S::RehearseMigration { version: v(), allow_incompatible });
-            }
-            changes.push(S::Migrate { version: v(), allow_incompatible });
+        changes.extend(hooks(When::BeforeStart));
+        if verb == Verb::Deploy {
+            changes.extend(stages.migrate(version).into_iter().map(S::Stage));
         }
         for service in &self.0.services {
             let service = service.name.clone();
@@ -87,7 +80,7 @@ impl DockerHost {
             }
             Care::Emergency => S::AwaitListeners { version: v() },
         });
-        changes.extend(hooks(When::BeforeSwitch).filter(|_| careful));
+        changes.extend(hooks(When::BeforeSwitch));
         for service in self.0.services.iter().filter(|service| service.traffic.is_some()) {
             changes.push(S::SwitchTraffic { service: service.name.clone(), version: v() });
         }
@@ -95,16 +88,14 @@ impl DockerHost {
         if is_public && care == Care::Gate {
             changes.push(S::VerifyPublic { version: v() });
         }
-        changes.extend(hooks(When::AfterSwitch).filter(|_| careful));
-        if self.0.bake.is_some() && careful {
-            changes.push(S::Bake { version: v() });
-        }
+        changes.extend(hooks(When::AfterSwitch));
+        changes.extend(stages.bake(version).filter(|_| careful).map(S::Stage));
         changes.push(S::RecordHistory { version: v(), verb, before: current });
         for step in &changes {
             plan = plan.change(self, step)?;
         }
         let finishers = [S::StopOthers { version: v(), warm }, S::RemoveOld { old }];
-        let after = hooks(When::AfterCommit);
+        let after = stages.hooks(When::AfterCommit, version).into_iter().map(S::Stage);
         for step in finishers.into_iter().chain(after).chain([S::ReleaseLock]) {
             plan = plan.finisher(self, &step)?;
         }
@@ -151,36 +142,8 @@ impl DockerHost {
                 return Err(nothing_in_service().with("complete", names(&status.complete())));
             }
         };
-        let closed = status.history.closed_since(&to).filter(|(by, _)| **by != to);
-        match closed {
-            None => self.plan(&to, Verb::Rollback, care, &status).await,
-            Some((by, migration)) if across => {
-                let plan = self.plan(&to, Verb::Rollback, care, &status).await?;
-                Ok(plan.fact("across migration", format_args!("{migration} of {by}")))
-            }
-            Some((by, migration)) => {
-                let error = format!(
-                    "the way back to {to} is closed: it cannot run after the migration \
-                     `{migration}` of {by}"
-                );
-                Err(Error::new(ErrorKind::NoPrevious, error).remedy(
-                    "go forward to a repaired version; or take the migration back by hand, and \
-                     say explicitly that you roll back across it",
-                ))
-            }
-        }
-    }
-
-    /// Plans to go back although a migration has closed the way, for somebody who has taken it
-    /// back, or knows better. The plan says so, as the fact `across migration`.
-    ///
-    /// # Errors
-    /// Those of [`plan_rollback`](Target::plan_rollback) but for the closed way.
-    pub async fn plan_rollback_across_migrations(
-        &self,
-        to: Option<Version>,
-    ) -> Result<Plan, Error> {
-        self.plan_back(to, Care::Gate, true).await
+        let across = way_across(&status.history, &to, across)?;
+        Ok(crossing(self.plan(&to, Verb::Rollback, care, &status).await?, across))
     }
 }
 
@@ -209,6 +172,33 @@ impl Target for DockerHost {
         .boxed()
     }
 
+    fn known(&self) -> BoxFuture<'_, Result<Vec<Known>, Error>> {
+        async move {
+            let status = self.look().await?;
+            let current = status.current().ok().flatten().cloned();
+            let known = status.releases.iter().map(|release| Known {
+                lacking: release.lacking.clone(),
+                made: Some(release.created),
+                runs: status
+                    .containers
+                    .iter()
+                    .any(|container| container.version == release.version && container.runs()),
+                in_service: current.as_ref() == Some(&release.version),
+                version: release.version.clone(),
+            });
+            Ok(known.collect())
+        }
+        .boxed()
+    }
+
+    fn history(&self) -> BoxFuture<'_, Result<History, Error>> {
+        async move { Ok(self.look().await?.history) }.boxed()
+    }
+
+    fn lock_holder(&self) -> BoxFuture<'_, Result<Option<LockHolder>, Error>> {
+        self.holder().boxed()
+    }
+
     fn versions(&self) -> BoxFuture<'_, Result<Vec<Version>, Error>> {
         async move { Ok(self.look().await?.complete()) }.boxed()
     }
@@ -227,5 +217,12 @@ impl Target for DockerHost {
 
     fn plan_emergency_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
         self.plan_back(to, Care::Emergency, false).boxed()
+    }
+
+    fn plan_rollback_across_migrations(
+        &self,
+        to: Option<Version>,
+    ) -> BoxFuture<'_, Result<Plan, Error>> {
+        self.plan_back(to, Care::Gate, true).boxed()
     }
 }

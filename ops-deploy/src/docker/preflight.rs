@@ -76,7 +76,10 @@ impl DockerHost {
     ) -> Result<Vec<Refusal>, Error> {
         let name = &service.name;
         let mut refusals = Vec::new();
-        if let Network::Named { name: network, .. } = &service.network {
+        refusals.extend(self.lacks_port(service).await?);
+        if let Network::Named { name: network, .. }
+        | Network::Published { network: Some(network), .. } = &service.network
+        {
             let found = self.0.engine.networks(network).await?.len();
             if found != 1 {
                 refusals.push(Refusal::new(

@@ -26,6 +26,18 @@ pub enum Network {
         /// The address under which the machine is reached from here.
         address: IpAddr,
     },
+    /// In a network, on this port, which is published on the engine's machine: each container gets a
+    /// port of its own there from these. At least two, as the new runs beside the old.
+    Published {
+        /// The network's name; `None` for the engine's default one.
+        network: Option<String>,
+        /// The port on which the container itself listens.
+        port: u16,
+        /// The ports on the machine.
+        ports: RangeInclusive<u16>,
+        /// The address on which they are published, and under which they are reached from here.
+        address: IpAddr,
+    },
     /// In a network of this name, each container at an address of its own, on this port. The
     /// network must exist and be the only one of its name, and its addresses must be reachable
     /// from here and from what switches the traffic.
@@ -39,7 +51,7 @@ pub enum Network {
 
 /// A service that runs as a container, the same for every version.
 ///
-/// `{port}` and `{version}` are filled in, in arguments and in values of the environment. A
+/// `{port}`, on which it is to listen, and `{version}` are filled in, in arguments and in values of the environment. A
 /// literal brace is doubled: `{{`. Secrets are files and nothing else: an environment can be read
 /// by whoever may inspect a container.
 #[derive(Debug, Clone)]
@@ -245,12 +257,21 @@ impl ContainerSpec {
             }
         }
         match &self.network {
-            Network::Host { ports, .. } if ports.end() <= ports.start() || *ports.start() == 0 => {
+            Network::Host { ports, .. } | Network::Published { ports, .. }
+                if ports.end() <= ports.start() || *ports.start() == 0 =>
+            {
                 refuse(
                     format!("has the ports {}..={}, too few", ports.start(), ports.end()),
                     "give at least two, from 1 on",
                 );
             }
+            Network::Published { port: 0, .. } => {
+                refuse("publishes its port 0".into(), "give the port on which it listens");
+            }
+            Network::Published { address, .. } if address.is_unspecified() => refuse(
+                format!("is published on {address}, under which nobody is reached"),
+                "give the address of one interface, such as 127.0.0.1 for a proxy there",
+            ),
             Network::Named { name, port } if name.is_empty() || *port == 0 => {
                 refuse("has a network without name or port".into(), "give both");
             }
@@ -275,7 +296,7 @@ pub(super) fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-fn plain(name: &str) -> bool {
+pub(super) fn plain(name: &str) -> bool {
     !name.starts_with('.') && !name.is_empty() && Path::new(name).components().count() == 1
 }
 
@@ -293,6 +314,14 @@ mod tests {
             .network(Network::Named { name: String::new(), port: 0 })
             .public_url("ftp://shop".parse().unwrap());
         assert_eq!(spec.check().len(), 8, "{:#?}", spec.check());
+        let everywhere = Ipv4Addr::UNSPECIFIED.into();
+        for (port, ports, address) in
+            [(0, 1..=2, Ipv4Addr::LOCALHOST.into()), (1, 1..=1, everywhere), (1, 1..=2, everywhere)]
+        {
+            let network = Network::Published { network: None, port, ports, address };
+            let spec = ContainerSpec::new("web", "shop").network(network);
+            assert_eq!(spec.check().len(), 1, "{:#?}", spec.check());
+        }
         let fine = ContainerSpec::new("web", "localhost:5000/shop/web").secret("key", "/etc/key");
         assert!(fine.check().is_empty(), "{:?}", fine.check());
     }

@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
+use std::ops::RangeInclusive;
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, Mount, MountType, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, HostConfig, Mount, MountType, PortBinding, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 use ops_core::probe::observe;
-use ops_core::{OperationId, StepContext, StepError, Version};
+use ops_core::{OperationId, Refusal, StepContext, StepError, Version};
 use serde::{Deserialize, Serialize};
 
 use super::containers::{
-    ADDRESS, APPLICATION, Container, EPOCH, IMAGE, OPERATION, PORT, SERVICE, VERSION,
+    ADDRESS, APPLICATION, CLOSES, Container, EPOCH, IMAGE, OPERATION, PORT, SERVICE, VERSION,
 };
 use super::host::DockerHost;
 use super::spec::{ContainerSpec, Network};
@@ -91,6 +93,11 @@ impl Placement {
                 .remedy("start it before, in the same operation")
         })
     }
+}
+
+fn no_port(spec: &ContainerSpec, ports: &RangeInclusive<u16>) -> String {
+    let (first, last) = (ports.start(), ports.end());
+    format!("no port from {first} to {last} is free for another container of `{}`", spec.name)
 }
 
 impl DockerHost {
@@ -216,25 +223,13 @@ impl DockerHost {
         let id = cx.operation().to_string();
         let port = match &spec.network {
             Network::Named { port, .. } => *port,
-            Network::Host { ports, address } => {
-                let (first, last) = (u32::from(*ports.start()), u32::from(*ports.end()));
-                let count = last - first + 1;
+            Network::Host { ports, .. } | Network::Published { ports, .. } => {
                 // Not always the first free one: an old client may still ask there, and another
                 // application's deployer may look for one now.
                 let seed = id.bytes().chain(spec.name.bytes());
-                let offset = seed
-                    .fold(0_u32, |sum, b| sum.wrapping_mul(31).wrapping_add(u32::from(b)))
-                    % count;
-                (0..count)
-                    .filter_map(|n| u16::try_from(first + (offset + n) % count).ok())
-                    .find(|port| self.is_free(SocketAddr::new(*address, *port), &taken))
-                    .ok_or_else(|| {
-                        Error::new(
-                            ErrorKind::Service,
-                            format!("no port from {first} to {last} is free for `{}`", spec.name),
-                        )
-                        .remedy("give the service a wider range of ports")
-                    })?
+                let seed = seed.fold(0_u32, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()));
+                self.free_port(spec, seed, &taken)
+                    .ok_or_else(|| Error::new(ErrorKind::Service, no_port(spec, ports)))?
             }
         };
         let epoch = everything.iter().map(|it| it.epoch).max().unwrap_or_default() + 1;
@@ -253,6 +248,32 @@ impl DockerHost {
         rest.is_some_and(|(version, id)| {
             version.parse::<Version>().is_ok() && id.parse::<OperationId>().is_ok()
         })
+    }
+
+    /// A port of the machine for another container of this service, from that of the seed on.
+    fn free_port(&self, spec: &ContainerSpec, seed: u32, taken: &[SocketAddr]) -> Option<u16> {
+        let (Network::Host { ports, address } | Network::Published { ports, address, .. }) =
+            &spec.network
+        else {
+            return None;
+        };
+        let (first, last) = (u32::from(*ports.start()), u32::from(*ports.end()));
+        let count = last - first + 1;
+        (0..count)
+            .filter_map(|n| u16::try_from(first + (seed % count + n) % count).ok())
+            .find(|port| self.is_free(SocketAddr::new(*address, *port), taken))
+    }
+
+    /// Why another container of this service would find no port, if it would not.
+    pub(super) async fn lacks_port(&self, spec: &ContainerSpec) -> Result<Option<Refusal>, Error> {
+        let (Network::Host { ports, .. } | Network::Published { ports, .. }) = &spec.network else {
+            return Ok(None);
+        };
+        let all = self.everybody().await?;
+        let taken: Vec<_> = all.iter().filter(|it| it.runs()).filter_map(|it| it.address).collect();
+        let free = self.free_port(spec, 0, &taken);
+        let remedy = "end what listens there, or give the service a wider range of ports";
+        Ok(free.is_none().then(|| Refusal::new(no_port(spec, ports), remedy)))
     }
 
     /// Nobody is known to listen there, nor found on this machine. Somebody may be a moment later:
@@ -274,9 +295,13 @@ impl DockerHost {
         image: &str,
         placement: &Placement,
         cx: &StepContext,
-    ) -> Result<ContainerCreateBody, Error> {
+    ) -> Result<ContainerCreateBody, StepError> {
         let port = placement.port.to_string();
-        let values = [("port", port.as_str()), ("version", version.as_str())];
+        let listens = match &spec.network {
+            Network::Published { port, .. } => port.to_string(),
+            _ => port.clone(),
+        };
+        let values = [("port", listens.as_str()), ("version", version.as_str())];
         let fill = |text: &String| {
             fill(text, &values).map_err(|error| Error::new(ErrorKind::InvalidConfig, error))
         };
@@ -297,13 +322,23 @@ impl DockerHost {
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
-        let network = match &spec.network {
-            Network::Host { address, .. } => {
-                let address = SocketAddr::new(*address, placement.port);
-                labels.insert(ADDRESS.to_owned(), address.to_string());
-                "host".to_owned()
+        let closes = self.0.stages.closes_way_back(version, cx)?;
+        labels.extend(closes.map(|migration| (CLOSES.to_owned(), migration)));
+        if let Network::Host { address, .. } | Network::Published { address, .. } = &spec.network {
+            let address = SocketAddr::new(*address, placement.port);
+            labels.insert(ADDRESS.to_owned(), address.to_string());
+        }
+        let (network, published) = match &spec.network {
+            Network::Host { .. } => ("host".to_owned(), None),
+            Network::Named { name, .. } => (name.clone(), None),
+            Network::Published { network, address, .. } => {
+                let on = PortBinding {
+                    host_ip: Some(address.to_string()),
+                    host_port: Some(placement.port.to_string()),
+                };
+                let network = network.clone().unwrap_or_else(|| "default".to_owned());
+                (network, Some((format!("{listens}/tcp"), on)))
             }
-            Network::Named { name, .. } => name.clone(),
         };
         let path = |path: &std::path::Path| path.to_str().map(str::to_owned);
         let secrets = spec.secrets.iter().map(|(name, file)| Mount {
@@ -325,8 +360,10 @@ impl DockerHost {
             env: Some(environment),
             labels: Some(labels),
             stop_signal: spec.stop_signal.clone(),
+            exposed_ports: published.as_ref().map(|(port, _)| vec![port.clone()]),
             host_config: Some(HostConfig {
                 network_mode: Some(network),
+                port_bindings: published.map(|(port, on)| HashMap::from([(port, Some(vec![on]))])),
                 mounts: Some(secrets.chain(volumes).collect()),
                 memory: spec.memory.and_then(|bytes| i64::try_from(bytes).ok()),
                 // It comes back with the machine, unless a deployer has stopped it.

@@ -11,48 +11,13 @@ use crate::effects;
 use crate::history::Verb;
 use crate::planning::{as_planned, names, unexpected_in};
 use crate::recording::unrecord;
-use crate::stages::When;
+use crate::stages::{self, StageStep};
 
 /// One step on a [`DockerHost`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DockerStep {
-    /// The images of the version are made, if they are not there.
-    Build {
-        /// The version that comes.
-        version: Version,
-    },
-    /// A command of one's own.
-    Hook {
-        /// Its name.
-        name: String,
-        /// Between which stages it runs.
-        when: When,
-        /// The version that comes.
-        version: Version,
-        /// Whether it has a command that takes its effect back.
-        undoable: bool,
-    },
-    /// The migration says what it would do, and whether the old version could run afterwards.
-    RehearseMigration {
-        /// The version that comes.
-        version: Version,
-        /// Whether one after which it could not is allowed.
-        allow_incompatible: bool,
-    },
-    /// The migration runs.
-    Migrate {
-        /// The version that comes.
-        version: Version,
-        /// Whether one after which the old version could not run is allowed.
-        allow_incompatible: bool,
-    },
-    /// The new version is watched for a while.
-    Bake {
-        /// The version that comes.
-        version: Version,
-    },
     /// The lock on the engine is taken.
     TakeLock {
         /// The image of the container that is the lock; it is never started.
@@ -130,6 +95,9 @@ pub enum DockerStep {
     },
     /// At the end: the lock is given back.
     ReleaseLock,
+    /// What is the same on every target.
+    #[serde(untagged)]
+    Stage(StageStep),
 }
 
 impl Step for DockerStep {
@@ -138,11 +106,6 @@ impl Step for DockerStep {
 
     fn name(&self) -> &'static str {
         match self {
-            Self::Build { .. } => "build",
-            Self::Hook { .. } => "hook",
-            Self::RehearseMigration { .. } => "rehearse_migration",
-            Self::Migrate { .. } => "migrate",
-            Self::Bake { .. } => "bake",
             Self::TakeLock { .. } => "take_lock",
             Self::ExpectCurrent { .. } => "expect_current",
             Self::Require { .. } => "require",
@@ -155,36 +118,12 @@ impl Step for DockerStep {
             Self::StopOthers { .. } => "stop_others",
             Self::RemoveOld { .. } => "remove_old",
             Self::ReleaseLock => "release_lock",
+            Self::Stage(stage) => stage.name(),
         }
     }
 
     fn effect(&self) -> Effect {
         match self {
-            Self::Build { version } => {
-                Effect::retained(format!("make the images of {version}, if they are not there"))
-            }
-            Self::Hook { name, when: When::AfterCommit, .. } => {
-                Effect::changes(format!("run the command `{name}`, until it succeeds"))
-            }
-            Self::Hook { name, undoable: true, .. } => {
-                Effect::changes(format!("run the command `{name}`"))
-            }
-            Self::Hook { name, .. } => Effect::retained(format!("run the command `{name}`")),
-            Self::RehearseMigration { version, allow_incompatible: false } => {
-                Effect::reads(format!(
-                    "rehearse the migration to {version}: the old version must be able to run after it"
-                ))
-            }
-            Self::RehearseMigration { version, .. } => {
-                Effect::reads(format!("rehearse the migration to {version}"))
-            }
-            Self::Migrate { version, allow_incompatible: false } => {
-                Effect::retained(format!("migrate the schema to {version}"))
-            }
-            Self::Migrate { version, .. } => Effect::destroys(format!(
-                "migrate the schema to {version}, even if that closes the way back"
-            )),
-            Self::Bake { version } => Effect::reads(format!("watch {version} for a while")),
             Self::TakeLock { .. } => Effect::changes("take the lock on the engine"),
             Self::ExpectCurrent { current } => effects::expects(current.as_ref()),
             Self::Require { version, images } if images.is_empty() => {
@@ -223,12 +162,13 @@ impl Step for DockerStep {
                 names(old)
             )),
             Self::ReleaseLock => Effect::changes("give the lock on the engine back"),
+            Self::Stage(stage) => stage.effect(),
         }
     }
 
     async fn check(&self, host: &DockerHost, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
         match self {
-            Self::Hook { name, when, .. } => Ok(host.hook(name, *when).err().into_iter().collect()),
+            Self::Stage(stage) => stages::check(stage, host, cx).await,
             Self::TakeLock { .. } => {
                 let held = host.held_by_another(cx.operation());
                 Ok(cx.until_cancelled(held).await??.into_iter().collect())
@@ -244,13 +184,7 @@ impl Step for DockerStep {
 
     async fn run(&self, host: &DockerHost, cx: &StepContext) -> Result<(), StepError> {
         match self {
-            Self::Build { version } => host.build(version, cx).await,
-            Self::Hook { name, when, version, .. } => host.run_hook(name, *when, version, cx).await,
-            Self::RehearseMigration { version, allow_incompatible } => {
-                host.rehearse_migration(version, *allow_incompatible, cx).await
-            }
-            Self::Migrate { version, .. } => host.migrate(version, cx).await,
-            Self::Bake { version } => host.watch(version, cx).await,
+            Self::Stage(stage) => stages::run(stage, host, cx).await,
             Self::TakeLock { image } => host.take_lock(image, cx).await,
             Self::ExpectCurrent { current } => {
                 as_planned(host.expect_current(current.as_ref(), cx).await?)
@@ -278,9 +212,7 @@ impl Step for DockerStep {
 
     async fn undo(&self, host: &DockerHost, cx: &StepContext) -> Result<(), StepError> {
         match self {
-            Self::Hook { name, when, version, undoable: true } => {
-                host.undo_hook(name, *when, version, cx).await
-            }
+            Self::Stage(stage) => stages::undo(stage, host, cx).await,
             Self::TakeLock { .. } => host.release_lock(cx).await,
             Self::StartContainer { service, version, .. } => {
                 host.unstart(service, version, cx).await
@@ -289,12 +221,7 @@ impl Step for DockerStep {
                 host.switch_traffic_back(service, version, cx).await
             }
             Self::RecordHistory { version, .. } => unrecord(host.history_path(), version, cx).await,
-            Self::Build { .. }
-            | Self::Hook { .. }
-            | Self::RehearseMigration { .. }
-            | Self::Migrate { .. }
-            | Self::Bake { .. }
-            | Self::ExpectCurrent { .. }
+            Self::ExpectCurrent { .. }
             | Self::Require { .. }
             | Self::PassGate { .. }
             | Self::AwaitListeners { .. }

@@ -1,101 +1,86 @@
-//! Watches the new containers while they have the traffic.
+//! What the new containers are watched by while they have the traffic.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use ops_core::probe::{AllOf, Health};
+use futures::FutureExt as _;
+use futures::future::join_all;
+use ops_core::probe::AllOf;
 use ops_core::{StepContext, StepError, Version};
 
 use super::engine::Load;
 use super::host::DockerHost;
 use super::start::Placement;
-use crate::error::{Error, ErrorKind};
-use crate::gate::plain;
-use crate::stages::{Bake, Verdict, Watch};
+use crate::error::Error;
+use crate::stages::{Bake, Counted, Watched};
 
-impl DockerHost {
-    pub(super) async fn watch(&self, version: &Version, cx: &StepContext) -> Result<(), StepError> {
-        let Some(bake) = &self.0.bake else { return Ok(()) };
-        let mut timed = AllOf::new("the public", self.0.gate.timeout);
-        let mut containers = Vec::new();
-        for service in &self.0.services {
-            let new = Placement::known(&service.name, version, cx)?;
-            let direct = || service.probe(new.address, version);
-            if let Some(probe) = service.public_probe(version).or_else(direct) {
-                timed = timed.probe(probe.named(format!("`{}`", service.name)));
-            }
-            containers.push(new.instance);
-        }
-        let mut guards = AllOf::new("the guards", self.0.gate.timeout);
-        for guard in &self.0.guards {
-            guards = guards.shared(guard.clone());
-        }
-        let begun = tokio::time::Instant::now();
-        let mut watch = Watch::new(bake);
-        let mut loads: BTreeMap<String, Load> = BTreeMap::new();
-        loop {
-            let round = self.round(bake, &timed, &guards, &containers, &mut loads);
-            let bad = cx.until_cancelled(round).await??;
-            match watch.take(bad, begun.elapsed()) {
-                Verdict::Passed => return Ok(()),
-                Verdict::Failed(why) => {
-                    let error = format!("{version} did not do well under traffic: {why}");
-                    return Err(Error::new(ErrorKind::Gate, error).into());
-                }
-                Verdict::GoOn => {}
-            }
-            cx.until_cancelled(tokio::time::sleep(bake.interval)).await?;
-        }
-    }
+/// What containers used when they were measured last.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Loads(Arc<Mutex<BTreeMap<String, Load>>>);
 
-    /// What is bad now; `None` if nothing is.
-    async fn round(
-        &self,
-        bake: &Bake,
-        timed: &AllOf,
-        guards: &AllOf,
-        containers: &[String],
-        loads: &mut BTreeMap<String, Load>,
-    ) -> Result<Option<String>, Error> {
+impl Loads {
+    /// What of a load is too much.
+    pub(super) fn judge(&self, bake: &Bake, name: &str, load: Load) -> Vec<String> {
         let mut bad = Vec::new();
-        for seen in timed.observe_each().await {
-            if !seen.health.is_healthy() {
-                bad.push(plain(&format!("{} is {}", seen.probe, seen.health)));
-            } else if seen.latency > bake.latency {
-                let (took, most) = (rounded(seen.latency), bake.latency);
-                bad.push(format!("{} took {took:?} to answer, {most:?} at most", seen.probe));
-            }
+        let memory = load.memory_share();
+        if memory > bake.memory {
+            bad.push(format!("`{name}` uses {:.0} % of its memory", memory * 100.0));
         }
-        for seen in guards.observe_each().await {
-            if seen.health != Health::Healthy {
-                bad.push(plain(&format!("{} is {}", seen.probe, seen.health)));
-            }
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known.insert(name.to_owned(), load);
+        let cpu = before.map(|before| load.cpu_share_since(&before)).unwrap_or_default();
+        if cpu > bake.cpu {
+            bad.push(format!("`{name}` uses {:.0} % of the CPUs", cpu * 100.0));
         }
-        // The engine may take a second to measure.
-        let looks = containers.iter().map(|name| self.condition(name));
-        for (name, look) in containers.iter().zip(futures::future::join_all(looks).await) {
-            let load = match look? {
-                Ok(load) => load,
-                Err(why) => {
-                    bad.push(why);
-                    continue;
-                }
-            };
-            let memory = load.memory_share();
-            if memory > bake.memory {
-                bad.push(format!("`{name}` uses {:.0} % of its memory", memory * 100.0));
-            }
-            let before = loads.insert(name.clone(), load.clone());
-            let cpu = before.map(|before| load.cpu_share_since(&before)).unwrap_or_default();
-            if cpu > bake.cpu {
-                bad.push(format!("`{name}` uses {:.0} % of the CPUs", cpu * 100.0));
-            }
-        }
-        Ok((!bad.is_empty()).then(|| bad.join("; ")))
+        bad
     }
 }
 
 impl DockerHost {
+    pub(super) fn watched_by(
+        &self,
+        version: &Version,
+        cx: &StepContext,
+    ) -> Result<Watched<'_>, StepError> {
+        let mut timed = AllOf::new("the public", self.0.gate.timeout);
+        let (mut containers, mut counted) = (Vec::new(), Vec::new());
+        for service in &self.0.services {
+            let new = Placement::known(&service.name, version, cx)?;
+            let public = service.public_probe(version);
+            let asked = public.is_some();
+            if let Some(probe) = public.or_else(|| service.probe(new.address, version)) {
+                timed = timed.probe(probe.named(format!("`{}`", service.name)));
+            }
+            containers.push(new.instance.clone());
+            if let Some(traffic) = service.traffic.as_deref() {
+                let service = service.name.clone();
+                counted.push(Counted { service, traffic, upstream: new, asked });
+            }
+        }
+        let guards = AllOf::new("the guards", self.0.gate.timeout);
+        let guards = self.0.guards.iter().cloned().fold(guards, AllOf::shared);
+        let (host, loads) = (self.clone(), Loads::default());
+        let look = move || {
+            let (host, loads, containers) = (host.clone(), loads.clone(), containers.clone());
+            async move { host.loaded(&containers, &loads).await }.boxed()
+        };
+        Ok(Watched { timed, guards, counted, look: Box::new(look) })
+    }
+
+    async fn loaded(&self, containers: &[String], loads: &Loads) -> Result<Vec<String>, StepError> {
+        let Some(bake) = &self.0.stages.bake else { return Ok(Vec::new()) };
+        let mut bad = Vec::new();
+        // The engine may take a second to measure.
+        let looks = join_all(containers.iter().map(|name| self.condition(name))).await;
+        for (name, look) in containers.iter().zip(looks) {
+            match look? {
+                Ok(load) => bad.extend(loads.judge(bake, name, load)),
+                Err(why) => bad.push(why),
+            }
+        }
+        Ok(bad)
+    }
+
     async fn condition(&self, name: &str) -> Result<Result<Load, String>, Error> {
         if let Err(why) = self.keeps_running(name).await? {
             return Ok(Err(why));
@@ -104,8 +89,4 @@ impl DockerHost {
         let load = self.0.engine.load(name).await?;
         Ok(load.ok_or_else(|| format!("the load of `{name}` cannot be had")))
     }
-}
-
-fn rounded(duration: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

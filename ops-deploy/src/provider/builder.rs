@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::gate::Gate;
 use crate::service::{Identity, fill};
 use crate::set_up::{Reasons, setters};
+use crate::stages::Stages;
 
 /// Sets up a [`Provider`].
 ///
@@ -43,6 +44,7 @@ impl ProviderBuilder {
             command_deadline: Duration::from_mins(5),
             gate: Gate::default(),
             guards: Vec::new(),
+            stages: Stages::default(),
             deadline: Duration::from_mins(20),
         })
     }
@@ -132,6 +134,7 @@ impl ProviderBuilder {
     setters!(gate: "When the public is heard well enough.");
     setters!(guard);
     setters!(deadline: "20 min");
+    setters!(stages);
 
     /// The provider. Blocks for a moment; no command is run yet.
     ///
@@ -187,6 +190,7 @@ impl ProviderBuilder {
         }
         reasons.gate(&settings.gate);
         reasons.extend(crate::gate::nameless(&settings.guards));
+        reasons.extend(settings.stages.check(settings.deadline));
         reasons.none("the provider")?;
         Ok(Provider(Arc::new(self.0)))
     }

@@ -7,6 +7,7 @@
 mod builder;
 mod commands;
 mod plan;
+mod stages;
 mod step;
 
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ pub use step::ProviderStep;
 
 use crate::gate::Gate;
 use crate::service::Identity;
+use crate::stages::Stages;
 
 /// An application that a provider runs, by the provider's commands. Cheap to clone.
 ///
@@ -66,6 +68,7 @@ struct Settings {
     command_deadline: Duration,
     gate: Gate,
     guards: Vec<Arc<dyn Probe>>,
+    stages: Stages,
     deadline: Duration,
 }
 

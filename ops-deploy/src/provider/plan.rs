@@ -6,8 +6,9 @@ use ops_core::{Plan, Refusal, Version, World};
 use super::{Provider, ProviderStep as S};
 use crate::error::{Error, ErrorKind};
 use crate::history::{History, Verb};
-use crate::planning::{Care, headed, is_well, names, nothing_in_service};
-use crate::target::{Observed, Target};
+use crate::planning::{Care, crossing, headed, is_well, names, nothing_in_service, way_across};
+use crate::stages::When;
+use crate::target::{Known, Observed, Target};
 
 /// So many of the versions that were in service last are asked for.
 const ASKED: usize = 10;
@@ -21,7 +22,7 @@ pub(super) struct Current {
 }
 
 impl Provider {
-    async fn history(&self) -> Result<History, Error> {
+    async fn recorded(&self) -> Result<History, Error> {
         let path = self.history_path();
         let read = move || Ok(History::read(&path)?.unwrap_or_default());
         tokio::task::spawn_blocking(read)
@@ -32,7 +33,7 @@ impl Provider {
     /// The version that the public hears, out of those that are known; else the one that was
     /// deployed last, which may be sick.
     pub(super) async fn current(&self) -> Result<Current, Error> {
-        let history = self.history().await?;
+        let history = self.recorded().await?;
         let mut known: Vec<Version> = Vec::new();
         let recorded = history.entries().iter().rev().map(|entry| entry.version.clone());
         let listed = self.listed().await?.unwrap_or_default().into_iter().rev();
@@ -70,27 +71,40 @@ impl Provider {
             return Ok(is_well(plan, version));
         }
         let (v, before) = (|| version.clone(), current.clone());
-        let mut changes = vec![S::ExpectCurrent { current }];
+        let stages = &self.0.stages;
+        let hooks = |when| stages.hooks(when, version).into_iter().map(S::Stage);
+        let mut changes: Vec<_> = stages.preflight(version).into_iter().map(S::Stage).collect();
+        changes.push(S::ExpectCurrent { current });
         if !self.0.dry_run.is_empty() {
             changes.push(S::Rehearse { version: v(), verb });
         }
+        changes.extend(hooks(When::BeforeStart));
+        if verb == Verb::Deploy {
+            changes.extend(stages.migrate(version).into_iter().map(S::Stage));
+        }
+        changes.extend(hooks(When::BeforeSwitch));
         let heard = silent.is_none();
         changes.push(S::Bring { version: v(), verb, before: before.clone(), heard });
         let guards = crate::gate::guard_names(&self.0.guards);
         changes.push(S::Confirm { version: v(), guards });
+        changes.extend(hooks(When::AfterSwitch));
+        changes.extend(stages.bake(version).map(S::Stage));
         changes.push(S::RecordHistory { version: v(), verb, before });
         for step in &changes {
             plan = plan.change(self, step)?;
         }
+        for step in hooks(When::AfterCommit) {
+            plan = plan.finisher(self, &step)?;
+        }
         Ok(plan)
     }
 
-    async fn plan_back(&self, to: Option<Version>) -> Result<Plan, Error> {
+    async fn plan_back(&self, to: Option<Version>, across: bool) -> Result<Plan, Error> {
         let current = self.current().await?;
+        let history = self.recorded().await?;
         let to = match (to, &current.version) {
             (Some(to), _) => to,
             (None, Some(current)) => {
-                let history = self.history().await?;
                 let way = history.way_back();
                 let previous = way.into_iter().find(|version| *version != current).cloned();
                 previous.ok_or_else(|| {
@@ -101,7 +115,8 @@ impl Provider {
             }
             (None, None) => return Err(nothing_in_service()),
         };
-        self.plan(&to, Verb::Rollback, current).await
+        let across = way_across(&history, &to, across)?;
+        Ok(crossing(self.plan(&to, Verb::Rollback, current).await?, across))
     }
 }
 
@@ -125,13 +140,31 @@ impl Target for Provider {
         .boxed()
     }
 
+    /// What the tool does not list, it may know all the same.
+    fn known(&self) -> BoxFuture<'_, Result<Vec<Known>, Error>> {
+        async move {
+            let current = self.current().await?;
+            let current = current.version.filter(|_| current.silent.is_none());
+            let known = self.versions().await?.into_iter().map(|version| {
+                let in_service = current.as_ref() == Some(&version);
+                Known { version, lacking: Vec::new(), made: None, runs: in_service, in_service }
+            });
+            Ok(known.collect())
+        }
+        .boxed()
+    }
+
+    fn history(&self) -> BoxFuture<'_, Result<History, Error>> {
+        self.recorded().boxed()
+    }
+
     fn versions(&self) -> BoxFuture<'_, Result<Vec<Version>, Error>> {
         async move {
             if let Some(listed) = self.listed().await? {
                 return Ok(listed);
             }
             let mut versions = Vec::new();
-            for entry in self.history().await?.entries().iter().rev() {
+            for entry in self.recorded().await?.entries().iter().rev() {
                 if !versions.contains(&entry.version) {
                     versions.push(entry.version.clone());
                 }
@@ -155,11 +188,18 @@ impl Target for Provider {
     }
 
     fn plan_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        self.plan_back(to).boxed()
+        self.plan_back(to, false).boxed()
     }
 
     /// The same as a rollback: without a probe's word nothing of what a tool did is known.
     fn plan_emergency_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        async move { Ok(self.plan_back(to).await?.fact("emergency", true)) }.boxed()
+        async move { Ok(self.plan_back(to, false).await?.fact("emergency", true)) }.boxed()
+    }
+
+    fn plan_rollback_across_migrations(
+        &self,
+        to: Option<Version>,
+    ) -> BoxFuture<'_, Result<Plan, Error>> {
+        self.plan_back(to, true).boxed()
     }
 }

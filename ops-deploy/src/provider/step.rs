@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::history::{Entry, History, Verb};
 use crate::planning::{as_planned, unexpected};
 use crate::recording::{entry, record, unrecord};
+use crate::stages::{self, StageStep};
 
 /// One step on a [`Provider`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,9 @@ pub enum ProviderStep {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         before: Option<Version>,
     },
+    /// What is the same on every target.
+    #[serde(untagged)]
+    Stage(StageStep),
 }
 
 impl Step for ProviderStep {
@@ -72,6 +76,7 @@ impl Step for ProviderStep {
             Self::Bring { .. } => "bring",
             Self::Confirm { .. } => "confirm",
             Self::RecordHistory { .. } => "record_history",
+            Self::Stage(stage) => stage.name(),
         }
     }
 
@@ -91,11 +96,13 @@ impl Step for ProviderStep {
                 effects::asks("the public address answers", version, guards)
             }
             Self::RecordHistory { version, verb, .. } => effects::records(version, *verb),
+            Self::Stage(stage) => stage.effect(),
         }
     }
 
-    async fn check(&self, env: &Provider, _: &StepContext) -> Result<Vec<Refusal>, StepError> {
+    async fn check(&self, env: &Provider, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
         match self {
+            Self::Stage(stage) => stages::check(stage, env, cx).await,
             Self::ExpectCurrent { current } => Ok(env.expect(current.as_ref()).await?),
             Self::Confirm { guards, .. } => {
                 Ok(crate::gate::guards(&env.0.guards, guards).err().into_iter().collect())
@@ -115,6 +122,7 @@ impl Step for ProviderStep {
             Self::RecordHistory { version, verb, before } => {
                 env.record(version, *verb, before.clone(), cx).await
             }
+            Self::Stage(stage) => stages::run(stage, env, cx).await,
         }
     }
 
@@ -124,6 +132,7 @@ impl Step for ProviderStep {
                 env.bring_back(version, before.as_ref(), *heard, cx).await
             }
             Self::RecordHistory { version, .. } => unrecord(env.history_path(), version, cx).await,
+            Self::Stage(stage) => stages::undo(stage, env, cx).await,
             Self::ExpectCurrent { .. } | Self::Rehearse { .. } | Self::Confirm { .. } => Ok(()),
         }
     }
@@ -155,7 +164,8 @@ impl Provider {
         before: Option<Version>,
         cx: &StepContext,
     ) -> Result<(), StepError> {
-        let entry = entry(version, verb, cx);
+        let closes_way_back = self.0.stages.closes_way_back(version, cx)?;
+        let entry = Entry { closes_way_back, ..entry(version, verb, cx) };
         let at = entry.at;
         let complete = move |known: Option<_>| {
             let mut history: History = known.unwrap_or_default();

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::admin::{DrainRequest, InFlight, ProxyStatus, Refused, SwitchRequest, socket_path};
+use super::tally::Tally;
 use crate::error::{Error, ErrorKind};
 use crate::traffic::{Pointer, TrafficSwitch, Upstream, conflict};
 
@@ -172,5 +173,17 @@ impl TrafficSwitch for ProxyClient {
 
     fn in_flight<'a>(&'a self, upstream: &'a Upstream) -> BoxFuture<'a, Result<u64, Error>> {
         self.drain(upstream, Duration::ZERO).boxed()
+    }
+
+    fn answered<'a>(
+        &'a self,
+        upstream: &'a Upstream,
+    ) -> BoxFuture<'a, Result<Option<Tally>, Error>> {
+        async move {
+            let answered = self.status().await?.answered.into_iter();
+            let mut of_it = answered.filter(|known| known.upstream == *upstream);
+            Ok(Some(of_it.next().map(|known| known.tally).unwrap_or_default()))
+        }
+        .boxed()
     }
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::forward::{Answer, Asker, Forwarder};
 use super::heard::Heard;
+use super::owed::Owed;
 use super::paced::Paced;
 
 /// What a client that knows beforehand that the other side speaks HTTP/2 says first (RFC 9113,
@@ -28,6 +29,8 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const STREAMS: u32 = 128;
 /// How large the headers of one HTTP/2 request may be.
 const HEADERS: u32 = 64 * 1024;
+/// How much of one answer waits for the client's socket.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// Answers a client until it has gone, or the proxy ends.
 pub(super) async fn serve(
@@ -63,17 +66,25 @@ async fn first_bytes(read: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>>
     Ok(seen)
 }
 
-/// What answers each request of a connection, after it was counted.
+/// What answers each request of a connection, after it was counted. Where the client may leave an
+/// answer untaken, that is watched; the second part is held while a request waits for its answer.
 fn answers(
     asker: Asker,
     forwarder: Arc<Forwarder>,
+    held: Option<(Owed, Arc<()>)>,
     count: impl Fn(),
 ) -> impl Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible, Future: Send>
 {
     service_fn(move |request| {
         count();
-        let (forwarder, asker) = (Arc::clone(&forwarder), asker.clone());
-        async move { Ok(forwarder.forward(request, asker).await) }
+        let (forwarder, asker, held) = (Arc::clone(&forwarder), asker.clone(), held.clone());
+        async move {
+            let answer = forwarder.forward(request, asker).await;
+            Ok(match held {
+                Some((owed, _)) => answer.map(|body| owed.watch(body)),
+                None => answer,
+            })
+        }
     })
 }
 
@@ -84,7 +95,7 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     patience: Duration,
     shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let service = answers(asker, forwarder, || {});
+    let service = answers(asker, forwarder, None, || {});
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -107,9 +118,9 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     patience: Duration,
     shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let asked = Heard::now();
-    let each = asked.clone();
-    let service = answers(asker, forwarder, move || each.again());
+    let (asked, owed, asking) = (Heard::now(), Owed::default(), Arc::new(()));
+    let (each, held) = (asked.clone(), Some((owed.clone(), Arc::clone(&asking))));
+    let service = answers(asker, forwarder, held, move || each.again());
     let mut connection = pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -117,14 +128,33 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             .keep_alive_timeout(patience)
             .max_concurrent_streams(STREAMS)
             .max_header_list_size(HEADERS)
+            .max_send_buf_size(SEND_BUFFER)
             .serve_connection(stream, service)
     );
-    tokio::select! {
-        served = &mut connection => return Ok(served?),
-        // What is under way may end; only new requests need a new connection.
-        () = asked.silent_for(patience) => {}
-        () = shutdown.cancelled() => {}
+    let mut look = tokio::time::interval((patience / 4).max(Duration::from_millis(1)));
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ends = false;
+    loop {
+        tokio::select! {
+            served = &mut connection => return Ok(served?),
+            // What is under way may end; only new requests need a new connection.
+            () = asked.silent_for(patience), if !ends => {
+                ends = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = shutdown.cancelled(), if !ends => {
+                ends = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            _ = look.tick() => {
+                let standing = owed.give_up(patience);
+                // Only streams are left that wait for a window: they would wait for ever. The
+                // service and this function hold one each of what a request under way holds.
+                let idle = standing.alive == 0 && Arc::strong_count(&asking) <= 2;
+                if ends && idle && standing.given_up > 0 {
+                    return Err("the client takes nothing of its answers".into());
+                }
+            }
+        }
     }
-    connection.as_mut().graceful_shutdown();
-    Ok(connection.await?)
 }

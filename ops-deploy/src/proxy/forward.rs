@@ -27,7 +27,8 @@ use super::heard::Heard;
 use super::routes::{Routes, Ticket};
 use super::{ProxyConfig, tunnel};
 
-pub(super) type Answer = UnsyncBoxBody<Bytes, hyper::Error>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Answer = UnsyncBoxBody<Bytes, BoxError>;
 
 /// How long an idle connection to an instance is kept: less than what servers commonly allow.
 const POOL_IDLE: Duration = Duration::from_secs(4);
@@ -62,13 +63,13 @@ struct Counted {
 
 impl Body for Counted {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx).map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -203,7 +204,7 @@ impl Forwarder {
             heard.again();
             frame
         });
-        let body = body.boxed_unsync();
+        let body = body.map_err(Into::into).boxed_unsync();
         match self.pooled.request(Request::from_parts(parts, body)).await {
             Err(error)
                 if closed_early(&error)

@@ -19,6 +19,7 @@ mod connection;
 mod forward;
 mod headers;
 mod heard;
+mod owed;
 mod paced;
 mod pointer_file;
 mod routes;

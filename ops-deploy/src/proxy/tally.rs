@@ -54,6 +54,12 @@ impl Tally {
         Some(BOUNDS_MS.get(class).map_or(Duration::MAX, |ms| Duration::from_millis(*ms)))
     }
 
+    /// How many requests took longer than this for certain: those of the classes above it.
+    pub fn slower_than(&self, limit: Duration) -> u64 {
+        let first = BOUNDS_MS.partition_point(|bound| Duration::from_millis(*bound) < limit);
+        self.latency[first + 1..].iter().sum()
+    }
+
     /// What came since an earlier look at the same instance. A proxy that was started again begins
     /// from nothing, and so does the answer.
     pub fn since(&self, earlier: &Self) -> Self {
@@ -74,7 +80,7 @@ impl Tally {
     }
 
     /// Counts one answer; `None` is one that the proxy had to make itself.
-    pub(super) fn count(&mut self, status: Option<StatusCode>, took: Duration) {
+    pub(crate) fn count(&mut self, status: Option<StatusCode>, took: Duration) {
         self.requests += 1;
         match status {
             None => self.unanswered += 1,
@@ -108,6 +114,9 @@ mod tests {
         assert_eq!(tally.latency(0.0), Some(ms(1)));
         assert_eq!(tally.latency(0.8), Some(ms(200)));
         assert_eq!(tally.latency(1.0), Some(Duration::MAX));
+        let slower =
+            [0, 1, 29, 50, 149, 200, 201, 4999, 5000, 5001].map(|n| tally.slower_than(ms(n)));
+        assert_eq!(slower, [4, 4, 2, 2, 1, 1, 1, 1, 1, 0], "only for certain");
         let since = tally.since(&before);
         assert_eq!((since.requests, since.unanswered, since.latency(1.0)), (1, 1, Some(ms(200))));
         assert_eq!(before.since(&tally), before, "the proxy began anew");

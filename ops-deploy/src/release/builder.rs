@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::gate::Gate;
 use crate::service::{Detached, ServiceManager, ServiceSpec};
 use crate::set_up::{Reasons, setters};
+use crate::stages::{Hook, Stages};
 use crate::traffic::TrafficSwitch;
 
 /// Sets up a [`ReleaseDirectory`].
@@ -34,6 +35,7 @@ impl ReleaseDirectoryBuilder {
             drain: Duration::from_secs(15),
             deadline: Duration::from_mins(5),
             guards: Vec::new(),
+            stages: Stages::default(),
         })
     }
 
@@ -83,6 +85,15 @@ impl ReleaseDirectoryBuilder {
         [`stop_grace`](ServiceSpec::stop_grace) it should fit into the context's budget for \
         finishers (30 s), else `recover` ends the operation. Default: 15 s.");
     setters!(deadline: "5 min");
+    setters!(stages);
+
+    /// The command that makes the release of a version which is not complete: the folder
+    /// `releases/{version}`, which it renames into place when it is whole. It stays, also when the
+    /// operation goes back. Default: none, and such a version is refused.
+    pub fn build_release(mut self, build: Hook) -> Self {
+        self.0.stages.build = Some(build);
+        self
+    }
 
     /// The release directory. Its root must exist; blocks for a moment.
     ///
@@ -103,6 +114,7 @@ impl ReleaseDirectoryBuilder {
             );
         }
         reasons.extend(crate::gate::nameless(&self.0.guards));
+        reasons.extend(self.0.stages.check(self.0.deadline));
         for file in &self.0.required_files {
             let plain = file.components().all(|c| matches!(c, std::path::Component::Normal(_)));
             if !plain || file.as_os_str().is_empty() {

@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind};
 use crate::gate::Gate;
 use crate::planning::names;
 use crate::service::{ServiceManager, ServiceSpec};
+use crate::stages::Stages;
 use crate::traffic::TrafficSwitch;
 
 /// A folder of releases whose service runs on this machine. Cheap to clone.
@@ -42,6 +43,7 @@ pub(super) struct Settings {
     pub drain: Duration,
     pub deadline: Duration,
     pub guards: Vec<Arc<dyn Probe>>,
+    pub stages: Stages,
 }
 
 impl Resource for ReleaseDirectory {

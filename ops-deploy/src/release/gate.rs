@@ -79,11 +79,11 @@ impl ReleaseDirectory {
         .into())
     }
 
-    fn still_runs(
+    pub(super) fn still_runs(
         &self,
         instance: Option<&str>,
         cx: &StepContext,
-    ) -> impl Future<Output = Result<Result<(), String>, StepError>> + Send {
+    ) -> impl Future<Output = Result<Result<(), String>, StepError>> + Send + use<> {
         let folder = instance.map(|name| self.instance_path(name));
         let (site, cx) = (self.clone(), cx.clone());
         async move {

@@ -16,6 +16,7 @@ mod gate;
 mod health;
 mod instance;
 mod plan;
+mod stages;
 mod start;
 mod status;
 mod step;

@@ -5,16 +5,20 @@ use ops_core::probe::observe;
 use ops_core::{Context, Plan, Version, World};
 
 use super::directory::ReleaseDirectory;
+use super::instance::Instance;
 use super::status::Status;
 use super::step::ReleaseStep as S;
 use crate::error::{Error, ErrorKind};
 use crate::fate::{Fate, Kept, Stays, removed};
 use crate::gate::guard_names;
-use crate::history::Verb;
+use crate::history::{History, Verb};
 use crate::open_journals::named_by_open_journals;
-use crate::planning::{Care, headed, is_well, names, no_previous, nothing_in_service};
+use crate::planning::{
+    Care, crossing, headed, is_well, names, no_previous, nothing_in_service, way_across,
+};
 use crate::service::Liveness;
-use crate::target::{Observed, Running, Target};
+use crate::stages::{StageStep, When};
+use crate::target::{Known, Observed, Running, Target};
 
 impl ReleaseDirectory {
     async fn plan(
@@ -35,15 +39,27 @@ impl ReleaseDirectory {
         let warm = goes.clone().filter(|_| self.0.keep_warm);
         let old = removed(self.fates(Some(version), goes.as_ref(), &[], status).await?);
         let v = || version.clone();
-        let mut changes = vec![
-            S::ExpectCurrent { current },
-            S::RequireRelease { version: v() },
-            S::StartService { version: v() },
-            match care {
-                Care::Gate => S::PassGate { version: v(), guards: guard_names(&self.0.guards) },
-                Care::Emergency => S::AwaitListener { version: v() },
-            },
-        ];
+        let stages = &self.0.stages;
+        let careful = care == Care::Gate;
+        let hooks =
+            |when| stages.hooks(when, version).into_iter().filter(|_| careful).map(S::Stage);
+        let mut changes = Vec::new();
+        changes.extend(stages.preflight(version).filter(|_| careful).map(S::Stage));
+        changes.push(S::ExpectCurrent { current });
+        if verb == Verb::Deploy && stages.build.is_some() && !status.versions.contains(version) {
+            changes.push(S::Stage(StageStep::Build { version: v() }));
+        }
+        changes.push(S::RequireRelease { version: v() });
+        changes.extend(hooks(When::BeforeStart));
+        if verb == Verb::Deploy {
+            changes.extend(stages.migrate(version).into_iter().map(S::Stage));
+        }
+        changes.push(S::StartService { version: v() });
+        changes.push(match care {
+            Care::Gate => S::PassGate { version: v(), guards: guard_names(&self.0.guards) },
+            Care::Emergency => S::AwaitListener { version: v() },
+        });
+        changes.extend(hooks(When::BeforeSwitch));
         if self.0.traffic.is_some() {
             changes.push(S::SwitchTraffic { version: v() });
         }
@@ -51,11 +67,15 @@ impl ReleaseDirectory {
         if self.0.public.is_some() && care == Care::Gate {
             changes.push(S::VerifyPublic { version: v() });
         }
+        changes.extend(hooks(When::AfterSwitch));
+        changes.extend(stages.bake(version).filter(|_| careful).map(S::Stage));
         changes.push(S::RecordHistory { version: v(), verb });
         for step in &changes {
             plan = plan.change(self, step)?;
         }
-        for step in [S::StopOthers { version: v(), warm }, S::RemoveReleases { old }] {
+        let after = stages.hooks(When::AfterCommit, version).into_iter().map(S::Stage);
+        let finishers = [S::StopOthers { version: v(), warm }, S::RemoveReleases { old }];
+        for step in finishers.into_iter().chain(after) {
             plan = plan.finisher(self, &step)?;
         }
         Ok(plan)
@@ -72,7 +92,12 @@ impl ReleaseDirectory {
         }
     }
 
-    async fn plan_back(&self, to: Option<Version>, care: Care) -> Result<Plan, Error> {
+    async fn plan_back(
+        &self,
+        to: Option<Version>,
+        care: Care,
+        across: bool,
+    ) -> Result<Plan, Error> {
         let status = self.look().await?;
         let current = status.current()?;
         let to = match (to, current) {
@@ -83,7 +108,9 @@ impl ReleaseDirectory {
                 return Err(nothing_in_service().with("complete", names(&status.versions)));
             }
         };
-        self.plan(&to, Verb::Rollback, care, &status).await
+        let known = status.history.clone().unwrap_or_default();
+        let across = way_across(&known, &to, across)?;
+        Ok(crossing(self.plan(&to, Verb::Rollback, care, &status).await?, across))
     }
 
     /// Plans to remove old releases by the rule of each deployment, and what earlier operations left
@@ -180,6 +207,38 @@ impl Target for ReleaseDirectory {
         .boxed()
     }
 
+    fn known(&self) -> BoxFuture<'_, Result<Vec<Known>, Error>> {
+        async move {
+            let status = self.look().await?;
+            let current = status.current().ok().flatten().cloned();
+            let site = self.clone();
+            let look = move || {
+                let folders = site.folders()?.into_iter().map(|version| {
+                    let made = std::fs::metadata(site.release_path(&version));
+                    let made = made.and_then(|meta| meta.modified()).ok();
+                    let made = made.and_then(|time| jiff::Timestamp::try_from(time).ok());
+                    let lacking = site.lacking(&version);
+                    Known { version, lacking, made, runs: false, in_service: false }
+                });
+                Ok::<Vec<_>, Error>(folders.collect())
+            };
+            let mut known = tokio::task::spawn_blocking(look)
+                .await
+                .map_err(|join| Error::new(ErrorKind::Io, "looking panicked").caused_by(join))??;
+            for it in &mut known {
+                let runs = |instance: &Instance| instance.runs() && instance.version == it.version;
+                it.runs = status.instances.iter().any(runs);
+                it.in_service = current.as_ref() == Some(&it.version);
+            }
+            Ok(known)
+        }
+        .boxed()
+    }
+
+    fn history(&self) -> BoxFuture<'_, Result<History, Error>> {
+        async move { Ok(self.look().await?.history.unwrap_or_default()) }.boxed()
+    }
+
     fn versions(&self) -> BoxFuture<'_, Result<Vec<Version>, Error>> {
         async move { Ok(self.look().await?.versions) }.boxed()
     }
@@ -193,10 +252,17 @@ impl Target for ReleaseDirectory {
     }
 
     fn plan_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        self.plan_back(to, Care::Gate).boxed()
+        self.plan_back(to, Care::Gate, false).boxed()
     }
 
     fn plan_emergency_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        self.plan_back(to, Care::Emergency).boxed()
+        self.plan_back(to, Care::Emergency, false).boxed()
+    }
+
+    fn plan_rollback_across_migrations(
+        &self,
+        to: Option<Version>,
+    ) -> BoxFuture<'_, Result<Plan, Error>> {
+        self.plan_back(to, Care::Gate, true).boxed()
     }
 }

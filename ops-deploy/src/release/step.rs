@@ -12,6 +12,7 @@ use crate::history::{Entry, History, Verb};
 use crate::planning::{as_planned, names, unexpected_in};
 use crate::recording::{entry, record, unrecord};
 use crate::speed;
+use crate::stages::{self, StageStep};
 
 /// One step on a [`ReleaseDirectory`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +83,9 @@ pub enum ReleaseStep {
         /// What is removed.
         old: Vec<Version>,
     },
+    /// What is the same on every target.
+    #[serde(untagged)]
+    Stage(StageStep),
 }
 
 impl Step for ReleaseStep {
@@ -101,6 +105,7 @@ impl Step for ReleaseStep {
             Self::RecordHistory { .. } => "record_history",
             Self::StopOthers { .. } => "stop_others",
             Self::RemoveReleases { .. } => "remove_releases",
+            Self::Stage(stage) => stage.name(),
         }
     }
 
@@ -135,6 +140,7 @@ impl Step for ReleaseStep {
                 "remove the old releases {}, which can be made again from their source",
                 names(old)
             )),
+            Self::Stage(stage) => stage.effect(),
         }
     }
 
@@ -150,6 +156,7 @@ impl Step for ReleaseStep {
             Self::PassGate { guards, .. } => {
                 Ok(crate::gate::guards(&site.0.guards, guards).err().into_iter().collect())
             }
+            Self::Stage(stage) => stages::check(stage, site, cx).await,
             _ => Ok(Vec::new()),
         }
     }
@@ -181,6 +188,7 @@ impl Step for ReleaseStep {
                 site.stop_others(version, warm.as_ref(), cx).await
             }
             Self::RemoveReleases { old } => site.remove_releases(old, cx).await,
+            Self::Stage(stage) => stages::run(stage, site, cx).await,
         }
     }
 
@@ -190,6 +198,7 @@ impl Step for ReleaseStep {
             Self::SwitchTraffic { version } => site.switch_traffic_back(version, cx).await,
             Self::MoveCurrent { version } => site.move_current_back(version, cx).await,
             Self::RecordHistory { version, .. } => unrecord(site.history_path(), version, cx).await,
+            Self::Stage(stage) => stages::undo(stage, site, cx).await,
             Self::ExpectCurrent { .. }
             | Self::RequireRelease { .. }
             | Self::PassGate { .. }
@@ -222,7 +231,8 @@ impl ReleaseDirectory {
             let from = if placement.warm { speed::From::Warm } else { speed::From::Stopped };
             speed::rate([from], [pointer_key(version)], cx).await?;
         }
-        let entry = entry(version, verb, cx);
+        let closes_way_back = self.0.stages.closes_way_back(version, cx)?;
+        let entry = Entry { closes_way_back, ..entry(version, verb, cx) };
         let before = Self::linked_before(version, cx)?;
         let (site, comes) = (self.clone(), entry.clone());
         let complete = move |known: Option<_>| match known {

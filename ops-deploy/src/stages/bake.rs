@@ -2,13 +2,27 @@
 
 use std::time::Duration;
 
-/// How a new version is watched once it has the traffic, before the commit. Each round asks the
-/// public address, or, without one, the containers; the guards; and the engine for the load.
+use ops_core::Refusal;
+use serde::{Deserialize, Serialize};
+
+/// How a new version is watched once it has the traffic, before the commit.
 ///
-/// One bad round is forgiven. [`raise`](Self::raise) bad ones in a row bring the old version back,
-/// and so does a share of bad rounds that is too large; after a bad round as many as
-/// [`clear`](Self::clear) must be good until the watch can end, for which it goes on for as long
-/// again as it was to last.
+/// *Rounds* ask: the public address, or, without one, the instances; the guards; and, of containers,
+/// the engine for the load. One bad round is forgiven. [`raise`](Self::raise) bad ones in a row
+/// bring the old version back, and so does a share of bad rounds that is too large; after a bad round
+/// as many as [`clear`](Self::clear) must be good until the watch can end, for which it goes on for
+/// as long again as it was to last.
+///
+/// *Windows* count what the public was answered, where [`TrafficSwitch::answered`] tells it, as the
+/// proxy does: no service needs an endpoint for metrics. As soon as there were
+/// [`requests`](Self::requests) of them, the window is judged and the next one begins. It is bad if
+/// more than [`error_rate`](Self::error_rate) of them failed (a status of 500 or more, or no answer),
+/// or more than [`slow`](Self::slow) took longer than [`latency`](Self::latency); one request is
+/// forgiven. As many bad windows in a row as bad rounds bring the old version back, and so does the
+/// sum of all windows. What the watch itself asks is not traffic. Without enough of it,
+/// [`quiet`](Self::quiet) decides.
+///
+/// [`TrafficSwitch::answered`]: crate::TrafficSwitch::answered
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Bake {
@@ -23,12 +37,31 @@ pub struct Bake {
     pub raise: u32,
     /// So many good rounds in a row must follow a bad one. Default: 5.
     pub clear: u32,
-    /// The share of bad rounds that is too large. Default: 0.01; one is always forgiven.
+    /// The share of bad rounds, and that of failed requests, which is too large. Default: 0.01; one
+    /// is always forgiven.
     pub error_rate: f64,
+    /// The share of slow requests that is too large. Default: 0.05; one is always forgiven.
+    pub slow: f64,
+    /// So many requests make a window. Default: 20.
+    pub requests: u64,
+    /// What it means that there were fewer requests than a window has. Default: [`Quiet::Pass`].
+    pub quiet: Quiet,
     /// The share of the machine's CPUs that a container may use. Default: 0.8.
     pub cpu: f64,
     /// The share of its memory that a container may use. Default: 0.8.
     pub memory: f64,
+}
+
+/// What a watch without enough traffic means: it is inconclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Quiet {
+    /// The rounds suffice: they did ask. A warning and a note in the journal say so.
+    #[default]
+    Pass,
+    /// The old version comes back.
+    GoBack,
 }
 
 impl Default for Bake {
@@ -40,6 +73,9 @@ impl Default for Bake {
             raise: 3,
             clear: 5,
             error_rate: 0.01,
+            slow: 0.05,
+            requests: 20,
+            quiet: Quiet::Pass,
             cpu: 0.8,
             memory: 0.8,
         }
@@ -71,10 +107,47 @@ impl Bake {
         self
     }
 
-    /// The share of bad rounds that is too large.
+    /// The share of bad rounds, and that of failed requests, which is too large.
     pub fn error_rate(mut self, share: f64) -> Self {
         self.error_rate = share;
         self
+    }
+
+    /// The share of slow requests that is too large.
+    pub fn slow(mut self, share: f64) -> Self {
+        self.slow = share;
+        self
+    }
+
+    /// How many requests make a window.
+    pub fn requests(mut self, requests: u64) -> Self {
+        self.requests = requests;
+        self
+    }
+
+    /// What it means that there was not enough traffic.
+    pub fn quiet(mut self, quiet: Quiet) -> Self {
+        self.quiet = quiet;
+        self
+    }
+
+    /// Every reason why it cannot be used by operations of this length.
+    pub(crate) fn check(&self, deadline: Duration) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        if self.lasts >= deadline {
+            refusals.push(Refusal::new(
+                "the watch lasts longer than the whole operation may",
+                "raise the deadline, or watch for less",
+            ));
+        }
+        let shares = [self.error_rate, self.slow, self.cpu, self.memory];
+        if !shares.iter().all(|share| (0.0..=1.0).contains(share)) {
+            refusals.push(Refusal::new(
+                "a share of the watch is none",
+                "give shares from 0 to 1: 0.01 is one of a hundred",
+            ));
+        }
+        refusals
     }
 
     /// The shares of CPU and memory that a container may use.

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ops_core::process::{Command, Output, RunContext, Runner, SystemRunner};
+use ops_core::process::{
+    Command, Output, OutputObserver, RunContext, Runner, Stream, SystemRunner,
+};
 use ops_core::{Refusal, Secret, Version};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +43,16 @@ pub struct Hook {
     cwd: Option<PathBuf>,
     deadline: Duration,
     runner: Arc<dyn Runner>,
+    output: Option<Arc<dyn OutputObserver>>,
+}
+
+#[derive(Debug)]
+struct Shared(Arc<dyn OutputObserver>);
+
+impl OutputObserver for Shared {
+    fn line(&self, stream: Stream, line: &str) {
+        self.0.line(stream, line);
+    }
 }
 
 impl Hook {
@@ -59,6 +71,7 @@ impl Hook {
             cwd: None,
             deadline: Duration::from_mins(5),
             runner: Arc::new(SystemRunner),
+            output: None,
         }
     }
 
@@ -99,6 +112,13 @@ impl Hook {
         self
     }
 
+    /// Hears the lines that it prints, as they come and redacted, for a terminal or a log. Default:
+    /// nobody does; where it fails, the error has the last ones of its standard error.
+    pub fn output(mut self, observer: impl OutputObserver + 'static) -> Self {
+        self.output = Some(Arc::new(observer));
+        self
+    }
+
     /// Runs it by another runner, such as a scripted one.
     pub fn runner(mut self, runner: impl Runner + 'static) -> Self {
         self.runner = Arc::new(runner);
@@ -120,7 +140,14 @@ impl Hook {
     /// Runs it to its end, whatever its code.
     pub(crate) async fn ended(&self, version: &Version, cx: &RunContext) -> Result<Output, Error> {
         let command = self.command(&self.argv, version)?;
-        Ok(self.runner.run(&command, cx).await?)
+        Ok(self.runner.run(&command, &self.heard(cx)).await?)
+    }
+
+    fn heard(&self, cx: &RunContext) -> RunContext {
+        match &self.output {
+            Some(output) => cx.clone().observer(Shared(Arc::clone(output))),
+            None => cx.clone(),
+        }
     }
 
     async fn execute(
@@ -130,7 +157,7 @@ impl Hook {
         cx: &RunContext,
     ) -> Result<Output, Error> {
         let command = self.command(argv, version)?;
-        Ok(self.runner.run(&command, cx).await?.success(&command)?)
+        Ok(self.runner.run(&command, &self.heard(cx)).await?.success(&command)?)
     }
 
     fn command(&self, argv: &[String], version: &Version) -> Result<Command, Error> {

@@ -14,6 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::standalone::Proxy;
 
+use crate::stage::until;
+
 /// A service of one answer: the head that it was asked with, and the length of the body.
 async fn mirror(name: &'static str) -> Upstream {
     use hyper::service::service_fn;
@@ -117,4 +119,41 @@ async fn who_does_not_say_which_protocol_is_let_go() {
     let mut got = Vec::new();
     stream.read_to_end(&mut got).await.unwrap();
     assert!(got.starts_with(b"HTTP/1.0 200") || got.starts_with(b"HTTP/1.1 200"), "{got:?}");
+}
+
+/// A client that never opens a window answers every ping, so nothing of the connection tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_nobody_takes_is_given_up_and_its_neighbours_go_on() {
+    let upstream = mirror("one").await;
+    let proxy = proxy(&upstream, Duration::from_millis(400)).await;
+    let stream = TokioIo::new(TcpStream::connect(proxy.address).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(0)
+        .handshake(stream)
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let head = |sender: &mut Sender| {
+        let request = Request::get("http://shop.example/").body(Full::default()).unwrap();
+        sender.send_request(request)
+    };
+    let stalled = head(&mut sender).await.unwrap();
+    assert_eq!(stalled.status(), 200);
+    assert_eq!(proxy.client.status().await.unwrap().in_flight[0].requests, 1);
+    // While it goes on asking the connection stays; heads need no window.
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        assert_eq!(head(&mut sender).await.unwrap().status(), 200, "a neighbour is answered");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    until(async || match proxy.client.status().await.unwrap().in_flight.first() {
+        Some(held) => Err(format!("{held:?}")),
+        None => Ok(()),
+    })
+    .await;
+    // Then it falls silent, and the connection ends, though its streams never can.
+    assert_eq!(proxy.client.drain(&upstream, Duration::from_secs(10)).await.unwrap(), 0);
+    let ended = tokio::time::timeout(Duration::from_secs(10), connection).await;
+    let _ = ended.expect("the connection is held").unwrap();
+    drop(stalled);
 }

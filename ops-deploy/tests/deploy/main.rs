@@ -15,6 +15,8 @@ mod guards;
 mod http2;
 #[path = "../shared/killed.rs"]
 mod killed;
+#[path = "../shared/load.rs"]
+mod load;
 mod odd_switch;
 mod pipeline;
 mod provider;
@@ -27,6 +29,7 @@ mod site;
 #[path = "../shared/site_state.rs"]
 mod site_state;
 mod stage;
+mod stages;
 mod standalone;
 mod tunnel;
 mod wire;

@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use ops_core::{Context, Version};
-use ops_deploy::Target;
+use ops_deploy::{DockerHost, Error, Swarm, Target};
 use tokio::runtime::Runtime;
 
-use crate::images::{import, remove_all};
-use crate::killed::{Scene, crash_test, program};
+use crate::asking::{get, http, until};
+use crate::images::{docker, import, remove_all};
+use crate::killed::{Scene, crash_test, program, public_hears};
+use crate::stage::new_application;
 
 /// An application of two versions.
 struct Docked;
@@ -67,4 +69,90 @@ fn a_rollback_killed_at_any_place_leaves_the_new_or_the_old() {
     );
     let summary = test.every(every(9)).recovery_every(40).run().unwrap();
     assert!(summary.old > 2 && summary.new > 2, "{summary}");
+}
+
+/// A Swarm's application of two versions. Its tasks share a port of the host one after the other, so
+/// the public does hear silence.
+struct Swarmed;
+
+impl Scene for Swarmed {
+    const PROGRAM: &str = env!("CARGO_BIN_EXE_ops-deploy-test-docker");
+    const UNDER_LOAD: bool = false;
+
+    async fn prepare(dir: &Path) {
+        crate::swarm::prepare(dir).await;
+        let repository = format!("{}/web", crate::dock::application(dir));
+        let mut first = String::new();
+        for version in ["a000002", "a000001"] {
+            first = import(&format!("{repository}:{version}"), "patient", &[]).await;
+        }
+        crate::swarm::create(dir, "web", &first).await;
+    }
+
+    fn target(dir: &Path) -> Box<dyn Target> {
+        Box::new(swarm(dir).unwrap())
+    }
+
+    fn context(dir: &Path) -> Context {
+        crate::dock::context(dir)
+    }
+
+    async fn agreement(dir: &Path) -> Result<Option<Version>, String> {
+        let say = |error: Error| format!("{error:?}");
+        let swarm = swarm(dir).map_err(say)?;
+        let status = swarm.look().await.map_err(say)?;
+        let current = status.current().map_err(say)?.cloned();
+        let latest = status.history.latest().cloned();
+        if latest != current {
+            return Err(format!("{current:?} in service, {latest:?} in the history"));
+        }
+        let versions: Vec<_> = status.tasks.iter().map(|task| task.version.clone()).collect();
+        if versions != [current.clone()] {
+            return Err(format!("{versions:?} run, {current:?} is in service"));
+        }
+        let lock = format!("{}.ops-lock", crate::dock::application(dir));
+        if docker().await.inspect_config(&lock).await.is_ok() {
+            return Err("the lock is still there".into());
+        }
+        let port = std::fs::read_to_string(dir.join("port")).map_err(|e| e.to_string())?;
+        // It runs, and may wait for its port yet: nobody has it now.
+        let (url, mut heard) = (format!("http://127.0.0.1:{port}/health"), None);
+        until(async || {
+            heard = Some(get(&http(), &url).await?);
+            Ok(())
+        })
+        .await;
+        let (code, says, _) = heard.unwrap();
+        if (code, Some(says.as_str())) != (200, current.as_ref().map(Version::as_str)) {
+            return Err(format!("the public hears {code} {says}, {current:?} is in service"));
+        }
+        Ok(current)
+    }
+
+    fn clear(dir: &Path, runtime: &Runtime) {
+        if dir.join("app").exists() {
+            runtime.block_on(crate::swarm::clear(&crate::dock::application(dir)));
+        }
+    }
+}
+
+fn swarm(dir: &Path) -> Result<Swarm, Error> {
+    let swarm = crate::dock::swarm(dir, crate::dock::engine(), "host");
+    swarm.service(crate::dock::swarm_web(dir)).build()
+}
+
+#[test]
+fn a_deployer_of_a_swarm_killed_at_any_place_leaves_the_old_or_the_new() {
+    let deploy = program::<Swarmed>("deploy", Some("a000002"));
+    let (test, _) = crash_test::<Swarmed>(&["a000001"], deploy, "a000002");
+    let summary = test.every(every(17)).recovery_every(120).run().unwrap();
+    assert!(summary.old > 0 && summary.new > 0, "{summary}");
+}
+
+#[test]
+fn a_rollback_of_a_swarm_killed_at_any_place_leaves_the_new_or_the_old() {
+    let rollback = program::<Swarmed>("rollback", None);
+    let (test, _) = crash_test::<Swarmed>(&["a000001", "a000002"], rollback, "a000001");
+    let summary = test.every(every(23)).recovery_every(120).run().unwrap();
+    assert!(summary.old > 0 && summary.new > 0, "{summary}");
 }

@@ -28,7 +28,9 @@ mod observe;
 #[path = "../shared/public.rs"]
 mod public;
 mod releases;
+mod remote;
 mod rollback;
+mod secrets;
 mod stage;
 mod stages;
 mod surroundings;

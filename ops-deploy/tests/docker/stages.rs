@@ -142,7 +142,7 @@ async fn a_version_without_images_is_built_and_pinned() {
     );
     let host = builder(&dock).build_images(tag).build().unwrap();
     let plan = host.plan_deploy(&v("a000001")).await.unwrap();
-    assert!(plan.to_string().contains("make the images of a000001"), "{plan}");
+    assert!(plan.to_string().contains("build a000001, if it is not complete"), "{plan}");
     let error = host.plan_rollback(Some(v("a000001"))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::IncompleteVersion, "a rollback builds nothing");
     // The image says that it is another version: the gate is not fooled by a tag.

@@ -78,3 +78,52 @@ async fn containers_in_a_network_of_their_own_are_reached_at_their_addresses() {
     network.remove().await;
     ended.unwrap();
 }
+
+#[tokio::test]
+async fn published_ports_are_found_and_refused_where_none_is_free() {
+    let dock = Dock::new().await;
+    let network = OwnNetwork(dock.application());
+    let request = NetworkCreateRequest { name: network.0.clone(), ..Default::default() };
+    docker().await.create_network(request).await.unwrap();
+    // Neighbours that are free for the moment, and outside of the range of all other tests.
+    let two = (40_000..60_000_u16).step_by(2).find_map(|port| {
+        let bind = |port| std::net::TcpListener::bind(("127.0.0.1", port)).ok();
+        Some([bind(port)?, bind(port + 1)?])
+    });
+    let two = two.unwrap();
+    let first = two[0].local_addr().unwrap();
+    let published = Network::Published {
+        network: Some(network.0.clone()),
+        port: 8080,
+        ports: first.port()..=first.port() + 1,
+        address: first.ip(),
+    };
+    let web = crate::dock::web(dock.path()).network(published);
+    let host = dock.builder().service(web).build().unwrap();
+    let work = async {
+        for version in ["a000001", "a000002"] {
+            dock.image(version, "healthy").await;
+        }
+        let refused = host.deploy(&dock.cx(), &v("a000001")).await.unwrap_err();
+        let told: Vec<_> = refused.reasons().iter().map(ToString::to_string).collect();
+        if told.len() != 1 || !told[0].contains("is free for another container of `web`") {
+            return Err(format!("{told:?}"));
+        }
+        drop(two);
+        for version in ["a000001", "a000002"] {
+            host.deploy(&dock.cx(), &v(version)).await.map_err(|e| format!("{e:?}"))?;
+        }
+        host.rollback(&dock.cx(), None).await.map_err(|e| format!("{e:?}"))?;
+        let container = dock.running().await.remove(0);
+        let address = container.address.unwrap();
+        if address.ip() != first.ip() || address.port() - first.port() > 1 {
+            return Err(format!("{container:?}"));
+        }
+        let heard = dock.public_version().await;
+        if heard == "a000001" { Ok(()) } else { Err(format!("the public hears {heard}")) }
+    };
+    let ended = work.await;
+    crate::stage::remove_all(&dock.application()).await;
+    network.remove().await;
+    ended.unwrap();
+}

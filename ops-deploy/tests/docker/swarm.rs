@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::models::{
-    ConfigSpec, LocalNodeState, NetworkAttachmentConfig, ServiceSpec, ServiceSpecMode,
-    ServiceSpecModeReplicated, SwarmInitRequest, TaskSpec, TaskSpecContainerSpec,
+    ConfigSpec, LocalNodeState, NetworkAttachmentConfig, NetworkCreateRequest, ServiceSpec,
+    ServiceSpecMode, ServiceSpecModeReplicated, SwarmInitRequest, TaskSpec, TaskSpecContainerSpec,
     TaskSpecRestartPolicy,
 };
 use ops_core::{Context, Environment};
 use ops_deploy::docker::SwarmBuilder;
-use ops_deploy::{ErrorKind, Gate, Swarm, SwarmService, Target};
+use ops_deploy::{Bake, ErrorKind, Hook, Migration, SwarmService, Target, When};
 
 use crate::images::{docker, import};
 use crate::stage::{new_application, remove_all, until, v};
@@ -37,7 +37,25 @@ async fn join() {
 
 struct Cluster {
     dir: tempfile::TempDir,
-    port: u16,
+}
+
+/// Removes an application from the Swarm.
+pub async fn clear(application: &str) {
+    for service in ["web", "bot"] {
+        let _ = docker().await.delete_service(&format!("{application}_{service}")).await;
+    }
+    let _ = docker().await.delete_config(&format!("{application}.ops-lock")).await;
+    remove_all(application).await;
+}
+
+/// A new application, whose service `web` has a port that is free for the moment, and in nobody
+/// else's range.
+pub async fn prepare(dir: &std::path::Path) {
+    join().await;
+    new_application(dir);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::fs::write(dir.join("port"), port.to_string()).unwrap();
 }
 
 impl Drop for Cluster {
@@ -45,14 +63,7 @@ impl Drop for Cluster {
         let application = self.application();
         let clear = || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
-            runtime.block_on(async {
-                for service in ["web", "bot"] {
-                    let _ =
-                        docker().await.delete_service(&format!("{application}_{service}")).await;
-                }
-                let _ = docker().await.delete_config(&format!("{application}.ops-lock")).await;
-                remove_all(&application).await;
-            });
+            runtime.block_on(crate::swarm::clear(&application));
         };
         std::thread::scope(|scope| drop(scope.spawn(clear).join()));
     }
@@ -60,13 +71,9 @@ impl Drop for Cluster {
 
 impl Cluster {
     async fn new() -> Self {
-        join().await;
         let dir = tempfile::tempdir().unwrap();
-        new_application(dir.path());
-        // Free for the moment, and nobody else's range.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        Self { dir, port }
+        prepare(dir.path()).await;
+        Self { dir }
     }
 
     fn application(&self) -> String {
@@ -81,55 +88,16 @@ impl Cluster {
         import(&format!("{}/{service}:{version}", self.application()), mode, &[]).await
     }
 
-    /// What a team does once, by hand.
     async fn create(&self, service: &str, image: &str) {
-        let spec = ServiceSpec {
-            name: Some(self.name(service)),
-            labels: Some(HashMap::from([("team".to_owned(), "shop".to_owned())])),
-            mode: Some(ServiceSpecMode {
-                replicated: Some(ServiceSpecModeReplicated { replicas: Some(1) }),
-                ..Default::default()
-            }),
-            task_template: Some(TaskSpec {
-                container_spec: Some(TaskSpecContainerSpec {
-                    image: Some(image.to_owned()),
-                    args: Some(vec!["/serve".into(), self.port.to_string()]),
-                    env: Some(vec!["PASSWORD=correct horse".into()]),
-                    stop_signal: Some("SIGKILL".into()),
-                    ..Default::default()
-                }),
-                restart_policy: Some(TaskSpecRestartPolicy {
-                    delay: Some(100_000_000),
-                    ..Default::default()
-                }),
-                networks: Some(vec![NetworkAttachmentConfig {
-                    target: Some("host".into()),
-                    ..Default::default()
-                }]),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
-        docker().await.create_service(spec, None).await.unwrap();
+        create(self.dir.path(), service, image).await;
     }
 
     fn builder(&self, folder: &str) -> SwarmBuilder {
-        let folder = self.dir.path().join(folder);
-        std::fs::create_dir_all(&folder).unwrap();
-        let gate = Gate::default()
-            .consecutive(2)
-            .interval(Duration::from_millis(20))
-            .deadline(Duration::from_secs(10));
-        Swarm::builder(self.application(), crate::dock::engine(), folder)
-            .gate(gate)
-            .converge_within(Duration::from_secs(15))
-            .settle(Duration::from_millis(500))
+        crate::dock::swarm(self.dir.path(), crate::dock::engine(), folder)
     }
 
     fn web(&self) -> SwarmService {
-        let url = format!("http://127.0.0.1:{}", self.port);
-        SwarmService::new(self.name("web"), format!("{}/web", self.application()))
-            .public_url(url.parse().unwrap())
+        crate::dock::swarm_web(self.dir.path())
     }
 
     fn bot(&self) -> SwarmService {
@@ -169,6 +137,44 @@ impl Cluster {
         };
         docker().await.create_config(spec).await.unwrap();
     }
+}
+
+/// What a team does once, by hand.
+pub async fn create(dir: &std::path::Path, service: &str, image: &str) {
+    let port = std::fs::read_to_string(dir.join("port")).unwrap();
+    create_in(dir, service, image, "host", &port).await;
+}
+
+/// The same in another network, where it listens on another port.
+async fn create_in(dir: &std::path::Path, service: &str, image: &str, network: &str, port: &str) {
+    let spec = ServiceSpec {
+        name: Some(format!("{}_{service}", crate::dock::application(dir))),
+        labels: Some(HashMap::from([("team".to_owned(), "shop".to_owned())])),
+        mode: Some(ServiceSpecMode {
+            replicated: Some(ServiceSpecModeReplicated { replicas: Some(1) }),
+            ..Default::default()
+        }),
+        task_template: Some(TaskSpec {
+            container_spec: Some(TaskSpecContainerSpec {
+                image: Some(image.to_owned()),
+                args: Some(vec!["/serve".into(), port.into()]),
+                env: Some(vec!["PASSWORD=correct horse".into()]),
+                stop_signal: Some("SIGKILL".into()),
+                ..Default::default()
+            }),
+            restart_policy: Some(TaskSpecRestartPolicy {
+                delay: Some(100_000_000),
+                ..Default::default()
+            }),
+            networks: Some(vec![NetworkAttachmentConfig {
+                target: Some(network.into()),
+                ..Default::default()
+            }]),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    docker().await.create_service(spec, None).await.unwrap();
 }
 
 #[tokio::test]
@@ -280,4 +286,217 @@ async fn the_lock_names_its_holder_and_an_expired_one_has_one_heir() {
         "the heir fences what the old one still sends"
     );
     assert_eq!(swarm.observe().await.unwrap().current, Some(v("a000001")));
+}
+
+#[tokio::test]
+async fn commands_migrations_builds_and_a_watch_belong_to_an_update() {
+    let cluster = Cluster::new().await;
+    let first = cluster.image("web", "a000001", "patient").await;
+    cluster.image("web", "f000001", "patient").await;
+    cluster.create("web", &first).await;
+    let log = cluster.dir.path().join("log");
+    let note = |name: &str| {
+        let line = |what: &str| format!("echo {what} \"$1\" >> {}", log.display());
+        let (run, undo) = (line(name), line(&format!("undo-{name}")));
+        Hook::new(name, ["sh", "-c", &run, "sh", "{version}"]).undo([
+            "sh",
+            "-c",
+            &undo,
+            "sh",
+            "{version}",
+        ])
+    };
+    let noted = || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        std::fs::remove_file(&log).unwrap();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (engine, repository) = (crate::dock::engine(), format!("{}/web", cluster.application()));
+    let (kept, new) = (format!("{repository}:f000001"), format!("{repository}:{{version}}"));
+    let tag = ["docker", "--host", &engine, "tag", &kept, &new];
+    let swarm = || {
+        let bake = Bake::lasting(Duration::from_millis(600))
+            .interval(Duration::from_millis(50))
+            .latency(Duration::from_secs(1));
+        cluster
+            .builder("host")
+            .service(cluster.web())
+            .hook(When::BeforeStart, note("prepare"))
+            .hook(When::BeforeSwitch, note("warm"))
+            .hook(When::AfterSwitch, note("purge"))
+            .hook(When::AfterCommit, note("tell"))
+            .migration(Migration::new(note("schema")))
+            .build_images(Hook::new("build", tag))
+            .bake(bake)
+            .build()
+            .unwrap()
+    };
+    let cx = cluster.cx("host");
+    swarm().deploy(&cx, &v("a000001")).await.unwrap();
+    let all = ["prepare", "schema", "warm", "purge", "tell"].map(|name| format!("{name} a000001"));
+    assert_eq!(noted(), all);
+    // What is built says that it is another version: it does not pass, and stays as an image.
+    let plan = swarm().plan_deploy(&v("a000002")).await.unwrap().to_string();
+    assert!(plan.contains("build a000002, if it is not complete"), "{plan}");
+    let error = swarm().deploy(&cx, &v("a000002")).await.unwrap_err();
+    assert!(format!("{error:?}").contains("`f000001`, expected `a000002`"), "{error:?}");
+    let forward = ["prepare", "schema", "warm"].map(|name| format!("{name} a000002"));
+    let back = ["undo-warm", "undo-prepare"].map(|name| format!("{name} a000002"));
+    assert_eq!(noted(), [&forward[..], &back].concat(), "the migration stays");
+    assert_eq!(cluster.image_in_service("web").await, first);
+    assert_eq!(swarm().observe().await.unwrap().current, Some(v("a000001")));
+
+    // A watch sees what the tasks use.
+    let hungry = Bake::lasting(Duration::from_secs(8))
+        .interval(Duration::from_millis(20))
+        .load(0.8, 0.000_000_1);
+    let hungry = cluster.builder("host").service(cluster.web()).bake(hungry).build().unwrap();
+    let error = hungry.deploy(&cx, &v("f000001")).await.unwrap_err();
+    assert!(format!("{error:?}").contains("of its memory"), "{error:?}");
+}
+
+#[tokio::test]
+async fn another_machine_observes_and_converges() {
+    let cluster = Cluster::new().await;
+    let first = cluster.image("bot", "a000001", "worker").await;
+    let second = cluster.image("bot", "a000002", "worker").await;
+    let third = cluster.image("bot", "a000003", "worker").await;
+    cluster.create("bot", &first).await;
+    let machine = |name: &str| {
+        let swarm = cluster.builder(name).service(cluster.bot()).build().unwrap();
+        (swarm, cluster.cx(name))
+    };
+    let (here, cx) = machine("here");
+    for version in ["a000001", "a000002"] {
+        here.deploy(&cx, &v(version)).await.unwrap();
+    }
+    // It has no history of its own, and nothing of the first machine's files.
+    let (there, there_cx) = machine("there");
+    let seen = there.observe().await.unwrap();
+    assert_eq!((seen.current, seen.running.len()), (Some(v("a000002")), 1));
+    assert!(there.plan_deploy(&v("a000002")).await.unwrap().is_empty(), "there is nothing to do");
+    there.deploy(&there_cx, &v("a000003")).await.unwrap();
+    assert_eq!(cluster.image_in_service("bot").await, third);
+    there.rollback(&there_cx, None).await.unwrap();
+    assert_eq!(cluster.image_in_service("bot").await, second);
+
+    // The first one sees it, knows the way back, and does not go forward to what was left.
+    assert_eq!(here.observe().await.unwrap().current, Some(v("a000002")));
+    here.rollback(&cx, None).await.unwrap();
+    assert_eq!(cluster.image_in_service("bot").await, first);
+    let status = there.look().await.unwrap();
+    assert_eq!(status.history.latest(), Some(&v("a000001")));
+    assert_eq!(there.rollback(&there_cx, None).await.unwrap_err().kind(), ErrorKind::NoPrevious);
+}
+
+/// A network of the nodes' own, which needs no IP_VS. Dropping it removes it and its services.
+struct Bridge<'a>(&'a Cluster);
+
+impl<'a> Bridge<'a> {
+    async fn new(cluster: &'a Cluster) -> Self {
+        let request = NetworkCreateRequest {
+            name: cluster.application(),
+            scope: Some("swarm".into()),
+            driver: Some("bridge".into()),
+            ..Default::default()
+        };
+        docker().await.create_network(request).await.unwrap();
+        Self(cluster)
+    }
+}
+
+impl Drop for Bridge<'_> {
+    fn drop(&mut self) {
+        let application = self.0.application();
+        let remove = || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                clear(&application).await;
+                // Its last tasks may be in it yet.
+                for _ in 0..200 {
+                    if docker().await.remove_network(&application).await.is_ok() {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            });
+        };
+        std::thread::scope(|scope| drop(scope.spawn(remove).join()));
+    }
+}
+
+#[tokio::test]
+async fn published_ports_are_the_nodes_own_and_refused_where_they_are_taken() {
+    let cluster = Cluster::new().await;
+    let bridge = Bridge::new(&cluster).await;
+    let first = cluster.image("web", "a000001", "healthy").await;
+    cluster.image("web", "a000002", "healthy").await;
+    create_in(cluster.dir.path(), "web", &first, &cluster.application(), "8080").await;
+    let port: u16 =
+        std::fs::read_to_string(cluster.dir.path().join("port")).unwrap().parse().unwrap();
+    let cx = cluster.cx("host");
+    let web = || cluster.web().publish(port, 8080);
+    let swarm = |web| cluster.builder("host").service(web).build().unwrap();
+
+    let somebody = std::net::TcpListener::bind(("0.0.0.0", port)).unwrap();
+    let error = swarm(web()).deploy(&cx, &v("a000001")).await.unwrap_err();
+    let told: Vec<_> = error.reasons().iter().map(ToString::to_string).collect();
+    assert!(told.len() == 1 && told[0].contains("is not free here"), "{told:?}");
+    drop(somebody);
+    swarm(web()).deploy(&cx, &v("a000001")).await.unwrap();
+
+    // The one node has the port: a new task would wait for it for ever.
+    let error = swarm(web()).deploy(&cx, &v("a000002")).await.unwrap_err();
+    let told: Vec<_> = error.reasons().iter().map(ToString::to_string).collect();
+    assert!(told.len() == 1 && told[0].contains("no new task can start beside"), "{told:?}");
+    let plan = swarm(web().stop_first()).plan_deploy(&v("a000002")).await.unwrap().to_string();
+    assert!(plan.contains("nobody answers in between"), "{plan}");
+    swarm(web().stop_first()).deploy(&cx, &v("a000002")).await.unwrap();
+    let service = docker().await.inspect_service(&cluster.name("web"), None).await.unwrap();
+    let endpoint = service.spec.unwrap().endpoint_spec.unwrap();
+    assert_eq!(endpoint.ports.unwrap().len(), 1);
+    swarm(web().stop_first()).rollback(&cx, None).await.unwrap();
+    assert_eq!(swarm(web()).observe().await.unwrap().current, Some(v("a000001")));
+    drop(bridge);
+}
+
+#[tokio::test]
+async fn what_a_deployer_sends_after_its_lock_was_taken_over_is_lost() {
+    let cluster = Cluster::new().await;
+    for version in ["a000001", "a000002", "a000003"] {
+        cluster.image("bot", version, "worker").await;
+    }
+    let image = format!("{}/bot:a000001", cluster.application());
+    cluster.create("bot", &docker().await.inspect_image(&image).await.unwrap().id.unwrap()).await;
+    // One that is held up by a command of its own until its lock has expired.
+    let waits = cluster.dir.path().join("waits");
+    std::fs::write(&waits, "").unwrap();
+    let line = format!("while test -e {}; do sleep 0.05; done", waits.display());
+    let slow = cluster
+        .builder("slow")
+        .service(cluster.bot())
+        .hook(When::BeforeSwitch, Hook::new("wait", ["sh", "-c", &line]))
+        .deadline(Duration::from_secs(2))
+        .lock_lease(Duration::from_millis(2001))
+        .build()
+        .unwrap();
+    let cx = cluster.cx("slow");
+    let running = tokio::spawn({
+        let (slow, cx) = (slow.clone(), cx.clone());
+        async move { slow.deploy(&cx, &v("a000002")).await }
+    });
+    until(async || match slow.lock_holder().await.unwrap() {
+        Some(holder) if holder.who.contains(&std::process::id().to_string()) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    let heir = cluster.builder("heir").service(cluster.bot()).build().unwrap();
+    heir.deploy(&cluster.cx("heir"), &v("a000003")).await.unwrap();
+    std::fs::remove_file(&waits).unwrap();
+    running.await.unwrap().unwrap_err();
+    assert_eq!(heir.observe().await.unwrap().current, Some(v("a000003")));
+    assert_eq!(heir.lock_holder().await.unwrap(), None);
+    let _ = ops_core::recover(&*slow.world(), &cluster.cx("slow")).await.unwrap();
+    assert_eq!(heir.observe().await.unwrap().current, Some(v("a000003")));
 }

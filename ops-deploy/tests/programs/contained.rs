@@ -3,8 +3,9 @@
 //!
 //! Its image says in its environment which version it is (`BUILD_VERSION`) and how it behaves
 //! (`MODE`): `healthy` (also without it), `silent` (its health is 503), `wrong` (it says that it is
-//! another version), `fades` (it ends a moment after it was well), `crash` (it ends after its start), `worker` (it listens nowhere), `patient` (it
-//! waits until its port is free).
+//! another version), `fades` (it ends a moment after it was well), `crash` (it ends after its start),
+//! `worker` (it listens nowhere), `patient` (it waits until its port is free), `ailing` (its health is
+//! good, and all else is 500).
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -71,6 +72,7 @@ fn answer(mut stream: TcpStream, version: &str, mode: &str) -> Option<()> {
                 let all: Vec<_> = std::env::vars().map(|(k, v)| format!("{k}={v}")).collect();
                 ("200 OK", all.join("\n"))
             }
+            "/" if mode == "ailing" => ("500 Internal Server Error", "broken".to_owned()),
             _ => ("200 OK", version.to_owned()),
         };
         let says = if mode == "wrong" { "0000000" } else { version };

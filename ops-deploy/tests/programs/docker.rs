@@ -10,6 +10,10 @@ use std::process::ExitCode;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let host = |dir: &std::path::Path| {
+        if dir.join("port").exists() {
+            let swarm = dock::swarm(dir, dock::engine(), "host");
+            return Ok(Box::new(swarm.service(dock::swarm_web(dir)).build()?) as _);
+        }
         let host = dock::bare(dir, dock::engine()).service(dock::web(dir)).build()?;
         Ok(Box::new(host) as _)
     };

@@ -1,11 +1,13 @@
 //! `ops-deploy-test-service PORT VERSION`: a small real service. The file `mode` where it runs says
 //! how it behaves: `healthy` (also without the file), `silent` (its health is 503), `wrong` (it says
 //! that it is another version), `crash` (it ends after its start), `stubborn` (it ignores SIGTERM),
-//! `hangup` (it closes each kept connection after 5 ms).
+//! `hangup` (it closes each kept connection after 5 ms), and, with a good health, `ailing` (all other
+//! answers are 500), `sluggish` (they take 300 ms), `hiccup` (some of the first are 500).
 #![expect(clippy::print_stderr, reason = "its log is part of the tests")]
 
 use std::convert::Infallible;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -98,6 +100,9 @@ async fn answer(
             builder.status(StatusCode::SERVICE_UNAVAILABLE).body(text("not yet".into()))
         }
         "/health" => builder.body(text(format!(r#"{{"build":{{"version":"{says}"}}}}"#))),
+        "/" if ails(&mode).await => {
+            builder.status(StatusCode::INTERNAL_SERVER_ERROR).body(text("broken".into()))
+        }
         "/slow" => {
             tokio::time::sleep(Duration::from_millis(number("ms").unwrap_or(100))).await;
             builder.body(text(version))
@@ -131,4 +136,14 @@ async fn answer(
         _ => builder.body(text(version)),
     };
     Ok(response.expect("the parts are right"))
+}
+
+/// Whether an answer that is no health is an error.
+async fn ails(mode: &str) -> bool {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    let asked = ASKED.fetch_add(1, Ordering::Relaxed);
+    if mode == "sluggish" {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    mode == "ailing" || mode == "hiccup" && (30..36).contains(&asked)
 }

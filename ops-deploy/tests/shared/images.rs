@@ -49,18 +49,26 @@ fn program() -> PathBuf {
 }
 
 pub async fn docker() -> Docker {
-    let host = crate::dock::engine();
+    docker_at(&crate::dock::engine()).await
+}
+
+pub async fn docker_at(host: &str) -> Docker {
     let docker = if host.starts_with("unix://") {
-        Docker::connect_with_unix(&host, 120, API_DEFAULT_VERSION).unwrap()
+        Docker::connect_with_unix(host, 120, API_DEFAULT_VERSION).unwrap()
     } else {
-        Docker::connect_with_http(&host, 120, API_DEFAULT_VERSION).unwrap()
+        Docker::connect_with_http(host, 120, API_DEFAULT_VERSION).unwrap()
     };
     docker.negotiate_version().await.unwrap()
 }
 
 /// Makes an image with this tag whose service behaves in this way; answers its id.
 pub async fn import(tag: &str, mode: &str, more: &[&str]) -> String {
-    let docker = docker().await;
+    import_at(&crate::dock::engine(), tag, mode, more).await
+}
+
+/// The same on an engine elsewhere.
+pub async fn import_at(host: &str, tag: &str, mode: &str, more: &[&str]) -> String {
+    let docker = docker_at(host).await;
     let mut archive = tar::Builder::new(Vec::new());
     archive.append_path_with_name(program(), "serve").unwrap();
     let archive = archive.into_inner().unwrap();

@@ -21,6 +21,8 @@ use crate::public::Public;
 pub trait Scene: 'static {
     /// The program that deploys: `PROGRAM VERB DIR [VERSION]`.
     const PROGRAM: &str;
+    /// Whether the public asks all the time through the proxy, and must lose no request.
+    const UNDER_LOAD: bool = true;
 
     /// Makes what can be deployed.
     fn prepare(dir: &Path) -> impl Future<Output = ()>;
@@ -68,7 +70,7 @@ pub fn crash_test<S: Scene>(
                 for version in before {
                     let (target, cx) = (S::target(dir), S::context(dir));
                     target.deploy(&cx, &v(version)).await.map_err(|e| format!("{e:?}"))?;
-                    load.take().map(tokio::spawn);
+                    load.take().filter(|_| S::UNDER_LOAD).map(tokio::spawn);
                 }
                 Ok(())
             })

@@ -1,11 +1,13 @@
 //! The calls to a manager: services, tasks and config objects.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use bollard::models::{Config, ConfigSpec, Service, ServiceSpec, Task};
+use bollard::models::{
+    Config, ConfigSpec, NodeSpecAvailabilityEnum, NodeState, Service, ServiceSpec, Task,
+};
 use bollard::query_parameters::{
-    ListConfigsOptionsBuilder, ListTasksOptionsBuilder, UpdateConfigOptionsBuilder,
-    UpdateServiceOptionsBuilder,
+    ListConfigsOptionsBuilder, ListNetworksOptionsBuilder, ListNodesOptions, ListServicesOptions,
+    ListTasksOptionsBuilder, UpdateConfigOptionsBuilder, UpdateServiceOptionsBuilder,
 };
 
 use super::super::engine::{Engine, Made, absent, status};
@@ -31,6 +33,35 @@ impl Engine {
         let docker = self.docker().await?;
         let call = absent(docker.inspect_service(name, None));
         self.bounded(format!("show the service `{name}`"), self.deadline(), call).await
+    }
+
+    pub(super) async fn swarm_services(&self) -> Result<Vec<Service>, Error> {
+        let docker = self.docker().await?;
+        let call = docker.list_services(None::<ListServicesOptions>);
+        self.bounded("list its services", self.deadline(), call).await
+    }
+
+    /// The names and ids of the networks that span nodes.
+    pub(super) async fn overlays(&self) -> Result<BTreeSet<String>, Error> {
+        let docker = self.docker().await?;
+        let filters = HashMap::from([("driver", vec!["overlay"])]);
+        let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
+        let call = docker.list_networks(Some(options));
+        let found = self.bounded("list its networks", self.deadline(), call).await?;
+        Ok(found.into_iter().flat_map(|network| [network.id, network.name]).flatten().collect())
+    }
+
+    /// The nodes that take tasks.
+    pub(super) async fn usable_nodes(&self) -> Result<usize, Error> {
+        let docker = self.docker().await?;
+        let call = docker.list_nodes(None::<ListNodesOptions>);
+        let nodes = self.bounded("list its nodes", self.deadline(), call).await?;
+        let usable = nodes.into_iter().filter(|node| {
+            let ready = node.status.as_ref().and_then(|status| status.state);
+            let takes = node.spec.as_ref().and_then(|spec| spec.availability);
+            ready == Some(NodeState::READY) && takes == Some(NodeSpecAvailabilityEnum::ACTIVE)
+        });
+        Ok(usable.count())
     }
 
     /// Replaces the whole specification, if the service is still at this version.

@@ -12,6 +12,7 @@ use super::super::engine::Made;
 use super::Swarm;
 use super::cluster::Swap;
 use crate::error::{Error, ErrorKind};
+use crate::target::LockHolder;
 
 const WHO: &str = "ops-deploy.who";
 const SINCE: &str = "ops-deploy.since";
@@ -50,6 +51,13 @@ impl Held {
 impl Swarm {
     fn lock_name(&self) -> String {
         format!("{}.ops-lock", self.0.application)
+    }
+
+    pub(super) async fn holder(&self) -> Result<Option<LockHolder>, Error> {
+        let Some(config) = self.0.engine.config(&self.lock_name()).await? else { return Ok(None) };
+        let Held { operation, who, since, until } = read(&config);
+        let since = since.parse().unwrap_or(Timestamp::MIN);
+        Ok(Some(LockHolder { operation, who, since, until }))
     }
 
     pub(super) async fn held_by_another(

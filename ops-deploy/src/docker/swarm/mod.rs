@@ -4,14 +4,19 @@
 //! them another image, by compare-and-swap on the service's version, and waits until every task
 //! that Swarm wants is a new one that runs. New tasks start before old ones stop, and Swarm's own
 //! network moves the traffic. A config object is the lock: it is updated by compare-and-swap, too.
+//! As the traffic moves with the tasks, commands of [`When::BeforeSwitch`](crate::When::BeforeSwitch)
+//! run before the first service is updated.
 
 mod builder;
 mod cluster;
 mod lock;
 mod plan;
+mod secrets;
 mod services;
+mod stages;
 mod status;
 mod step;
+mod survey;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,9 +31,11 @@ pub use builder::{SwarmBuilder, SwarmService};
 pub use status::{SwarmStatus, Task};
 pub use step::SwarmStep;
 
+use super::address::EngineAddress;
 use super::engine::Engine;
 use crate::gate::Gate;
 use crate::service::Identity;
+use crate::stages::Stages;
 
 /// An application whose services a Docker Swarm runs. Cheap to clone. The engine is a manager.
 ///
@@ -67,6 +74,7 @@ struct Settings {
     settle: Duration,
     deadline: Duration,
     lease: Duration,
+    stages: Stages,
 }
 
 impl Resource for Swarm {
@@ -87,7 +95,7 @@ impl Swarm {
     /// and the folder, which must exist, holds this machine's history.
     pub fn builder(
         application: impl Into<String>,
-        engine: impl Into<String>,
+        engine: impl Into<EngineAddress>,
         folder: impl Into<PathBuf>,
     ) -> SwarmBuilder {
         SwarmBuilder::new(application.into(), engine.into(), folder.into())

@@ -7,11 +7,14 @@ use ops_core::probe::observe;
 use ops_core::{Plan, Version, World};
 
 use super::super::releases::{incomplete, short};
-use super::{Swarm, SwarmStatus, SwarmStep as S};
+use super::{Swarm, SwarmService, SwarmStatus, SwarmStep as S};
 use crate::error::Error;
-use crate::history::Verb;
-use crate::planning::{Care, headed, is_well, names, no_previous, nothing_in_service};
-use crate::target::{Observed, Running, Target};
+use crate::history::{History, Verb};
+use crate::planning::{
+    Care, crossing, headed, is_well, names, no_previous, nothing_in_service, way_across,
+};
+use crate::stages::{StageStep, When};
+use crate::target::{Known, LockHolder, Observed, Running, Target};
 
 impl Swarm {
     async fn plan(
@@ -23,22 +26,45 @@ impl Swarm {
     ) -> Result<Plan, Error> {
         let current = status.current()?.cloned();
         let release = status.releases.iter().find(|it| it.version == *version && it.is_complete());
-        let release = release.ok_or_else(|| incomplete(version, &status.releases))?;
+        // What is to be built cannot be pinned yet.
+        let builds = verb == Verb::Deploy && self.0.stages.build.is_some();
+        let images = match release {
+            Some(release) => release.images.clone(),
+            None if builds && self.buildable(version, status) => BTreeMap::new(),
+            None => return Err(incomplete(version, &status.releases)),
+        };
         let mut plan = headed(verb, version, current.as_ref(), care, self.0.deadline);
         if current.as_ref() == Some(version) && self.serves_well(version, status).await {
             return Ok(is_well(plan, version));
         }
-        let (v, images) = (|| version.clone(), release.images.clone());
-        let mut changes = vec![
+        let v = || version.clone();
+        let stages = &self.0.stages;
+        let careful = care == Care::Gate;
+        let hooks =
+            |when| stages.hooks(when, version).into_iter().filter(|_| careful).map(S::Stage);
+        let mut changes = Vec::new();
+        changes.extend(stages.preflight(version).filter(|_| careful).map(S::Stage));
+        if images.is_empty() {
+            changes.push(S::Stage(StageStep::Build { version: v() }));
+        }
+        changes.extend([
             S::TakeLock,
             S::ExpectCurrent { current: current.clone() },
             S::Require { version: v(), images: images.clone() },
-        ];
-        for service in &self.0.services {
-            let id = images.get(&service.name).cloned().unwrap_or_default();
-            let image = self.reference(&id, &service.repository).await?;
-            plan = plan.fact(format!("image of {}", service.name), short(&id));
-            changes.push(S::Update { service: service.name.clone(), version: v(), image });
+        ]);
+        changes.extend(hooks(When::BeforeStart));
+        if verb == Verb::Deploy {
+            changes.extend(stages.migrate(version).into_iter().map(S::Stage));
+        }
+        changes.extend(hooks(When::BeforeSwitch));
+        for SwarmService { name, repository, stop_first, .. } in &self.0.services {
+            let mut image = String::new();
+            if let Some(id) = images.get(name) {
+                image = self.reference(id, repository).await?;
+                plan = plan.fact(format!("image of {name}"), short(id));
+            }
+            let (service, stop_first) = (name.clone(), *stop_first);
+            changes.push(S::Update { service, version: v(), image, verb, stop_first });
         }
         if care == Care::Gate {
             let guards = crate::gate::guard_names(&self.0.guards);
@@ -46,15 +72,29 @@ impl Swarm {
                 changes.push(S::PassGate { version: v(), guards });
             }
         }
+        changes.extend(hooks(When::AfterSwitch));
+        changes.extend(stages.bake(version).filter(|_| careful).map(S::Stage));
         changes.push(S::RecordHistory { version: v(), verb, images, before: current });
         for step in &changes {
             plan = plan.change(self, step)?;
         }
-        Ok(plan.finisher(self, &S::ReleaseLock)?)
+        let after = stages.hooks(When::AfterCommit, version).into_iter().map(S::Stage);
+        for step in after.chain([S::ReleaseLock]) {
+            plan = plan.finisher(self, &step)?;
+        }
+        Ok(plan)
+    }
+
+    /// What lacks images may be built; what has moved or is of two commits may not.
+    fn buildable(&self, version: &Version, status: &SwarmStatus) -> bool {
+        let known = status.releases.iter().find(|release| release.version == *version);
+        known.is_none_or(|known| {
+            known.lacking.len() == self.0.services.len().saturating_sub(known.images.len())
+        })
     }
 
     /// How the nodes of the Swarm know an image: by the digest of its registry, else by its id.
-    async fn reference(&self, id: &str, repository: &str) -> Result<String, Error> {
+    pub(super) async fn reference(&self, id: &str, repository: &str) -> Result<String, Error> {
         let image = self.0.engine.image(id).await?;
         let digests = image.and_then(|image| image.repo_digests).unwrap_or_default();
         let own = digests
@@ -77,7 +117,12 @@ impl Swarm {
         true
     }
 
-    async fn plan_back(&self, to: Option<Version>, care: Care) -> Result<Plan, Error> {
+    async fn plan_back(
+        &self,
+        to: Option<Version>,
+        care: Care,
+        across: bool,
+    ) -> Result<Plan, Error> {
         let status = self.look().await?;
         let complete = status.complete();
         let to = match (to, status.current()?) {
@@ -92,7 +137,8 @@ impl Swarm {
                 return Err(nothing_in_service().with("complete", names(&complete)));
             }
         };
-        self.plan(&to, Verb::Rollback, care, &status).await
+        let across = way_across(&status.history, &to, across)?;
+        Ok(crossing(self.plan(&to, Verb::Rollback, care, &status).await?, across))
     }
 
     pub(super) fn images_of(status: &SwarmStatus, version: &Version) -> BTreeMap<String, String> {
@@ -127,6 +173,30 @@ impl Target for Swarm {
         .boxed()
     }
 
+    fn known(&self) -> BoxFuture<'_, Result<Vec<Known>, Error>> {
+        async move {
+            let status = self.look().await?;
+            let current = status.current().ok().flatten().cloned();
+            let known = status.releases.iter().map(|release| Known {
+                lacking: release.lacking.clone(),
+                made: Some(release.created),
+                runs: status.tasks.iter().any(|it| it.version.as_ref() == Some(&release.version)),
+                in_service: current.as_ref() == Some(&release.version),
+                version: release.version.clone(),
+            });
+            Ok(known.collect())
+        }
+        .boxed()
+    }
+
+    fn history(&self) -> BoxFuture<'_, Result<History, Error>> {
+        async move { Ok(self.look().await?.history) }.boxed()
+    }
+
+    fn lock_holder(&self) -> BoxFuture<'_, Result<Option<LockHolder>, Error>> {
+        self.holder().boxed()
+    }
+
     fn versions(&self) -> BoxFuture<'_, Result<Vec<Version>, Error>> {
         async move { Ok(self.look().await?.complete()) }.boxed()
     }
@@ -140,10 +210,17 @@ impl Target for Swarm {
     }
 
     fn plan_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        self.plan_back(to, Care::Gate).boxed()
+        self.plan_back(to, Care::Gate, false).boxed()
     }
 
     fn plan_emergency_rollback(&self, to: Option<Version>) -> BoxFuture<'_, Result<Plan, Error>> {
-        self.plan_back(to, Care::Emergency).boxed()
+        self.plan_back(to, Care::Emergency, false).boxed()
+    }
+
+    fn plan_rollback_across_migrations(
+        &self,
+        to: Option<Version>,
+    ) -> BoxFuture<'_, Result<Plan, Error>> {
+        self.plan_back(to, Care::Gate, true).boxed()
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bollard::models::TaskState;
 use ops_core::{Refusal, Version};
 
-use super::super::containers::{IMAGE, VERSION};
+use super::super::containers::{CLOSES, IMAGE, VERB, VERSION};
 use super::super::releases::{Pins, Release, releases};
 use super::Swarm;
 use super::services::label;
@@ -78,13 +78,15 @@ impl Swarm {
     /// If the manager does not answer, a service is missing, or the history cannot be read.
     pub async fn look(&self) -> Result<SwarmStatus, Error> {
         let (mut tasks, mut named, mut against) = (Vec::new(), BTreeMap::new(), Vec::new());
-        let mut images = BTreeMap::new();
+        let (mut images, mut came_by, mut closes) = (BTreeMap::new(), None, None);
         for service in &self.0.services {
             let name = &service.name;
             let found = self.existing(name).await?;
             if let Some(version) = label(&found, VERSION).and_then(|text| text.parse().ok()) {
                 named.insert(name.clone(), version);
             }
+            came_by = came_by.or(label(&found, VERB).and_then(|text| Verb::parse(&text)));
+            closes = closes.or(label(&found, CLOSES));
             images.extend(label(&found, IMAGE).map(|image| (name.clone(), image)));
             let of_service: Vec<_> = self.tasks_of(name).await?;
             let versions: BTreeSet<_> = of_service.iter().map(|task| &task.version).collect();
@@ -119,7 +121,7 @@ impl Swarm {
         })
         .await
         .map_err(|join| Error::new(ErrorKind::Io, "looking panicked").caused_by(join))??;
-        observe(&mut history, current.as_ref(), &images);
+        observe(&mut history, current.as_ref(), &images, came_by, closes);
         let repositories: Vec<_> =
             self.0.services.iter().map(|it| (it.name.as_str(), it.repository.as_str())).collect();
         let pins = Pins::of(&history, &[]);
@@ -153,10 +155,13 @@ pub(super) fn observe(
     history: &mut History,
     current: Option<&Version>,
     images: &BTreeMap<String, String>,
+    came_by: Option<Verb>,
+    closes_way_back: Option<String>,
 ) {
     let Some(current) = current.filter(|current| history.latest() != Some(current)) else { return };
     let known = history.entries().iter().any(|entry| entry.version == *current);
-    let verb = if known { Verb::Rollback } else { Verb::Observed };
+    let went_back = came_by.map_or(known, |verb| verb == Verb::Rollback);
+    let verb = if went_back { Verb::Rollback } else { Verb::Observed };
     let entry = Entry::new(current.clone(), verb, jiff::Timestamp::now());
-    history.push(Entry { images: images.clone(), ..entry });
+    history.push(Entry { images: images.clone(), closes_way_back, ..entry });
 }

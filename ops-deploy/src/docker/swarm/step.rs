@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Swarm;
 use super::status::observe;
-use crate::docker::releases::short;
+use crate::docker::releases::{Release, incomplete, short};
 use crate::effects;
 use crate::error::{Error, ErrorKind};
 use crate::history::{Entry, Verb};
 use crate::planning::{as_planned, unexpected_in};
 use crate::recording::{entry, record, unrecord};
+use crate::stages::{self, StageStep};
 
 /// One step on a [`Swarm`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +34,7 @@ pub enum SwarmStep {
     Require {
         /// The version that comes.
         version: Version,
-        /// The image's id of each service.
+        /// The image's id of each service; empty to pin what was made.
         images: BTreeMap<String, String>,
     },
     /// A service gets the new image, and its tasks are new ones that run.
@@ -42,8 +43,14 @@ pub enum SwarmStep {
         service: String,
         /// The version that comes.
         version: Version,
-        /// The image, by digest or id.
+        /// The image, by digest or id; empty for the one that was pinned when it was made.
         image: String,
+        /// How it comes.
+        #[serde(default = "deploy")]
+        verb: Verb,
+        /// Whether old tasks end before new ones start.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        stop_first: bool,
     },
     /// The public addresses answer as the new version, several times in a row.
     PassGate {
@@ -67,6 +74,9 @@ pub enum SwarmStep {
     },
     /// At the end: the lock is given back.
     ReleaseLock,
+    /// What is the same on every target.
+    #[serde(untagged)]
+    Stage(StageStep),
 }
 
 impl Step for SwarmStep {
@@ -82,6 +92,7 @@ impl Step for SwarmStep {
             Self::PassGate { .. } => "pass_gate",
             Self::RecordHistory { .. } => "record_history",
             Self::ReleaseLock => "release_lock",
+            Self::Stage(stage) => stage.name(),
         }
     }
 
@@ -89,11 +100,17 @@ impl Step for SwarmStep {
         match self {
             Self::TakeLock => Effect::changes("take the lock on the Swarm"),
             Self::ExpectCurrent { current } => effects::expects(current.as_ref()),
+            Self::Require { version, images } if images.is_empty() => {
+                Effect::reads(format!("see that {version} is complete, and pin its images"))
+            }
             Self::Require { version, images } => {
                 let images: Vec<_> =
                     images.iter().map(|(name, id)| format!("{name} {}", short(id))).collect();
                 Effect::reads(format!("see that {version} is complete: {}", images.join(", ")))
             }
+            Self::Update { service, version, stop_first: true, .. } => Effect::changes(format!(
+                "update the service `{service}` to {version}, old tasks before new ones: nobody answers in between"
+            )),
             Self::Update { service, version, .. } => Effect::changes(format!(
                 "update the service `{service}` to {version}, new tasks before old ones"
             )),
@@ -101,7 +118,10 @@ impl Step for SwarmStep {
                 effects::asks("the public address answers", version, guards)
             }
             Self::RecordHistory { version, verb, .. } => effects::records(version, *verb),
-            Self::ReleaseLock => Effect::changes("give the lock on the Swarm back"),
+            Self::ReleaseLock => {
+                Effect::changes("remove secrets that no service has, and give the lock back")
+            }
+            Self::Stage(stage) => stage.effect(),
         }
     }
 
@@ -115,6 +135,7 @@ impl Step for SwarmStep {
             Self::PassGate { guards, .. } => {
                 Ok(crate::gate::guards(&swarm.0.guards, guards).err().into_iter().collect())
             }
+            Self::Stage(stage) => stages::check(stage, swarm, cx).await,
             _ => Ok(Vec::new()),
         }
     }
@@ -125,15 +146,19 @@ impl Step for SwarmStep {
             Self::ExpectCurrent { current } => {
                 as_planned(swarm.expect_current(current.as_ref()).await?)
             }
-            Self::Require { version, images } => as_planned(swarm.moved(version, images).await?),
-            Self::Update { service, version, image } => {
-                swarm.update(service, version, image, cx).await
+            Self::Require { version, images } => swarm.require(version, images, cx).await,
+            Self::Update { service, version, image, verb, .. } => {
+                swarm.update(service, version, image, *verb, cx).await
             }
             Self::PassGate { version, guards } => swarm.pass_gate(version, guards, cx).await,
             Self::RecordHistory { version, verb, images, before } => {
                 swarm.record(version, *verb, images, before.as_ref(), cx).await
             }
-            Self::ReleaseLock => swarm.release_lock(cx).await,
+            Self::ReleaseLock => {
+                swarm.remove_secrets().await?;
+                swarm.release_lock(cx).await
+            }
+            Self::Stage(stage) => stages::run(stage, swarm, cx).await,
         }
     }
 
@@ -144,6 +169,7 @@ impl Step for SwarmStep {
             Self::RecordHistory { version, .. } => {
                 unrecord(swarm.history_path(), version, cx).await
             }
+            Self::Stage(stage) => stages::undo(stage, swarm, cx).await,
             Self::ExpectCurrent { .. }
             | Self::Require { .. }
             | Self::PassGate { .. }
@@ -152,9 +178,50 @@ impl Step for SwarmStep {
     }
 }
 
+/// What journals meant that did not say how a version comes.
+fn deploy() -> Verb {
+    Verb::Deploy
+}
+
+fn pins_key(version: &Version) -> String {
+    format!("images of {version}")
+}
+
 impl Swarm {
     async fn expect_current(&self, expected: Option<&Version>) -> Result<Vec<Refusal>, StepError> {
         Ok(unexpected_in(self.look().await?.current(), expected))
+    }
+
+    /// The images with which the operation brings a version.
+    pub(super) fn pinned(
+        version: &Version,
+        cx: &StepContext,
+    ) -> Result<BTreeMap<String, String>, StepError> {
+        cx.noted(&pins_key(version))?.ok_or_else(|| {
+            StepError::permanent(format!("the images of {version} are not pinned"))
+                .remedy("require them before, in the same operation")
+        })
+    }
+
+    async fn require(
+        &self,
+        version: &Version,
+        images: &BTreeMap<String, String>,
+        cx: &StepContext,
+    ) -> Result<(), StepError> {
+        as_planned(self.moved(version, images).await?)?;
+        let pins = async {
+            if !images.is_empty() {
+                return Ok(images.clone());
+            }
+            let status = self.look().await?;
+            let whole = |it: &&Release| it.version == *version && it.is_complete();
+            let release = status.releases.iter().find(whole);
+            let release = release.ok_or_else(|| incomplete(version, &status.releases))?;
+            Ok(release.images.clone())
+        };
+        let _: BTreeMap<String, String> = cx.observe(&pins_key(version), pins).await?;
+        Ok(())
     }
 
     /// Tags that do not name the planned images any more.
@@ -213,11 +280,13 @@ impl Swarm {
         cx: &StepContext,
     ) -> Result<(), StepError> {
         self.hold_lock(cx).await?;
-        let entry = Entry { images: images.clone(), ..entry(version, verb, cx) };
-        let before = before.cloned();
+        let images = if images.is_empty() { Self::pinned(version, cx)? } else { images.clone() };
+        let closes_way_back = self.0.stages.closes_way_back(version, cx)?;
+        let entry = Entry { images, closes_way_back, ..entry(version, verb, cx) };
+        let (before, (came_by, closes)) = (before.cloned(), self.came_by(version, cx)?);
         let complete = move |known: Option<_>| {
             let mut history = known.unwrap_or_default();
-            observe(&mut history, before.as_ref(), &BTreeMap::new());
+            observe(&mut history, before.as_ref(), &BTreeMap::new(), came_by, closes);
             Ok(history)
         };
         record(self.history_path(), entry, complete, cx).await
