@@ -46,6 +46,7 @@
 //! | `s3` | no | stores that speak S3: `s3://bucket/prefix` |
 //! | `test-util` | no | fault points, for crash tests |
 
+mod allowance;
 mod attest;
 mod backup;
 mod begun;

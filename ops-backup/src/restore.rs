@@ -7,6 +7,7 @@ use ops_core::{Effect, Plan, Refusal, Resource, ResourceId, Step, StepContext, S
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::allowance::{self, allowances};
 use crate::chunk;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{BackupId, Manifest, SetName};
@@ -38,25 +39,7 @@ pub struct RestoreOptions {
     pub other_environment: bool,
 }
 
-impl RestoreOptions {
-    /// Takes this source of the backup.
-    pub fn component(mut self, component: SourceSpec) -> Self {
-        self.component = Some(component);
-        self
-    }
-
-    /// Lets a backup of another source replace what is there.
-    pub fn allow_other_source(mut self) -> Self {
-        self.other_source = true;
-        self
-    }
-
-    /// Lets a backup of another environment be restored.
-    pub fn allow_other_environment(mut self) -> Self {
-        self.other_environment = true;
-        self
-    }
-}
+allowances!(RestoreOptions);
 
 /// A step of a restore.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -277,15 +260,7 @@ impl Step for RestoreStep {
             Self::Stage { set, backup, other_environment, .. } => {
                 let manifest = place.vault.repository.manifest(set, *backup).await?;
                 let here = cx.context().environment();
-                if manifest.environment != here && !other_environment {
-                    reasons.push(Refusal::new(
-                        format!(
-                            "backup {backup} was made in {}, this is {here}",
-                            manifest.environment
-                        ),
-                        "choose a backup of this environment, or allow another in the options",
-                    ));
-                }
+                reasons.extend(allowance::environment(&manifest, here, *other_environment));
                 let free = ops_core::fs::space(&place.path)?.available;
                 if free < manifest.plain_size() {
                     let need = manifest.plain_size();

@@ -5,6 +5,7 @@ mod child;
 mod compare;
 mod directory;
 mod filter;
+mod one_file;
 mod pipe;
 pub(crate) mod postgres;
 mod session;

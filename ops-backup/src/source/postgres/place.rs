@@ -14,6 +14,7 @@ use super::program::Programs;
 use super::rename::{Before, Rename};
 use super::url::PostgresUrl;
 use super::{refusals, stage};
+use crate::allowance::allowances;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{BackupId, Manifest, SetName, SourceRecord};
 use crate::source::SourceSpec;
@@ -84,25 +85,9 @@ impl Default for DatabaseOptions {
     }
 }
 
+allowances!(DatabaseOptions);
+
 impl DatabaseOptions {
-    /// Takes this source of the backup.
-    pub fn component(mut self, component: SourceSpec) -> Self {
-        self.component = Some(component);
-        self
-    }
-
-    /// Lets a backup of another database replace what is there.
-    pub fn allow_other_source(mut self) -> Self {
-        self.other_source = true;
-        self
-    }
-
-    /// Lets a backup of another environment be restored.
-    pub fn allow_other_environment(mut self) -> Self {
-        self.other_environment = true;
-        self
-    }
-
     /// Lets the restore begin where the server's free space cannot be told.
     pub fn allow_unknown_space(mut self) -> Self {
         self.unknown_space = true;

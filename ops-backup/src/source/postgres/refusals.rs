@@ -13,6 +13,7 @@ use super::database::too_old;
 use super::facts::{Facts, scalar};
 use super::place::{DatabaseOptions, DatabasePlace, exists};
 use super::stage::told;
+use crate::allowance;
 use crate::error::Error;
 use crate::manifest::{BackupId, SetName};
 use crate::source::SourceSpec;
@@ -30,12 +31,7 @@ pub(super) async fn stage(
     let (facts, _) = told(&place.vault, record, &CancellationToken::new()).await?;
     let mut reasons = Vec::new();
     let here = cx.context().environment();
-    if manifest.environment != here && !options.other_environment {
-        reasons.push(Refusal::new(
-            format!("backup {backup} was made in {}, this is {here}", manifest.environment),
-            "choose a backup of this environment, or allow another in the options",
-        ));
-    }
+    reasons.extend(allowance::environment(&manifest, here, options.other_environment));
     let target = place.fingerprint();
     if let Some(wanted) = options.fingerprint.as_ref().filter(|wanted| **wanted != target) {
         reasons.push(Refusal::new(
