@@ -3,7 +3,9 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use ops_core::{Effect, Plan, Refusal, Resource, ResourceId, Step, StepContext, StepError};
+use ops_core::{
+    Effect, OperationId, Plan, Refusal, Resource, ResourceId, Step, StepContext, StepError,
+};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +66,13 @@ pub enum RestoreStep {
         /// Whether something is there.
         replaces: bool,
     },
+    /// Puts what an earlier restore kept back in its place.
+    Return {
+        /// The target, for whoever recovers.
+        target: SourceSpec,
+        /// The restore that kept it.
+        restore: OperationId,
+    },
 }
 
 impl Place {
@@ -92,11 +101,11 @@ impl Place {
     }
 
     /// Where the operation keeps what it replaced.
-    pub fn old(&self, operation: ops_core::OperationId) -> PathBuf {
+    pub fn old(&self, operation: OperationId) -> PathBuf {
         beside(&self.path, &format!(".before-{operation}"))
     }
 
-    fn staged(&self, operation: ops_core::OperationId) -> PathBuf {
+    fn staged(&self, operation: OperationId) -> PathBuf {
         beside(&self.path, &format!(".restore-{operation}"))
     }
 
@@ -106,6 +115,20 @@ impl Place {
             staged: self.staged(cx.operation()),
             old: self.old(cx.operation()),
         }
+    }
+
+    /// The exchange with what an earlier restore kept.
+    fn exchange(&self, restore: OperationId, cx: &StepContext) -> Swap {
+        Swap { target: self.path.clone(), staged: self.old(restore), old: self.old(cx.operation()) }
+    }
+
+    pub(crate) fn plan_undo(&self, restore: OperationId) -> Result<Plan, Error> {
+        let step = RestoreStep::Return { target: self.target.clone(), restore };
+        Ok(Plan::new("undo_restore")
+            .fact("restore", restore)
+            .fact("target", self.path.display())
+            .fact("kept", self.old(restore).display())
+            .change(self, &step)?)
     }
 
     pub(crate) fn plan(
@@ -236,6 +259,7 @@ impl Step for RestoreStep {
         match self {
             Self::Stage { .. } => "stage",
             Self::Swap { .. } => "swap",
+            Self::Return { .. } => "return",
         }
     }
 
@@ -250,6 +274,10 @@ impl Step for RestoreStep {
             Self::Swap { path, .. } => Effect::destroys(format!(
                 "replace `{0}` with what was restored (the old is kept as `{0}.before-<operation id>`)",
                 path.display()
+            )),
+            Self::Return { target, restore } => Effect::destroys(format!(
+                "put what restore {restore} kept of `{target}` back in its place (what is there now is \
+                 kept as `.before-<operation id>`)"
             )),
         }
     }
@@ -287,6 +315,24 @@ impl Step for RestoreStep {
                     }
                 }
             }
+            Self::Return { restore, .. } => {
+                let kept = place.old(*restore);
+                if kept.symlink_metadata().is_err() {
+                    reasons.push(Refusal::new(
+                        format!(
+                            "what restore {restore} kept is gone: there is no `{}`",
+                            kept.display()
+                        ),
+                        "restore a backup of that time instead",
+                    ));
+                }
+                if place.path.symlink_metadata().is_err() {
+                    reasons.push(Refusal::new(
+                        format!("there is no `{}` to exchange with", place.path.display()),
+                        format!("rename `{}` by hand", kept.display()),
+                    ));
+                }
+            }
         }
         Ok(reasons)
     }
@@ -310,6 +356,12 @@ impl Step for RestoreStep {
                 let before = cx.observe("swap", async { Ok(look.look()?) }).await?;
                 cx.blocking(move |_| swap.forward(&before, replaces)).await
             }
+            Self::Return { restore, .. } => {
+                let swap = place.exchange(*restore, cx);
+                let look = swap.clone();
+                let before = cx.observe("return", async { Ok(look.look()?) }).await?;
+                cx.blocking(move |_| swap.back_in_place(&before)).await
+            }
         }
     }
 
@@ -323,6 +375,11 @@ impl Step for RestoreStep {
                 let swap = place.swap(cx);
                 let Some(before) = cx.noted::<Before>("swap")? else { return Ok(()) };
                 cx.blocking(move |_| swap.back(&before)).await
+            }
+            Self::Return { restore, .. } => {
+                let swap = place.exchange(*restore, cx);
+                let Some(before) = cx.noted::<Before>("return")? else { return Ok(()) };
+                cx.blocking(move |_| swap.kept_again(&before)).await
             }
         }
     }

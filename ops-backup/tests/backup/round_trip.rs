@@ -14,8 +14,8 @@ use crate::fixture::{
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use ops_backup::{
-    BackupId, Depth, ErrorKind, Fault, FaultStore, Manifest, RestoreOptions, SourceSpec, Vault,
-    open_store,
+    BackupId, Depth, ErrorKind, Fault, FaultStore, MANIFEST_FORMAT, Manifest, RestoreOptions,
+    SourceSpec, Vault, open_store,
 };
 use ops_core::{ApproveIf, Context, Environment, Outcome, StepStatus};
 use sqlx::Connection as _;
@@ -320,6 +320,10 @@ fn the_manifest_format_is_what_it_was() {
     assert!(manifest.to_bytes().unwrap() == learned);
     assert_eq!(manifest.sources[0].tables["public.entries"].rows, 3);
     assert_eq!(manifest.sources[0].facts["lsn"], "0/15D4F28");
+    let keyed = include_bytes!("../manifest-5.json");
+    let manifest = Manifest::from_bytes(keyed).unwrap();
+    assert!(manifest.to_bytes().unwrap() == keyed && manifest.format == MANIFEST_FORMAT);
+    assert!(manifest.sources[0].tables["public.entries"].content.starts_with("blake3:"));
     let newer =
         String::from_utf8(golden.to_vec()).unwrap().replace("\"format\":2", "\"format\":99");
     let error = Manifest::from_bytes(newer.as_bytes()).unwrap_err();

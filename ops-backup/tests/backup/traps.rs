@@ -225,7 +225,7 @@ async fn a_newer_manifest_is_refused_by_name_and_never_pruned() {
     vault.create("s", &spec, cx).await.unwrap();
     let key = format!("sets/s/{}/manifest.json", old.id).as_str().into();
     let text = store.get(&key).await.unwrap().bytes().await.unwrap();
-    let text = String::from_utf8(text.to_vec()).unwrap().replace("\"format\":4", "\"format\":9");
+    let text = String::from_utf8(text.to_vec()).unwrap().replace("\"format\":5", "\"format\":9");
     store.put(&key, text.into()).await.unwrap();
     let kind = |error: ops_backup::Error| error.kind();
     assert_eq!(vault.show("s", old.id).await.map_err(kind).unwrap_err(), ErrorKind::Foreign);
