@@ -80,8 +80,14 @@ impl BackupStep {
         let (settings, parallel) = (self.settings, vault.parallel);
         let writer = Writer::new(repository, id, settings, known, parallel, cancel, &progress);
         let mut sources = Vec::new();
-        for spec in &self.sources {
+        for (at, spec) in self.sources.iter().enumerate() {
             let source = vault.source(spec)?;
+            let key = observed(at, id);
+            if cx.noted::<String>(&key)?.is_none()
+                && let Some(seen) = source.observe().await?
+            {
+                cx.observe(&key, async { Ok(seen) }).await?;
+            }
             let mut record = SourceRecord {
                 source: spec.clone(),
                 kind: source.kind().to_owned(),
@@ -94,7 +100,8 @@ impl BackupStep {
             if let Some(session) = source.open(id).await? {
                 record.units = Self::at_once(&writer, &*session).await?;
                 let learned = session.finish().await?;
-                (record.facts, record.tables) = (learned.facts, learned.tables);
+                (record.facts, record.tables) =
+                    (learned.facts, repository.seal_tables(learned.tables));
                 sources.push(record);
                 continue;
             }
@@ -175,6 +182,11 @@ fn chunk_folders(store: &std::path::Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// The note of what a source observed before it was opened.
+fn observed(source: usize, id: BackupId) -> String {
+    format!("observed by source {source} of {id}")
+}
+
 /// The note that the manifest of a backup was tried to be written.
 fn tried(id: BackupId) -> String {
     format!("manifest of {id} tried")
@@ -235,8 +247,12 @@ impl Step for BackupStep {
 
     async fn undo(&self, vault: &Vault, cx: &StepContext) -> Result<(), StepError> {
         let id = BackupId::of(cx.operation(), &self.set)?;
-        for spec in &self.sources {
-            vault.source(spec)?.clean_up(id).await?;
+        for (at, spec) in self.sources.iter().enumerate() {
+            let source = vault.source(spec)?;
+            source.clean_up(id).await?;
+            if let Some(observed) = cx.noted::<String>(&observed(at, id))? {
+                source.clean_up_observed(id, observed).await?;
+            }
         }
         let (repository, operation) = (&vault.repository, cx.operation());
         let tried = cx.noted::<bool>(&tried(id))?.is_some();

@@ -2,9 +2,11 @@
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use ops_core::{Effect, OperationId, Refusal, Step, StepContext, StepError};
+use ops_core::{Effect, Refusal, Step, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -12,9 +14,74 @@ use crate::attest::{Attestation, Proof};
 use crate::chunk;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{BackupId, Manifest, SetName, SourceRecord};
-use crate::source::Unit;
+use crate::source::{File, PostgresUrl, QdrantUrl, Source, SqlProbe, Unit};
 use crate::vault::Vault;
 use crate::verify::{self, Depth, Verification};
+
+/// Where a drill restores what does not fit into a folder, and what it asks there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DrillOptions {
+    /// A database of the PostgreSQL server on which scratch databases are made, and dropped
+    /// afterwards; better not the server in production. It is connected to, and not changed.
+    /// Default: none, and a drill of a PostgreSQL database is refused.
+    pub database: Option<PostgresUrl>,
+    /// An address of the Qdrant server on which scratch collections are made, and deleted
+    /// afterwards; its collection does not matter. Default: none, and a drill of a collection is
+    /// refused.
+    pub collection: Option<QdrantUrl>,
+    /// What each restored PostgreSQL database must answer. Default: nothing besides its rows being
+    /// those of the backup.
+    pub probes: Vec<SqlProbe>,
+    /// Whether it may begin where nobody can tell how much space the PostgreSQL server has.
+    /// Default: no.
+    pub unknown_space: bool,
+    /// How long a Qdrant server may take to unpack a snapshot, and again to be ready. Default:
+    /// 30 min.
+    pub patience: Duration,
+}
+
+impl Default for DrillOptions {
+    fn default() -> Self {
+        Self {
+            database: None,
+            collection: None,
+            probes: Vec::new(),
+            unknown_space: false,
+            patience: Duration::from_mins(30),
+        }
+    }
+}
+
+impl DrillOptions {
+    /// Makes scratch databases on the server of this database.
+    pub fn database(mut self, url: PostgresUrl) -> Self {
+        self.database = Some(url);
+        self
+    }
+
+    /// Makes scratch collections on this server.
+    pub fn collection(mut self, url: QdrantUrl) -> Self {
+        self.collection = Some(url);
+        self
+    }
+
+    /// Adds a question that each restored PostgreSQL database must answer with `true`.
+    pub fn probe(mut self, probe: SqlProbe) -> Self {
+        self.probes.push(probe);
+        self
+    }
+
+    /// Lets the drill begin where the PostgreSQL server's free space cannot be told.
+    pub fn allow_unknown_space(mut self) -> Self {
+        self.unknown_space = true;
+        self
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
 
 /// Restores a backup into scratch, compares it with its manifest, and attests what was found.
 /// The attestation stays when the operation goes back.
@@ -23,6 +90,19 @@ pub struct DrillStep {
     /// Tells it from the other steps of a vault.
     pub(crate) drill: BackupId,
     pub(crate) set: SetName,
+    #[serde(default, skip_serializing_if = "DrillOptions::is_default")]
+    pub(crate) options: DrillOptions,
+}
+
+/// Where a source is restored to.
+enum Scratch<'a> {
+    Folder,
+    #[cfg(feature = "postgres")]
+    Database(&'a PostgresUrl),
+    #[cfg(feature = "qdrant")]
+    Collection(&'a QdrantUrl),
+    /// On a server that nobody named.
+    Nowhere(&'a str),
 }
 
 impl DrillStep {
@@ -30,13 +110,29 @@ impl DrillStep {
         cx.context().state_dir().join("scratch").join(format!("drill-{}", cx.operation()))
     }
 
+    fn of(&self, record: &SourceRecord) -> Scratch<'_> {
+        match &*record.kind {
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgres_dump" => match &self.options.database {
+                Some(url) => Scratch::Database(url),
+                None => Scratch::Nowhere("PostgreSQL"),
+            },
+            #[cfg(feature = "qdrant")]
+            "qdrant" => match &self.options.collection {
+                Some(url) => Scratch::Collection(url),
+                None => Scratch::Nowhere("Qdrant"),
+            },
+            _ => Scratch::Folder,
+        }
+    }
+
     async fn make(
         &self,
         vault: &Vault,
-        (scratch, operation, at): (&Path, OperationId, Timestamp),
+        (scratch, cx, at): (&Path, &StepContext, Timestamp),
         cancel: &CancellationToken,
     ) -> Result<(), Error> {
-        ops_core::fs::remove_dir_durable(scratch)?;
+        self.sweep(vault, scratch, cx).await?;
         let manifest = vault.show(self.set.as_ref(), self.drill).await?;
         let mut found = verify::verify(&vault.repository, &manifest, Depth::Full, cancel).await?;
         if found.is_whole() {
@@ -46,17 +142,108 @@ impl DrillStep {
             ops_core::fault::point("made scratch");
             for (at, record) in manifest.sources.iter().enumerate() {
                 let place = scratch.join(at.to_string());
-                rehearse(vault, &manifest, record, &place, cancel, &mut found).await?;
+                let rehearsed = match self.of(record) {
+                    Scratch::Folder => {
+                        rehearse(vault, &manifest, record, &place, cancel, &mut found).await
+                    }
+                    #[cfg(feature = "postgres")]
+                    Scratch::Database(server) => {
+                        use crate::source::postgres::scratch;
+                        let (record, probes) = ((at, record), &self.options.probes);
+                        let work =
+                            scratch::rehearse(vault, &manifest, record, server, probes, cx, cancel);
+                        Box::pin(work).await.map(|rows| found.rows += rows)
+                    }
+                    #[cfg(feature = "qdrant")]
+                    Scratch::Collection(server) => {
+                        use crate::source::qdrant::scratch;
+                        let (record, patience) = ((at, record), self.options.patience);
+                        let work = scratch::rehearse(
+                            vault, &manifest, record, server, patience, cx, cancel,
+                        );
+                        Box::pin(work).await.map(|points| found.rows += points)
+                    }
+                    Scratch::Nowhere(_) => Err(nowhere(record)),
+                };
+                if cancel.is_cancelled() {
+                    return Err(Error::cancelled());
+                }
+                match rehearsed {
+                    Ok(()) => {}
+                    Err(error) if says_damaged(&error) => {
+                        let problem = ops_core::error::chain(&error).join(": ");
+                        found.problems.push(of(record, manifest.id, &problem));
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
-        ops_core::fs::remove_dir_durable(scratch)?;
+        self.sweep(vault, scratch, cx).await?;
         let attestation = Attestation {
-            operation: Some(operation),
+            operation: Some(cx.operation()),
             ..Attestation::new(Proof::Drill, &manifest, at, &found)?
         };
         ops_core::fault::point("before the attestation");
         vault.repository.attest(&attestation).await
     }
+
+    /// Removes what this operation restored, wherever.
+    async fn sweep(&self, vault: &Vault, scratch: &Path, cx: &StepContext) -> Result<(), Error> {
+        let _ = (vault, cx);
+        #[cfg(feature = "postgres")]
+        if let Some(server) = &self.options.database {
+            crate::source::postgres::scratch::sweep(vault, server, cx.operation()).await?;
+        }
+        #[cfg(feature = "qdrant")]
+        if let Some(server) = &self.options.collection {
+            crate::source::qdrant::scratch::sweep(server, cx.operation()).await?;
+        }
+        Ok(ops_core::fs::remove_dir_durable(scratch)?)
+    }
+
+    /// Why a source cannot be restored into scratch.
+    async fn unfit(
+        &self,
+        vault: &Vault,
+        record: &SourceRecord,
+        cx: &StepContext,
+    ) -> Result<Vec<Refusal>, Error> {
+        let _ = cx;
+        if let Err(error) = vault.source(&record.source) {
+            let remedy = "register the source in the vault of this program";
+            return Ok(vec![Refusal::new(error.to_string(), remedy)]);
+        }
+        match self.of(record) {
+            Scratch::Folder => Ok(Vec::new()),
+            #[cfg(feature = "postgres")]
+            Scratch::Database(server) => {
+                let unknown = self.options.unknown_space;
+                let operation = cx.operation();
+                crate::source::postgres::scratch::unfit(vault, record, server, operation, unknown)
+                    .await
+            }
+            #[cfg(feature = "qdrant")]
+            Scratch::Collection(server) => {
+                crate::source::qdrant::scratch::unfit(vault, record, server, cx.operation()).await
+            }
+            Scratch::Nowhere(server) => Ok(vec![Refusal::new(
+                format!("`{}` cannot be restored into a folder", record.source),
+                format!(
+                    "name a {server} server for scratch in the options of the drill, better not the \
+                     one in production"
+                ),
+            )]),
+        }
+    }
+}
+
+fn nowhere(record: &SourceRecord) -> Error {
+    let message = format!("`{}` cannot be restored into a folder", record.source);
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
+fn of(record: &SourceRecord, backup: BackupId, problem: &str) -> String {
+    format!("`{}` of backup {backup}: {problem}", record.source)
 }
 
 /// Restores one source, and notes what is not as the manifest says. What says nothing about the
@@ -69,7 +256,11 @@ async fn rehearse(
     cancel: &CancellationToken,
     found: &mut Verification,
 ) -> Result<(), Error> {
-    let source = vault.source(&record.source)?;
+    let source: Arc<dyn Source> = match &*record.kind {
+        // A script, which concerns the whole server: only its bytes can be looked at.
+        "postgres_globals" => Arc::new(File::new(place)),
+        _ => vault.source(&record.source)?,
+    };
     let read = |unit| chunk::read(vault.repository.clone(), unit, cancel.clone());
     let mut problems = Vec::new();
     for unit in &record.units {
@@ -102,8 +293,7 @@ async fn rehearse(
             }
         }
     }
-    let of = |problem| format!("`{}` of backup {}: {problem}", record.source, manifest.id);
-    found.problems.extend(problems.into_iter().map(of));
+    found.problems.extend(problems.iter().map(|problem| of(record, manifest.id, problem)));
     Ok(())
 }
 
@@ -120,7 +310,7 @@ impl Step for DrillStep {
     }
 
     fn effect(&self) -> Effect {
-        let Self { drill, set } = self;
+        let Self { drill, set, .. } = self;
         Effect::retained(format!(
             "restore backup {drill} of set `{set}` into scratch, compare it, attest the result"
         ))
@@ -130,17 +320,11 @@ impl Step for DrillStep {
         let manifest = vault.show(self.set.as_ref(), self.drill).await?;
         let mut reasons = Vec::new();
         for record in &manifest.sources {
-            if let Err(error) = vault.source(&record.source) {
-                let remedy = "register the source in the vault of this program";
-                reasons.push(Refusal::new(error.to_string(), remedy));
-            } else if record.kind.starts_with("postgres") {
-                reasons.push(Refusal::new(
-                    format!("`{}` cannot be restored into a folder", record.source),
-                    "restore it into a database of a new name, which compares every row",
-                ));
-            }
+            reasons.extend(self.unfit(vault, record, cx).await?);
         }
-        let (need, state) = (manifest.plain_size(), cx.context().state_dir());
+        let here = manifest.sources.iter().filter(|r| matches!(self.of(r), Scratch::Folder));
+        let need: u64 = here.flat_map(|record| &record.units).map(|unit| unit.plain_size).sum();
+        let state = cx.context().state_dir();
         let free = ops_core::fs::space(state)?.available;
         if free < need {
             reasons.push(Refusal::new(
@@ -156,16 +340,12 @@ impl Step for DrillStep {
         let key = format!("drill of {}", self.drill);
         let at = cx.observe(&key, async { Ok(cx.context().clock().now()) }).await?;
         let (step, vault, scratch) = (self.clone(), vault.clone(), Self::scratch(cx));
-        let operation = cx.operation();
-        let runtime = tokio::runtime::Handle::current();
-        cx.blocking(move |cancel| {
-            runtime.block_on(step.make(&vault, (&scratch, operation, at), cancel))
-        })
-        .await
+        let (own, runtime) = (cx.clone(), tokio::runtime::Handle::current());
+        cx.blocking(move |cancel| runtime.block_on(step.make(&vault, (&scratch, &own, at), cancel)))
+            .await
     }
 
-    async fn undo(&self, _: &Vault, cx: &StepContext) -> Result<(), StepError> {
-        let scratch = Self::scratch(cx);
-        cx.blocking(move |_| ops_core::fs::remove_dir_durable(&scratch)).await
+    async fn undo(&self, vault: &Vault, cx: &StepContext) -> Result<(), StepError> {
+        Ok(self.sweep(vault, &Self::scratch(cx), cx).await?)
     }
 }

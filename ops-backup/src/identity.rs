@@ -77,6 +77,15 @@ impl Identity {
         blake3::Hasher::new_keyed(&self.content)
     }
 
+    /// A digest of a table's rows that only who has the key can compute.
+    pub fn table_digest(&self, table: &str, content: &str) -> blake3::Hash {
+        let key = blake3::keyed_hash(&self.content, b"ops-backup: rows of a table");
+        // The name's length first, so that no other name and content give the same bytes.
+        let mut hasher = blake3::Hasher::new_keyed(key.as_bytes());
+        hasher.update(&(table.len() as u64).to_le_bytes());
+        hasher.update(table.as_bytes()).update(content.as_bytes()).finalize()
+    }
+
     /// Where content is cut depends on this number, so sizes of chunks give no content away.
     pub fn cut_seed(&self) -> u64 {
         let digest = blake3::keyed_hash(&self.content, b"ops-backup: where content is cut");

@@ -1,5 +1,5 @@
-//! Backups of PostgreSQL and SQLite databases, directories, files and the output of programs into
-//! any object store, and restores that go back.
+//! Backups of PostgreSQL and SQLite databases, Qdrant collections, directories, files and the output
+//! of programs into any object store, and restores that go back.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -38,14 +38,19 @@
 //! A PostgreSQL database ([`SourceSpec::postgres`]) is dumped by several connections in one
 //! snapshot, and restored into a new database beside the old, whose names are then swapped.
 //!
+//! A Qdrant collection ([`SourceSpec::qdrant`]) is backed up as a snapshot of its server, and restored
+//! into a new collection, for which an alias then stands.
+//!
 //! # Features
 //!
 //! | feature | default | what it brings |
 //! |---|---|---|
 //! | `postgres` | no | PostgreSQL databases as sources and as targets, and their `maintenance`; needs PostgreSQL's client programs |
+//! | `qdrant` | no | Qdrant collections as sources and as targets, by snapshots |
 //! | `s3` | no | stores that speak S3: `s3://bucket/prefix` |
 //! | `test-util` | no | fault points, for crash tests |
 
+mod allowance;
 mod attest;
 mod backup;
 mod begun;
@@ -76,13 +81,15 @@ mod s3;
 mod source;
 mod step;
 mod swap;
+mod table_seal;
 mod tombstone;
+mod undo_restore;
 mod vault;
 mod verify;
 
 pub use attest::{Attestation, Proof};
 pub use backup::BackupStep;
-pub use drill::DrillStep;
+pub use drill::{DrillOptions, DrillStep};
 pub use error::{Error, ErrorKind};
 pub use fault_store::{Fault, FaultStore};
 pub use key::{KeyName, Recipient, Unlock};
@@ -99,13 +106,15 @@ pub use restore::{Place, RestoreOptions, RestoreStep};
 #[cfg(feature = "s3")]
 pub use s3::S3Options;
 pub use source::{
-    ByteStream, Command, Directory, Dump, File, Learned, PostgresUrl, Session, Source, SourceSpec,
-    Sqlite, Unit,
+    ByteStream, Command, Directory, Dump, File, Learned, PostgresUrl, QdrantUrl, Session, Source,
+    SourceSpec, SqlProbe, Sqlite, Unit,
 };
 #[cfg(feature = "postgres")]
 pub use source::{
-    DatabaseOptions, DatabasePlace, DatabaseStep, Postgres, PostgresDump, PostgresGlobals, SqlProbe,
+    DatabaseOptions, DatabasePlace, DatabaseStep, Postgres, PostgresDump, PostgresGlobals,
 };
+#[cfg(feature = "qdrant")]
+pub use source::{Qdrant, QdrantOptions, QdrantPlace, QdrantStep};
 pub use step::VaultStep;
 pub use vault::{Vault, VaultBuilder};
 pub use verify::{Depth, Verification};

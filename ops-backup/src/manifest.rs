@@ -18,8 +18,9 @@ use crate::source::SourceSpec;
 /// The manifest format that this crate writes, and the newest that it reads.
 ///
 /// 2 added the rows of each table, 3 what a source learned of itself, 4 keyed digests,
-/// authentication, and chunks that earlier backups uploaded; older ones are read.
-pub const MANIFEST_FORMAT: u32 = 4;
+/// authentication, and chunks that earlier backups uploaded, 5 keyed digests of tables; older ones are
+/// read.
+pub const MANIFEST_FORMAT: u32 = 5;
 
 /// The name of one backup: a ULID, so that names sort by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -184,7 +185,8 @@ pub struct SourceRecord {
 pub struct TableRecord {
     /// How many rows.
     pub rows: u64,
-    /// A digest of the rows that does not depend on their order.
+    /// A digest of the rows that does not depend on their order. In an encrypted repository it is
+    /// keyed, and begins with `blake3:`; older backups have a plain one there, too.
     pub content: String,
 }
 

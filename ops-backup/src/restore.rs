@@ -3,10 +3,13 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use ops_core::{Effect, Plan, Refusal, Resource, ResourceId, Step, StepContext, StepError};
+use ops_core::{
+    Effect, OperationId, Plan, Refusal, Resource, ResourceId, Step, StepContext, StepError,
+};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::allowance::{self, allowances};
 use crate::chunk;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{BackupId, Manifest, SetName};
@@ -38,25 +41,7 @@ pub struct RestoreOptions {
     pub other_environment: bool,
 }
 
-impl RestoreOptions {
-    /// Takes this source of the backup.
-    pub fn component(mut self, component: SourceSpec) -> Self {
-        self.component = Some(component);
-        self
-    }
-
-    /// Lets a backup of another source replace what is there.
-    pub fn allow_other_source(mut self) -> Self {
-        self.other_source = true;
-        self
-    }
-
-    /// Lets a backup of another environment be restored.
-    pub fn allow_other_environment(mut self) -> Self {
-        self.other_environment = true;
-        self
-    }
-}
+allowances!(RestoreOptions);
 
 /// A step of a restore.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,6 +65,13 @@ pub enum RestoreStep {
         path: PathBuf,
         /// Whether something is there.
         replaces: bool,
+    },
+    /// Puts what an earlier restore kept back in its place.
+    Return {
+        /// The target, for whoever recovers.
+        target: SourceSpec,
+        /// The restore that kept it.
+        restore: OperationId,
     },
 }
 
@@ -109,11 +101,11 @@ impl Place {
     }
 
     /// Where the operation keeps what it replaced.
-    pub fn old(&self, operation: ops_core::OperationId) -> PathBuf {
+    pub fn old(&self, operation: OperationId) -> PathBuf {
         beside(&self.path, &format!(".before-{operation}"))
     }
 
-    fn staged(&self, operation: ops_core::OperationId) -> PathBuf {
+    fn staged(&self, operation: OperationId) -> PathBuf {
         beside(&self.path, &format!(".restore-{operation}"))
     }
 
@@ -123,6 +115,20 @@ impl Place {
             staged: self.staged(cx.operation()),
             old: self.old(cx.operation()),
         }
+    }
+
+    /// The exchange with what an earlier restore kept.
+    fn exchange(&self, restore: OperationId, cx: &StepContext) -> Swap {
+        Swap { target: self.path.clone(), staged: self.old(restore), old: self.old(cx.operation()) }
+    }
+
+    pub(crate) fn plan_undo(&self, restore: OperationId) -> Result<Plan, Error> {
+        let step = RestoreStep::Return { target: self.target.clone(), restore };
+        Ok(Plan::new("undo_restore")
+            .fact("restore", restore)
+            .fact("target", self.path.display())
+            .fact("kept", self.old(restore).display())
+            .change(self, &step)?)
     }
 
     pub(crate) fn plan(
@@ -253,6 +259,7 @@ impl Step for RestoreStep {
         match self {
             Self::Stage { .. } => "stage",
             Self::Swap { .. } => "swap",
+            Self::Return { .. } => "return",
         }
     }
 
@@ -268,6 +275,10 @@ impl Step for RestoreStep {
                 "replace `{0}` with what was restored (the old is kept as `{0}.before-<operation id>`)",
                 path.display()
             )),
+            Self::Return { target, restore } => Effect::destroys(format!(
+                "put what restore {restore} kept of `{target}` back in its place (what is there now is \
+                 kept as `.before-<operation id>`)"
+            )),
         }
     }
 
@@ -277,15 +288,7 @@ impl Step for RestoreStep {
             Self::Stage { set, backup, other_environment, .. } => {
                 let manifest = place.vault.repository.manifest(set, *backup).await?;
                 let here = cx.context().environment();
-                if manifest.environment != here && !other_environment {
-                    reasons.push(Refusal::new(
-                        format!(
-                            "backup {backup} was made in {}, this is {here}",
-                            manifest.environment
-                        ),
-                        "choose a backup of this environment, or allow another in the options",
-                    ));
-                }
+                reasons.extend(allowance::environment(&manifest, here, *other_environment));
                 let free = ops_core::fs::space(&place.path)?.available;
                 if free < manifest.plain_size() {
                     let need = manifest.plain_size();
@@ -312,6 +315,24 @@ impl Step for RestoreStep {
                     }
                 }
             }
+            Self::Return { restore, .. } => {
+                let kept = place.old(*restore);
+                if kept.symlink_metadata().is_err() {
+                    reasons.push(Refusal::new(
+                        format!(
+                            "what restore {restore} kept is gone: there is no `{}`",
+                            kept.display()
+                        ),
+                        "restore a backup of that time instead",
+                    ));
+                }
+                if place.path.symlink_metadata().is_err() {
+                    reasons.push(Refusal::new(
+                        format!("there is no `{}` to exchange with", place.path.display()),
+                        format!("rename `{}` by hand", kept.display()),
+                    ));
+                }
+            }
         }
         Ok(reasons)
     }
@@ -335,6 +356,12 @@ impl Step for RestoreStep {
                 let before = cx.observe("swap", async { Ok(look.look()?) }).await?;
                 cx.blocking(move |_| swap.forward(&before, replaces)).await
             }
+            Self::Return { restore, .. } => {
+                let swap = place.exchange(*restore, cx);
+                let look = swap.clone();
+                let before = cx.observe("return", async { Ok(look.look()?) }).await?;
+                cx.blocking(move |_| swap.back_in_place(&before)).await
+            }
         }
     }
 
@@ -348,6 +375,11 @@ impl Step for RestoreStep {
                 let swap = place.swap(cx);
                 let Some(before) = cx.noted::<Before>("swap")? else { return Ok(()) };
                 cx.blocking(move |_| swap.back(&before)).await
+            }
+            Self::Return { restore, .. } => {
+                let swap = place.exchange(*restore, cx);
+                let Some(before) = cx.noted::<Before>("return")? else { return Ok(()) };
+                cx.blocking(move |_| swap.kept_again(&before)).await
             }
         }
     }

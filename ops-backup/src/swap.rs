@@ -33,6 +33,18 @@ pub(crate) fn sidecars(path: &Path) -> Vec<PathBuf> {
     SIDES.iter().map(|side| beside(path, side)).filter(|side| side.exists()).collect()
 }
 
+/// Moves the side files of one path to another.
+fn move_sides(from: &Path, to: &Path) -> Result<(), Error> {
+    for side in SIDES {
+        let (from, to) = (beside(from, side), beside(to, side));
+        if from.exists() {
+            fs::rename_noreplace(&from, &to)?;
+            ops_core::fault::point("moved a side file");
+        }
+    }
+    Ok(())
+}
+
 fn inode(path: &Path) -> Option<u64> {
     path.symlink_metadata().ok().map(|meta| meta.ino())
 }
@@ -62,13 +74,7 @@ impl Swap {
         }
         if inode(&self.target) == before.old {
             // The old side files go first: applied to the new database, they would destroy it.
-            for side in SIDES {
-                let from = beside(&self.target, side);
-                if from.exists() {
-                    fs::rename_noreplace(&from, &beside(&self.old, side))?;
-                    ops_core::fault::point("moved a side file");
-                }
-            }
+            move_sides(&self.target, &self.old)?;
             fs::exchange(&self.target, &self.staged)?;
             ops_core::fault::point("exchanged");
         }
@@ -98,15 +104,7 @@ impl Swap {
             ops_core::fault::point("exchanged back");
         }
         if inode(&self.target) != Some(old) {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("the old content of `{}` cannot be found", self.target.display()),
-            )
-            .remedy(format!(
-                "somebody moved it during the restore; look for `{}` and `{}`",
-                self.old.display(),
-                self.staged.display()
-            )));
+            return Err(self.lost("the old content of"));
         }
         for side in SIDES {
             let kept = beside(&self.old, side);
@@ -116,6 +114,53 @@ impl Swap {
             }
         }
         Ok(())
+    }
+
+    /// Puts what a restore kept back in its place, with its side files. What was restored is kept in
+    /// its stead, as [`old`](Self::old); `staged` is where the kept one lies.
+    pub fn back_in_place(&self, before: &Before) -> Result<(), Error> {
+        if inode(&self.target) == before.old {
+            move_sides(&self.target, &self.old)?;
+            fs::exchange(&self.target, &self.staged)?;
+            ops_core::fault::point("exchanged with the kept");
+        }
+        if inode(&self.target) != Some(before.new) {
+            return Err(self.lost("the kept content of"));
+        }
+        if inode(&self.staged) == before.old {
+            // First those that belong to what is in place now: they go by the name of `staged`.
+            move_sides(&self.staged, &self.target)?;
+            fs::rename_noreplace(&self.staged, &self.old)?;
+            ops_core::fault::point("the restored has its name");
+        }
+        Ok(())
+    }
+
+    /// The way back from [`back_in_place`](Self::back_in_place).
+    pub fn kept_again(&self, before: &Before) -> Result<(), Error> {
+        if before.old.is_some() && inode(&self.old) == before.old {
+            fs::rename_noreplace(&self.old, &self.staged)?;
+            ops_core::fault::point("the restored is staged again");
+        }
+        if inode(&self.target) == Some(before.new) && inode(&self.staged) == before.old {
+            move_sides(&self.target, &self.staged)?;
+            fs::exchange(&self.target, &self.staged)?;
+            ops_core::fault::point("kept again");
+        }
+        if inode(&self.target) != before.old {
+            return Err(self.lost("the restored content of"));
+        }
+        move_sides(&self.old, &self.target)
+    }
+
+    fn lost(&self, what: &str) -> Error {
+        let Self { target, staged, old } = self;
+        Error::new(ErrorKind::NotFound, format!("{what} `{}` cannot be found", target.display()))
+            .remedy(format!(
+                "somebody moved it meanwhile; look for `{}` and `{}`",
+                old.display(),
+                staged.display()
+            ))
     }
 
     /// Side files that appeared beside the new database belong to it, and must not meet the old.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attest::{Attestation, Proof};
 use crate::backup::BackupStep;
-use crate::drill::DrillStep;
+use crate::drill::{DrillOptions, DrillStep};
 use crate::error::{Error, ErrorKind};
 use crate::format::Keys;
 use crate::key::{KeyName, Recipient, Unlock};
@@ -21,7 +21,7 @@ use crate::patience::Patience;
 use crate::repository::Repository;
 use crate::restore::{Place, RestoreOptions};
 use crate::retention::Policy;
-use crate::source::{Command, Directory, File, Source, SourceSpec, Sqlite, postgres};
+use crate::source::{Command, Directory, File, Source, SourceSpec, Sqlite, postgres, qdrant};
 use crate::step::VaultStep;
 use crate::verify::{self, Depth, Verification};
 
@@ -310,14 +310,20 @@ impl Vault {
         self.repository.newest_drill(&set.parse()?, |found| found.whole).await
     }
 
-    /// A drill as a plan: the backup is restored into a scratch folder in the state directory,
-    /// compared there byte by byte and row by row, and what was found is attested.
+    /// A drill as a plan: the backup is restored into a scratch folder in the state directory, or
+    /// where the options say, compared there byte by byte and row by row, and what was found is
+    /// attested. What was restored is removed.
     ///
     /// # Errors
     /// As [`show`](Self::show).
-    pub async fn plan_drill(&self, set: &str, id: BackupId) -> Result<Plan, Error> {
+    pub async fn plan_drill(
+        &self,
+        set: &str,
+        id: BackupId,
+        options: &DrillOptions,
+    ) -> Result<Plan, Error> {
         let manifest = self.show(set, id).await?;
-        let step = DrillStep { drill: id, set: manifest.set.clone() };
+        let step = DrillStep { drill: id, set: manifest.set.clone(), options: options.clone() };
         let plan = Plan::new("drill")
             .fact("backup", id)
             .fact("made at", manifest.created_at)
@@ -334,9 +340,27 @@ impl Vault {
     /// says nothing about the backup.
     ///
     /// # Cancellation
-    /// Dropping the future is like a crash: the next `recover` removes the scratch folder.
+    /// Dropping the future is like a crash: the next `recover` removes what was restored.
     pub async fn drill(&self, set: &str, id: BackupId, cx: &Context) -> Result<Attestation, Error> {
-        let report = cx.execute(self.plan_drill(set, id).await?, &self).await?;
+        self.drill_with(set, id, &DrillOptions::default(), cx).await
+    }
+
+    /// Proves that a backup can be restored, with servers for what fits into no folder; see
+    /// [`drill`](Self::drill).
+    ///
+    /// # Errors
+    /// Those of [`drill`](Self::drill).
+    ///
+    /// # Cancellation
+    /// As that of [`drill`](Self::drill).
+    pub async fn drill_with(
+        &self,
+        set: &str,
+        id: BackupId,
+        options: &DrillOptions,
+        cx: &Context,
+    ) -> Result<Attestation, Error> {
+        let report = cx.execute(self.plan_drill(set, id, options).await?, &self).await?;
         let listed = self.repository.set(&set.parse()?).await?;
         let keys = listed.get(&id).map_or(&[][..], Vec::as_slice);
         let ours = |found: &Attestation| found.operation == Some(report.id);
@@ -409,6 +433,7 @@ impl Vault {
             SourceSpec::Postgres { .. }
             | SourceSpec::PostgresDump { .. }
             | SourceSpec::PostgresGlobals { .. } => postgres::source(spec),
+            SourceSpec::Qdrant { .. } => qdrant::source(spec),
             SourceSpec::Named { name } => self.sources.get(name).cloned().ok_or_else(|| {
                 let known: Vec<_> = self.sources.keys().map(String::as_str).collect();
                 Error::new(ErrorKind::InvalidInput, format!("source `{name}` is not registered"))

@@ -71,21 +71,24 @@ fn restored(dir: &Path) -> Result<State, String> {
     Err(format!("between: {names:?}"))
 }
 
-fn backed_up(dir: &Path) -> Result<State, String> {
+/// How many backups of a set are listed, all of which must be whole.
+fn listed(dir: &Path, set: &str) -> Result<usize, String> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let url = format!("file://{}", dir.join("store").display());
     let (listed, whole) = runtime.block_on(async {
         let vault = Vault::open(open_store(&url).unwrap(), "crash-test").await.unwrap();
-        let listed = vault.list("second").await.unwrap();
+        let listed = vault.list(set).await.unwrap();
         let mut whole = true;
         for id in &listed {
-            whole &= vault.verify("second", *id, Depth::Full).await.unwrap().is_whole();
+            whole &= vault.verify(set, *id, Depth::Full).await.unwrap().is_whole();
         }
         (listed.len(), whole)
     });
-    if !whole {
-        return Err("a torn backup is listed".into());
-    }
+    if whole { Ok(listed) } else { Err("a torn backup is listed".into()) }
+}
+
+fn backed_up(dir: &Path) -> Result<State, String> {
+    let listed = listed(dir, "second")?;
     if live(dir).keys().any(|name| name.contains(".backup-")) {
         return Err(format!("a copy was left: {:?}", live(dir).keys()));
     }
@@ -155,23 +158,25 @@ fn a_prune_killed_at_every_place_took_all_or_none_and_leaves_nothing_behind() {
     }
 }
 
+fn drilled(dir: &Path) -> Result<State, String> {
+    let scratch = fs::read_dir(dir.join("state/scratch")).map_or(0, Iterator::count);
+    if scratch > 0 {
+        return Err("scratch is left".to_owned());
+    }
+    let attested = walkdir::WalkDir::new(dir.join("store"))
+        .into_iter()
+        .any(|e| e.unwrap().path().to_str().unwrap().ends_with("-drill.json"));
+    nothing_left(dir)?;
+    Ok(if attested { State::New } else { State::Old })
+}
+
 #[test]
 fn a_drill_killed_at_every_place_leaves_no_scratch() {
     let summary = CrashTest::new()
         .setup(prepare_prune)
         .operation(|dir| program(dir, "drill"))
         .recovery(|dir| program(dir, "recover"))
-        .check(|dir| {
-            let scratch = fs::read_dir(dir.join("state/scratch")).map_or(0, Iterator::count);
-            if scratch > 0 {
-                return Err("scratch is left".to_owned());
-            }
-            let attested = walkdir::WalkDir::new(dir.join("store"))
-                .into_iter()
-                .any(|e| e.unwrap().path().to_str().unwrap().ends_with("-drill.json"));
-            nothing_left(dir)?;
-            Ok(if attested { State::New } else { State::Old })
-        })
+        .check(drilled)
         .recovery_every(13)
         .run()
         .unwrap_or_else(|e| panic!("{e}"));
@@ -238,6 +243,113 @@ fn a_full_disk_leaves_nothing_half_done() {
         .output()
         .unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+#[cfg(feature = "qdrant")]
+#[path = "qdrant/server.rs"]
+mod qdrant_server;
+
+#[cfg(feature = "qdrant")]
+mod qdrant {
+    use super::*;
+    use crate::qdrant_server::Server;
+
+    /// The name of a round's alias.
+    fn base(dir: &Path) -> String {
+        dir.file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_lowercase()
+    }
+
+    /// A collection of 20 points behind an alias.
+    fn fill(server: &Server, dir: &Path) {
+        let (alias, collection) = (base(dir), format!("{}_1", base(dir)));
+        server.fill(&collection, 20);
+        server.alias(&alias, &collection);
+        fs::write(dir.join("url"), server.url(&alias)).unwrap();
+    }
+
+    fn on_a_runtime(test: impl FnOnce(Server) + Send + 'static) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let server = runtime.block_on(Server::start(None));
+        test(server);
+    }
+
+    #[test]
+    fn a_backup_of_qdrant_killed_at_every_place_leaves_no_snapshot() {
+        on_a_runtime(|server| {
+            let [one, two, three] = [(); 3].map(|()| server.clone());
+            let summary = CrashTest::new()
+                .setup(move |dir| {
+                    fill(&one, dir);
+                    Ok(())
+                })
+                .operation(|dir| program(dir, "qdrant-back-up"))
+                .recovery(|dir| program(dir, "qdrant-recover"))
+                .check(move |dir| {
+                    if !two.snapshots().is_empty() {
+                        return Err(format!("left on the server: {:?}", two.snapshots()));
+                    }
+                    match listed(dir, "docs")? {
+                        0 => Ok(State::Old),
+                        1 => Ok(State::New),
+                        other => Err(format!("{other} backups are listed")),
+                    }
+                })
+                .teardown(move |dir| three.forget(&base(dir)))
+                .recovery_every(29)
+                .run()
+                .unwrap_or_else(|e| panic!("{e}"));
+            assert!(summary.old > 0 && summary.new > 0, "{summary}");
+            for place in ["made a snapshot", "deleted the snapshot"] {
+                assert!(summary.places.contains_key(place), "{place}: {summary:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_restore_of_qdrant_killed_at_every_place_is_old_or_new() {
+        on_a_runtime(|server| {
+            let [one, two, three] = [(); 3].map(|()| server.clone());
+            let first = tempfile::tempdir().unwrap();
+            fill(&server, first.path());
+            assert!(program(first.path(), "qdrant-back-up").status().unwrap().success());
+            let store = first.path().join("store");
+            let summary = CrashTest::new()
+                .setup(move |dir| {
+                    fill(&one, dir);
+                    one.fill(&format!("{}_1", base(dir)), 3);
+                    let copied = Command::new("cp").arg("-r").arg(&store).arg(dir).status();
+                    assert!(copied.unwrap().success());
+                    Ok(())
+                })
+                .operation(|dir| program(dir, "qdrant-restore"))
+                .recovery(|dir| program(dir, "qdrant-recover"))
+                .check(move |dir| {
+                    let base = base(dir);
+                    let mut there = two.collections();
+                    there.retain(|name| name.starts_with(&base));
+                    let points = |name: &str| {
+                        let content = two.content(name).unwrap_or_default();
+                        content["points"].as_object().map_or(0, serde_json::Map::len)
+                    };
+                    if points(&format!("{base}_1")) != 3 || !two.snapshots().is_empty() {
+                        return Err("the old collection or a snapshot is not as it was".to_owned());
+                    }
+                    match (there.len(), points(&base)) {
+                        (1, 3) => Ok(State::Old),
+                        (2, 20) => Ok(State::New),
+                        _ => Err(format!("between: {there:?}, {} points", points(&base))),
+                    }
+                })
+                .teardown(move |dir| three.forget(&base(dir)))
+                .recovery_every(19)
+                .run()
+                .unwrap_or_else(|e| panic!("{e}"));
+            assert!(summary.old > 0 && summary.new > 0, "{summary}");
+            for place in ["uploaded the snapshot", "moved the alias"] {
+                assert!(summary.places.contains_key(place), "{place}: {summary:?}");
+            }
+        });
+    }
 }
 
 #[cfg(feature = "postgres")]
@@ -323,6 +435,47 @@ mod postgres {
         for name in sql("postgres", &names).unwrap().lines() {
             sql("postgres", &format!("DROP DATABASE \"{name}\" WITH (FORCE)")).unwrap();
         }
+    }
+
+    #[test]
+    fn a_drill_of_postgres_killed_at_every_place_leaves_no_scratch_database() {
+        let first = tempfile::tempdir().unwrap();
+        let database = format!("{}_drilled", SERVER.1);
+        sql("postgres", &format!("CREATE DATABASE {database}")).unwrap();
+        sql(&database, "CREATE TABLE t (n int PRIMARY KEY); INSERT INTO t VALUES (1)").unwrap();
+        address(first.path(), &database);
+        assert!(program(first.path(), "postgres-back-up").status().unwrap().success());
+        let store = first.path().join("store");
+        let from = database.clone();
+        let summary = CrashTest::new()
+            .setup(move |dir| {
+                address(dir, &from);
+                let copied = Command::new("cp").arg("-r").arg(&store).arg(dir).status();
+                assert!(copied.unwrap().success());
+                Ok(())
+            })
+            .operation(|dir| program(dir, "postgres-drill"))
+            .recovery(|dir| program(dir, "postgres-recover"))
+            .check(|dir| {
+                // Those of tests that run at the same time are other operations'.
+                let journals = walkdir::WalkDir::new(dir.join("state")).into_iter().flatten();
+                let names = journals.map(|e| e.file_name().to_str().unwrap().to_lowercase());
+                for id in names.filter_map(|name| Some(name.split_once('.')?.0.to_owned())) {
+                    let left = format!(
+                        "SELECT count(*) FROM pg_database WHERE starts_with(datname, 'ops_drill_{id}')"
+                    );
+                    if sql("postgres", &left)? != "0" {
+                        return Err("a scratch database is left".to_owned());
+                    }
+                }
+                drilled(dir)
+            })
+            .every(3)
+            .recovery_every(41)
+            .run()
+            .unwrap_or_else(|e| panic!("{e}"));
+        drop_all(&database);
+        assert!(summary.old > 0 && summary.new > 0, "{summary}");
     }
 
     #[test]

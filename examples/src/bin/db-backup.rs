@@ -3,8 +3,14 @@
 //! `... restore latest --set nightly --to sqlite:/srv/app/app.db`. PostgreSQL is
 //! `--source postgres://ops@db/app`, with the password in `PGPASSWORD` or `PGPASSFILE`.
 //!
+//! A Qdrant collection is `--source qdrant+http://host:6333/docs`, with the API key in `QDRANT_API_KEY`
+//! or `QDRANT_API_KEY_FILE`.
+//!
 //! Exit codes: 0 done, 2 usage, 3 refused and nothing changed, 4 failed and put back, 5 a person
 //! must look, also at a backup that is damaged.
+
+#[path = "db-backup/targets.rs"]
+mod targets;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,14 +19,14 @@ use std::str::FromStr;
 use clap::{Parser, Subcommand};
 use ops_backup::retention::Policy;
 use ops_backup::{
-    BackupId, DatabaseOptions, DatabasePlace, DatabaseStep, Depth, KeyName, KeyStep, Manifest,
-    Place, Proof, Recipient, RestoreOptions, RestoreStep, SourceSpec, Unlock, Vault, VaultBuilder,
+    BackupId, Depth, KeyName, KeyStep, Manifest, Proof, Recipient, SourceSpec, Unlock, Vault,
+    VaultBuilder,
 };
-use ops_core::operations::{self, Which};
-use ops_core::{Resource as _, Secret, World};
+use ops_core::{OperationId, Secret};
 use ops_examples::program::{Answer, CommonArgs, Program, run};
 use ops_examples::{Code, Failure};
 use serde_json::{Value, json};
+use targets::{DrillArgs, RestoreArgs};
 
 /// Backups that are listed only when they are whole, and restores that go back.
 #[derive(Debug, Parser)]
@@ -64,8 +70,9 @@ enum Verb {
         set: String,
         /// `sqlite:/path/to/file`, `directory:/path`, `file:/path`, `postgres://role@host/database`, or
         /// `cmd:program argument...` for what a program prints (`cmd:["program", "an argument"]`
-        /// where one has a space); may be given several times. `dump:postgres://...` is `pg_dump
-        /// -Fc`, `globals:postgres://...` the server's roles and tablespaces.
+        /// where one has a space), or `qdrant+http://host:6333/collection`; may be given several
+        /// times. `dump:postgres://...` is `pg_dump -Fc`, `globals:postgres://...` the server's roles
+        /// and tablespaces.
         #[arg(long, required = true, value_name = "URL")]
         source: Vec<SourceUrl>,
         /// Of directories, take only files that this glob matches; may be given several times.
@@ -101,13 +108,7 @@ enum Verb {
         set: String,
     },
     /// Restore a backup into scratch, compare it there, and attest what was found.
-    Drill {
-        /// A backup's id, or `latest`.
-        backup: Wanted,
-        /// The set.
-        #[arg(long)]
-        set: String,
-    },
+    Drill(DrillArgs),
     /// Delete the backups of a set that no rule keeps, and what killed backups left. The newest
     /// and the newest verified always stay. --dry-run tells each one's fate.
     #[command(group(clap::ArgGroup::new("rule").required(true).multiple(true)))]
@@ -119,31 +120,12 @@ enum Verb {
         rules: Rules,
     },
     /// Restore into a place; what is there is kept beside it. Stop who writes to it before.
-    Restore {
-        /// A backup's id, or `latest`.
-        backup: Wanted,
-        /// The set.
-        #[arg(long)]
-        set: String,
-        /// `sqlite:/path/to/file`, `directory:/path`, `postgres://role@host/database`, or
-        /// `file:/path`, where what a program printed goes too.
-        #[arg(long, value_name = "URL")]
-        to: SourceUrl,
-        /// Which source, if the backup has several.
-        #[arg(long, value_name = "URL")]
-        component: Option<SourceUrl>,
-        /// Let a backup of another source replace what is there.
-        #[arg(long)]
-        other_source: bool,
-        /// Let a backup of another environment be restored.
-        #[arg(long)]
-        other_environment: bool,
-        /// Begin although nobody can tell how much space the database server has.
-        #[arg(long)]
-        unknown_space: bool,
-        /// Refuse any database but this one: `system_identifier/database`.
-        #[arg(long, value_name = "FINGERPRINT")]
-        expect_target: Option<String>,
+    Restore(RestoreArgs),
+    /// Undo a restore that this machine made: what it kept takes its place again, and what is there
+    /// now is kept in its stead. Stop who writes to it before.
+    UndoRestore {
+        /// The restore's operation id, as its report and the name of what it kept tell it.
+        restore: OperationId,
     },
     /// Bring what was interrupted to its end.
     Recover,
@@ -245,6 +227,9 @@ impl FromStr for SourceUrl {
             Some(("postgres" | "postgresql", _)) => Ok(SourceSpec::postgres(database(text)?)),
             Some(("dump", url)) => Ok(SourceSpec::postgres_dump(database(url)?)),
             Some(("globals", url)) => Ok(SourceSpec::postgres_globals(database(url)?)),
+            Some(("qdrant+http" | "qdrant+https", _)) => Ok(SourceSpec::qdrant(
+                text.parse().map_err(|error: ops_backup::Error| error.to_string())?,
+            )),
             Some(("cmd", words)) => {
                 let argv: Vec<String> = if words.starts_with('[') {
                     serde_json::from_str(words).map_err(|e| format!("`{words}`: {e}"))?
@@ -257,7 +242,8 @@ impl FromStr for SourceUrl {
                 Ok(SourceSpec::command(argv))
             }
             _ => Err("use `sqlite:/path/to/file`, `directory:/path`, `file:/path`, \
-                      `postgres://role@host/database` or `cmd:program argument...`"
+                      `postgres://role@host/database`, `qdrant+http://host:6333/collection` or \
+                      `cmd:program argument...`"
                 .to_owned()),
         }
         .map(|source| Self(Box::new(source)))
@@ -333,52 +319,15 @@ async fn main() -> ExitCode {
                 let depth = if quick { Depth::Quick } else { Depth::Full };
                 verify(&vault, &set, &backup, depth).await
             }
-            Verb::Drill { backup, set } => drill(program, &vault, &set, &backup).await,
+            Verb::Drill(args) => targets::drill(program, &vault, args).await,
             Verb::Prune { set, rules } => {
                 let now = program.cx.clock().now();
                 let plan = vault.plan_prune(&set, rules.policy(), now).await?;
                 program.carry_out(plan, &&vault).await
             }
-            Verb::Restore {
-                backup,
-                set,
-                to,
-                component,
-                other_source,
-                other_environment,
-                unknown_space,
-                expect_target,
-            } => {
-                let id = backup.find(&vault, &set).await?.id;
-                let component = component.map(|SourceUrl(component)| *component);
-                if let SourceSpec::Postgres { url } = &*to.0 {
-                    let mut options = DatabaseOptions::default();
-                    options.component = component;
-                    options.other_source = other_source;
-                    options.other_environment = other_environment;
-                    options.unknown_space = unknown_space;
-                    options.fingerprint = expect_target;
-                    let place = vault.database(url).await?;
-                    let plan = vault.plan_database_restore(&set, id, &place, &options).await?;
-                    return program.carry_out(plan, &&place).await;
-                }
-                let mut options = RestoreOptions::default();
-                options.component = component;
-                options.other_source = other_source;
-                options.other_environment = other_environment;
-                let place = vault.place(&to.0)?;
-                let plan = vault.plan_restore(&set, id, &place, &options).await?;
-                program.carry_out(plan, &&place).await
-            }
-            Verb::Recover => {
-                let places = interrupted(program, &vault)?;
-                let places: Vec<&Place> = places.iter().collect();
-                let world: &dyn World = &places;
-                let databases = interrupted_databases(program, &vault).await?;
-                let databases: Vec<&DatabasePlace> = databases.iter().collect();
-                let servers: &dyn World = &databases;
-                program.recover(&(&vault, world, servers)).await
-            }
+            Verb::Restore(args) => targets::restore(program, &vault, args).await,
+            Verb::UndoRestore { restore } => targets::undo_restore(program, &vault, restore).await,
+            Verb::Recover => targets::recover(program, &vault).await,
         }
     })
     .await
@@ -509,29 +458,6 @@ async fn verify(
     Ok(Answer::new(text, json!({"backup": id, "whole": true, "objects": objects, "bytes": bytes})))
 }
 
-async fn drill(
-    program: &Program,
-    vault: &Vault,
-    set: &str,
-    backup: &Wanted,
-) -> Result<Answer, Failure> {
-    let id = backup.find(vault, set).await?.id;
-    let mut answer = program.carry_out(vault.plan_drill(set, id).await?, &vault).await?;
-    if answer.json["report"].is_null() {
-        return Ok(answer);
-    }
-    let found = vault.attestation(set, id).await?.ok_or_else(|| {
-        Failure::unexpected(format!("the attestation of backup {id} is gone; drill it again"))
-    })?;
-    if !found.whole {
-        let problems = found.problems.join("; ");
-        return Err(Failure::unexpected(format!("backup {id} is damaged: {problems}")));
-    }
-    answer.text = format!("backup {id} was restored: {} bytes, {} rows", found.bytes, found.rows);
-    answer.json["proof"] = json!(found);
-    Ok(answer)
-}
-
 fn describe(manifest: &Manifest) -> Value {
     let sources: Vec<_> = manifest.sources.iter().map(|s| s.source.to_string()).collect();
     json!({
@@ -543,52 +469,4 @@ fn describe(manifest: &Manifest) -> Value {
         "uploaded": manifest.uploaded(),
         "sources": sources,
     })
-}
-
-/// The places of restores that were interrupted, as their journals name them.
-fn interrupted(program: &Program, vault: &Vault) -> Result<Vec<Place>, Failure> {
-    let mut places: Vec<Place> = Vec::new();
-    for operation in operations::list(&program.cx, Which::Open)?.0 {
-        let mut kind = None;
-        for step in operation.plan.steps().filter(|step| step.family == "restore") {
-            match serde_json::from_value(step.step.clone())? {
-                RestoreStep::Stage { component, .. } => kind = Some(component),
-                RestoreStep::Swap { path, .. } => {
-                    let target = match kind {
-                        Some(SourceSpec::Directory { .. }) => SourceSpec::directory(path),
-                        Some(SourceSpec::Command { .. } | SourceSpec::File { .. }) => {
-                            SourceSpec::file(path)
-                        }
-                        _ => SourceSpec::sqlite(path),
-                    };
-                    let place = vault.place(&target)?;
-                    if places.iter().all(|known| known.id() != place.id()) {
-                        places.push(place);
-                    }
-                    kind = None;
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(places)
-}
-
-/// The databases whose restores were interrupted, as their journals name them.
-async fn interrupted_databases(
-    program: &Program,
-    vault: &Vault,
-) -> Result<Vec<DatabasePlace>, Failure> {
-    let mut places: Vec<DatabasePlace> = Vec::new();
-    for operation in operations::list(&program.cx, Which::Open)?.0 {
-        for step in operation.plan.steps().filter(|step| step.family == "postgres_restore") {
-            if let DatabaseStep::Stage { url, .. } = serde_json::from_value(step.step.clone())? {
-                let place = vault.database(&url).await?;
-                if places.iter().all(|known| known.id() != place.id()) {
-                    places.push(place);
-                }
-            }
-        }
-    }
-    Ok(places)
 }

@@ -6,6 +6,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use tokio::runtime::Runtime;
 
 use crate::answer::{Answer, run};
+use crate::qdrant_server::Server;
 
 fn write(path: &Path, row: &str) {
     Runtime::new().unwrap().block_on(async {
@@ -62,7 +63,7 @@ fn a_database_is_backed_up_verified_and_restored_after_an_approval() {
     db_backup(dir, &format!("{restore} --yes --environment staging")).expect(3);
     assert_eq!(read(&path), ["before", "after"]);
 
-    db_backup(dir, &format!("{restore} --approve {digest}")).expect(0);
+    let restored = db_backup(dir, &format!("{restore} --approve {digest}")).expect(0);
     assert_eq!(read(&path), ["before"]);
     let kept = std::fs::read_dir(dir)
         .unwrap()
@@ -70,6 +71,18 @@ fn a_database_is_backed_up_verified_and_restored_after_an_approval() {
         .find(|entry| entry.file_name().to_str().unwrap().starts_with("app.db.before-"));
     assert_eq!(read(&kept.expect("what was replaced is kept").path()), ["before", "after"]);
     db_backup(dir, "recover").expect(0);
+
+    let undo = format!("undo-restore {}", restored.json["report"]["id"].as_str().unwrap());
+    let planned = db_backup(dir, &format!("{undo} --dry-run")).expect(0);
+    assert!(planned.json["plan"]["facts"]["kept"].as_str().unwrap().contains("app.db.before-"));
+    db_backup(dir, &undo).expect(3);
+    db_backup(dir, &format!("{undo} --yes")).expect(0);
+    assert_eq!(read(&path), ["before", "after"]);
+    let gone = db_backup(dir, &format!("{undo} --yes")).expect(3);
+    assert!(gone.err.contains("is gone"), "{}", gone.err);
+    let made = made.json["report"]["id"].as_str().unwrap();
+    let none = db_backup(dir, &format!("undo-restore {made}")).expect(3);
+    assert!(none.err.contains("replaced nothing"), "{}", none.err);
 }
 
 #[test]
@@ -151,6 +164,12 @@ fn a_drill_proves_and_a_prune_tells_each_fate_and_keeps_what_is_proven() {
     db_backup(dir, &format!("verify {} --set nightly", made[0])).expect(3);
 }
 
+/// A file that only its owner reads.
+fn private(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
 /// Runs SQL in a database of the test server.
 fn postgres(url: &url::Url, database: &str, sql: &str) -> String {
     let mut url = url.clone();
@@ -174,8 +193,7 @@ fn a_postgres_database_is_backed_up_and_restored_beside_itself() {
     let dir = tempfile::tempdir().unwrap();
     let (dir, name) = (dir.path(), format!("ops_cli_{}", std::process::id()));
     let pass = dir.join("pass");
-    std::fs::write(&pass, format!("*:*:*:*:{}\n", admin.password().unwrap_or_default())).unwrap();
-    std::fs::set_permissions(&pass, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    private(&pass, &format!("*:*:*:*:{}\n", admin.password().unwrap_or_default()));
     let (user, host) = (admin.username(), admin.host_str().unwrap());
     let port = admin.port().unwrap_or(5432);
     let url = format!("postgres://{user}@{host}:{port}/{name}?passfile={}", pass.display());
@@ -196,15 +214,57 @@ fn a_postgres_database_is_backed_up_and_restored_beside_itself() {
     assert_eq!(postgres(&admin, &name, "SELECT t FROM entries"), "after");
     let digest = planned.json["digest"].as_str().unwrap();
     db_backup(dir, &format!("{restore} --approve {digest} --unknown-space")).expect(3);
-    db_backup(dir, &format!("{restore} --approve {digest}")).expect(0);
+    let restored = db_backup(dir, &format!("{restore} --approve {digest}")).expect(0);
     assert_eq!(postgres(&admin, &name, "SELECT t FROM entries"), "before");
     let old = format!("SELECT datname::text FROM pg_database WHERE datname LIKE '{name}_before_%'");
     let old = postgres(&admin, "postgres", &old);
     assert_eq!(postgres(&admin, &old, "SELECT t FROM entries"), "after");
     db_backup(dir, "recover").expect(0);
+    let id = restored.json["report"]["id"].as_str().unwrap();
+    db_backup(dir, &format!("undo-restore {id} --yes")).expect(0);
+    assert_eq!(postgres(&admin, &name, "SELECT t FROM entries"), "after");
+    let scratch = url.replace(&format!("/{name}?"), "/postgres?");
+    let drill = format!("drill latest --yes --set nightly --scratch {scratch}");
+    let drilled = db_backup(dir, &drill).expect(0);
+    assert_eq!(drilled.json["proof"]["rows"], 1);
+    let old = format!("SELECT datname::text FROM pg_database WHERE datname LIKE '{name}_before_%'");
+    let old = postgres(&admin, "postgres", &old);
     for database in [&name, &old] {
         postgres(&admin, "postgres", &format!("DROP DATABASE {database} WITH (FORCE)"));
     }
+}
+
+#[test]
+fn a_qdrant_collection_is_backed_up_and_restored_behind_its_alias() {
+    let runtime = Runtime::new().unwrap();
+    let server = runtime.block_on(Server::start(Some("key-of-the-test")));
+    server.fill("docs_1", 50);
+    server.alias("docs", "docs_1");
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    private(&dir.join("key"), "key-of-the-test\n");
+    let url = format!("{}?keyfile=DIR/key", server.url("docs"));
+    db_backup(dir, &format!("create --yes --set docs --source {url}")).expect(0);
+    let none = db_backup(dir, &format!("create --yes --set docs --source {}", server.url("docs")));
+    assert!(none.expect(3).err.contains("QDRANT_API_KEY_FILE"));
+    server.fill("docs_1", 2);
+    let restore = format!("restore latest --set docs --to {url}");
+    let planned = db_backup(dir, &format!("{restore} --dry-run")).expect(0);
+    db_backup(dir, &restore).expect(3);
+    assert_eq!(server.aliases()["docs"], "docs_1");
+    let digest = planned.json["digest"].as_str().unwrap();
+    let restored = db_backup(dir, &format!("{restore} --approve {digest}")).expect(0);
+    assert_eq!(server.content("docs").unwrap()["points"].as_object().unwrap().len(), 50);
+    assert_eq!(server.content("docs_1").unwrap()["points"].as_object().unwrap().len(), 2);
+    let drill = "drill latest --yes --set docs";
+    assert!(db_backup(dir, drill).expect(3).err.contains("name a Qdrant server for scratch"));
+    let drilled = db_backup(dir, &format!("{drill} --scratch {url}")).expect(0);
+    assert_eq!(drilled.json["proof"]["rows"], 50);
+    let id = restored.json["report"]["id"].as_str().unwrap();
+    db_backup(dir, &format!("undo-restore {id}")).expect(3);
+    db_backup(dir, &format!("undo-restore {id} --yes")).expect(0);
+    assert_eq!(server.aliases()["docs"], "docs_1");
+    db_backup(dir, "recover").expect(0);
 }
 
 #[test]
@@ -215,6 +275,7 @@ fn what_makes_no_sense_is_usage() {
         "create --yes --set nightly --source oracle:DIR/x",
         "create --yes --set nightly --source postgres://ops:hunter2@db/app",
         "create --yes --set nightly --source postgres://db",
+        "create --yes --set nightly --source qdrant+http://hunter2@db/docs",
         "create --yes --set No/Name --source sqlite:DIR/x",
         "verify newest --set nightly",
         "prune --set nightly",

@@ -8,5 +8,7 @@ mod deployer;
 mod deployer_docker;
 mod deployer_provider;
 mod git_sync;
+#[path = "../../../ops-backup/tests/qdrant/server.rs"]
+mod qdrant_server;
 mod quickstart;
 mod small;

@@ -5,8 +5,11 @@ mod child;
 mod compare;
 mod directory;
 mod filter;
+mod one_file;
+mod percent;
 mod pipe;
 pub(crate) mod postgres;
+pub(crate) mod qdrant;
 mod session;
 mod sqlite;
 mod stream;
@@ -24,11 +27,14 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::manifest::BackupId;
 pub use directory::Directory;
-pub use postgres::PostgresUrl;
 #[cfg(feature = "postgres")]
 pub use postgres::{
-    DatabaseOptions, DatabasePlace, DatabaseStep, Postgres, PostgresDump, PostgresGlobals, SqlProbe,
+    DatabaseOptions, DatabasePlace, DatabaseStep, Postgres, PostgresDump, PostgresGlobals,
 };
+pub use postgres::{PostgresUrl, SqlProbe};
+pub use qdrant::QdrantUrl;
+#[cfg(feature = "qdrant")]
+pub use qdrant::{Qdrant, QdrantOptions, QdrantPlace, QdrantStep};
 pub use session::{Learned, Session};
 pub use sqlite::Sqlite;
 pub(crate) use sqlite::beside;
@@ -106,6 +112,22 @@ pub trait Source: Debug + Send + Sync {
     /// Removes what a [`dump`](Self::dump) for this backup left when its process died.
     fn clean_up(&self, backup: BackupId) -> BoxFuture<'_, Result<(), Error>> {
         let _ = backup;
+        Box::pin(async { Ok(()) })
+    }
+
+    /// What whoever cleans up after a process that died has to know, where names do not follow from
+    /// the backup's id. It is made durable before the source is opened. Default: nothing.
+    fn observe(&self) -> BoxFuture<'_, Result<Option<String>, Error>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// Like [`clean_up`](Self::clean_up), with what [`observe`](Self::observe) answered.
+    fn clean_up_observed(
+        &self,
+        backup: BackupId,
+        observed: String,
+    ) -> BoxFuture<'_, Result<(), Error>> {
+        let _ = (backup, observed);
         Box::pin(async { Ok(()) })
     }
 
@@ -187,6 +209,11 @@ pub enum SourceSpec {
         /// Any database of the server.
         url: PostgresUrl,
     },
+    /// A Qdrant collection. Needs the feature `qdrant`.
+    Qdrant {
+        /// The collection.
+        url: QdrantUrl,
+    },
     /// A source that the program registered under this name in its vault.
     Named {
         /// The name.
@@ -255,6 +282,11 @@ impl SourceSpec {
         Self::PostgresGlobals { url }
     }
 
+    /// This Qdrant collection.
+    pub fn qdrant(url: QdrantUrl) -> Self {
+        Self::Qdrant { url }
+    }
+
     /// The source that was registered under this name.
     pub fn named(name: impl Into<String>) -> Self {
         Self::Named { name: name.into() }
@@ -271,6 +303,7 @@ impl std::fmt::Display for SourceSpec {
             Self::Postgres { url } => write!(f, "{url}"),
             Self::PostgresDump { url } => write!(f, "dump:{url}"),
             Self::PostgresGlobals { url } => write!(f, "globals:{url}"),
+            Self::Qdrant { url } => write!(f, "{url}"),
             Self::Named { name } => write!(f, "named:{name}"),
         }
     }

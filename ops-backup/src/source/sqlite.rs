@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use ops_core::{Class, Refusal};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use super::one_file::restored_as_one_file;
 use super::{ByteStream, Dump, Source, Unit, pipe};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::BackupId;
@@ -271,53 +272,10 @@ impl Source for Sqlite {
         async move { remove(&self.copy_path(id)) }.boxed()
     }
 
-    fn restore<'a>(
-        &'a self,
-        _: &'a Unit,
-        bytes: ByteStream,
-        place: &'a Path,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        let place = place.to_owned();
-        async {
-            pipe::read_blocking(bytes, move |input| {
-                let failed = |e| Error::io("write", &place, e);
-                // For its owner only, until it has the mode of the one that it replaces.
-                let mut file = File::options()
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(&place)
-                    .map_err(failed)?;
-                std::io::copy(input, &mut file).map_err(failed)?;
-                file.flush().and_then(|()| file.sync_all()).map_err(failed)?;
-                Ok(ops_core::fs::sync_dir(place.parent().unwrap_or(Path::new("/")))?)
-            })
-            .await
-        }
-        .boxed()
-    }
+    restored_as_one_file!();
 
     fn smoke<'a>(&'a self, place: &'a Path) -> BoxFuture<'a, Result<(), Error>> {
         async move { check(place).await }.boxed()
-    }
-
-    fn compare<'a>(
-        &'a self,
-        unit: &'a Unit,
-        bytes: ByteStream,
-        place: &'a Path,
-    ) -> BoxFuture<'a, Result<Vec<String>, Error>> {
-        let (place, name) = (place.to_owned(), unit.name.clone());
-        async {
-            pipe::read_blocking(bytes, move |input| {
-                let failed = |e| Error::io("read", &place, e);
-                let mut file = File::open(&place).map_err(failed)?;
-                let same = super::compare::same(input, &mut file).map_err(failed)?;
-                Ok(if same { Vec::new() } else { vec![format!("unit `{name}` differs")] })
-            })
-            .await
-        }
-        .boxed()
     }
 
     fn rows<'a>(&'a self, place: &'a Path) -> BoxFuture<'a, Result<BTreeMap<String, u64>, Error>> {

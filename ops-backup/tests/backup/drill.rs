@@ -15,7 +15,7 @@ use ops_core::probe::{Health, Probe};
 use ops_core::retry::Retry;
 use sqlx::Connection as _;
 
-use crate::fixture::{all_objects, database, execute, lenient, names, once, vault};
+use crate::fixture::{Scene, all_objects, database, execute, lenient, names, once, vault};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drill_restores_compares_and_attests_and_leaves_no_scratch() {
@@ -53,18 +53,14 @@ async fn a_drill_restores_compares_and_attests_and_leaves_no_scratch() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drill_of_a_damaged_backup_attests_the_damage() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    fs::create_dir(&data).unwrap();
-    fs::write(data.join("a"), vec![3; 50_000]).unwrap();
-    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let vault = vault(store.clone()).await;
-    let cx = lenient(&dir.path().join("state"));
-    let made = vault.create("s", &[SourceSpec::directory(&data)], &cx).await.unwrap();
-    assert!(vault.drill("s", made.id, &cx).await.unwrap().whole);
+    let scene = Scene::new().await;
+    let Scene { dir, store, vault, cx, .. } = &scene;
+    fs::write(scene.data.join("a"), vec![3; 50_000]).unwrap();
+    let made = vault.create("s", &[scene.spec()], cx).await.unwrap();
+    assert!(vault.drill("s", made.id, cx).await.unwrap().whole);
     let key = made.sources[0].units[0].chunks[0].key.as_str().into();
     store.delete(&key).await.unwrap();
-    let found = vault.drill("s", made.id, &cx).await.unwrap();
+    let found = vault.drill("s", made.id, cx).await.unwrap();
     assert!(!found.whole && found.problems[0].contains("missing"), "{found:?}");
     assert!(names(&dir.path().join("state/scratch")).is_empty());
     let probe = LastProvenRestore::new(vault.clone(), "s", Duration::from_hours(1)).unwrap();
@@ -75,16 +71,12 @@ async fn a_drill_of_a_damaged_backup_attests_the_damage() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_or_damaged_attestation_proves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    fs::create_dir(&data).unwrap();
-    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let vault = vault(store.clone()).await;
-    let cx = lenient(&dir.path().join("state"));
-    let made = vault.create("s", &[SourceSpec::directory(&data)], &cx).await.unwrap();
+    let scene = Scene::new().await;
+    let Scene { store, vault, cx, .. } = &scene;
+    let made = vault.create("s", &[scene.spec()], cx).await.unwrap();
     assert!(vault.verify("s", made.id, Depth::Full).await.unwrap().is_whole());
     let is_proof = |key: &object_store::path::Path| key.as_ref().contains("/attest/");
-    let key = all_objects(&*store).await.into_iter().find(is_proof).unwrap();
+    let key = all_objects(&**store).await.into_iter().find(is_proof).unwrap();
     let good = store.get(&key).await.unwrap().bytes().await.unwrap();
     for at in 0..good.len() {
         let mut bad = good.to_vec();

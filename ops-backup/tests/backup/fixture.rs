@@ -7,8 +7,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use object_store::ObjectStore;
-use ops_backup::{Patience, Settings, Vault};
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+use ops_backup::{Depth, Error, Patience, Settings, SourceSpec, Vault, VaultBuilder};
 use ops_core::retry::Retry;
 use ops_core::{ApproveIf, Context, Environment};
 use sqlx::ConnectOptions as _;
@@ -32,10 +33,77 @@ pub fn lenient(state: &Path) -> Context {
         .build()
 }
 
-pub async fn vault(store: Arc<dyn ObjectStore>) -> Vault {
+/// Small chunks, and each call once.
+pub fn builder() -> VaultBuilder {
     let mut settings = Settings::default();
     settings.chunk_size = 64 << 10;
-    Vault::builder().settings(settings).patience(once()).open(store, "memory:test").await.unwrap()
+    Vault::builder().settings(settings).patience(once())
+}
+
+pub async fn vault(store: Arc<dyn ObjectStore>) -> Vault {
+    builder().open(store, "memory:test").await.unwrap()
+}
+
+pub fn memory() -> Arc<dyn ObjectStore> {
+    Arc::new(InMemory::new())
+}
+
+/// An empty directory that is backed up into a vault in memory.
+pub struct Scene {
+    pub dir: tempfile::TempDir,
+    /// The directory.
+    pub data: PathBuf,
+    pub store: Arc<dyn ObjectStore>,
+    pub vault: Vault,
+    pub cx: Context,
+}
+
+impl Scene {
+    pub async fn new() -> Self {
+        let (dir, store) = (tempfile::tempdir().unwrap(), memory());
+        let data = dir.path().join("data");
+        fs::create_dir(&data).unwrap();
+        let (vault, cx) = (vault(store.clone()).await, lenient(&dir.path().join("state")));
+        Self { dir, data, store, vault, cx }
+    }
+
+    pub fn spec(&self) -> SourceSpec {
+        SourceSpec::directory(&self.data)
+    }
+}
+
+/// Flips a bit of each byte of each object, but of attestations, and asks each time whether the
+/// backup of set `s` is found damaged; `look` is called with each object when it is sound again.
+/// How many bytes there were.
+pub async fn flip_every_byte(
+    store: &dyn ObjectStore,
+    backup: ops_backup::BackupId,
+    open: impl AsyncFn() -> Result<Vault, Error>,
+    look: impl AsyncFn(&object_store::path::Path),
+) -> usize {
+    let whole = async || -> bool {
+        let Ok(vault) = open().await else { return false };
+        vault.verify("s", backup, Depth::Full).await.is_ok_and(|found| found.is_whole())
+    };
+    assert!(whole().await);
+    let mut flips = 0;
+    for key in all_objects(store).await {
+        if key.as_ref().contains("/attest/") {
+            continue;
+        }
+        let good = store.get(&key).await.unwrap().bytes().await.unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.to_vec();
+            bad[at] ^= 1 << (at % 8);
+            store.put(&key, bad.into()).await.unwrap();
+            assert!(!whole().await, "byte {at} of {key}");
+            flips += 1;
+        }
+        store.put(&key, good.into()).await.unwrap();
+        look(&key).await;
+    }
+    assert!(whole().await);
+    flips
 }
 
 pub async fn database(path: &Path) -> SqliteConnection {

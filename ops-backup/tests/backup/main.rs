@@ -9,6 +9,11 @@ mod interleaving;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod prune;
+#[cfg(feature = "qdrant")]
+mod qdrant;
+#[cfg(feature = "qdrant")]
+#[path = "../qdrant/server.rs"]
+mod qdrant_server;
 mod reuse;
 mod round_trip;
 #[cfg(feature = "s3")]
@@ -16,3 +21,4 @@ mod s3;
 mod sources;
 mod store;
 mod traps;
+mod undo;

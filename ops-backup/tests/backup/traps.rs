@@ -13,13 +13,12 @@ use ops_backup::{Directory, ErrorKind, RestoreOptions, Source as _, SourceSpec, 
 use ops_core::{Class, Classify as _};
 use sqlx::Connection as _;
 
-use crate::fixture::{database, execute, lenient, names, number, tree, vault};
+use crate::fixture::{Scene, database, execute, lenient, names, number, tree, vault};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_links_and_old_times_come_back_as_they_were() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    fs::create_dir(&data).unwrap();
+    let scene = Scene::new().await;
+    let Scene { dir, data, vault, cx, .. } = &scene;
     let long = format!("a//b/./{}", "c//".repeat(60));
     for (at, target) in [
         "a//b",
@@ -43,14 +42,12 @@ async fn odd_links_and_old_times_come_back_as_they_were() {
     let moon = filetime::FileTime::from_unix_time(-14_182_940, 0);
     filetime::set_file_mtime(data.join("old"), moon).unwrap();
     filetime::set_symlink_file_times(data.join("link-0"), moon, moon).unwrap();
-    let vault = vault(Arc::new(InMemory::new())).await;
-    let cx = lenient(&dir.path().join("state"));
-    let made = vault.create("s", &[SourceSpec::directory(&data)], &cx).await.unwrap();
+    let made = vault.create("s", &[scene.spec()], cx).await.unwrap();
     let back = SourceSpec::directory(dir.path().join("back"));
     let place = vault.place(&back).unwrap();
-    vault.restore("s", made.id, &place, &RestoreOptions::default(), &cx).await.unwrap();
-    assert_eq!(tree(&data), tree(&dir.path().join("back")));
-    let drilled = vault.drill("s", made.id, &cx).await.unwrap();
+    vault.restore("s", made.id, &place, &RestoreOptions::default(), cx).await.unwrap();
+    assert_eq!(tree(data), tree(&dir.path().join("back")));
+    let drilled = vault.drill("s", made.id, cx).await.unwrap();
     assert!(drilled.whole, "{drilled:?}");
 }
 
@@ -222,25 +219,20 @@ async fn links_as_targets_two_restores_at_once_and_a_store_within_its_source() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_manifest_is_refused_by_name_and_never_pruned() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    fs::create_dir(&data).unwrap();
-    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let vault = vault(store.clone()).await;
-    let cx = lenient(&dir.path().join("state"));
-    let spec = [SourceSpec::directory(&data)];
-    let old = vault.create("s", &spec, &cx).await.unwrap();
-    vault.create("s", &spec, &cx).await.unwrap();
+    let scene = Scene::new().await;
+    let (Scene { store, vault, cx, .. }, spec) = (&scene, [scene.spec()]);
+    let old = vault.create("s", &spec, cx).await.unwrap();
+    vault.create("s", &spec, cx).await.unwrap();
     let key = format!("sets/s/{}/manifest.json", old.id).as_str().into();
     let text = store.get(&key).await.unwrap().bytes().await.unwrap();
-    let text = String::from_utf8(text.to_vec()).unwrap().replace("\"format\":4", "\"format\":9");
+    let text = String::from_utf8(text.to_vec()).unwrap().replace("\"format\":5", "\"format\":9");
     store.put(&key, text.into()).await.unwrap();
     let kind = |error: ops_backup::Error| error.kind();
     assert_eq!(vault.show("s", old.id).await.map_err(kind).unwrap_err(), ErrorKind::Foreign);
     let place = vault.place(&spec[0]).unwrap();
-    let restored = vault.restore("s", old.id, &place, &RestoreOptions::default(), &cx).await;
+    let restored = vault.restore("s", old.id, &place, &RestoreOptions::default(), cx).await;
     assert_eq!(restored.map_err(kind).unwrap_err(), ErrorKind::Foreign);
-    let error = vault.prune("s", Policy::new().last(1), &cx).await.unwrap_err();
+    let error = vault.prune("s", Policy::new().last(1), cx).await.unwrap_err();
     assert!(error.to_string().contains("format 9"), "{error}");
     assert_eq!(vault.list("s").await.unwrap().len(), 2);
 }

@@ -78,8 +78,12 @@ async fn run(dir: &Path, verb: &str) -> Result<(), Failure> {
         }
         "full-disk" => full_disk(dir, &cx).await?,
         #[cfg(feature = "postgres")]
-        "postgres-back-up" | "postgres-restore" | "postgres-recover" => {
+        "postgres-back-up" | "postgres-drill" | "postgres-restore" | "postgres-recover" => {
             postgres(dir, verb, &vault, &cx).await?;
+        }
+        #[cfg(feature = "qdrant")]
+        "qdrant-back-up" | "qdrant-restore" | "qdrant-recover" => {
+            qdrant(dir, verb, &vault, &cx).await?;
         }
         _ => {
             let place = vault.place(&spec)?;
@@ -103,8 +107,32 @@ async fn postgres(dir: &Path, verb: &str, vault: &Vault, cx: &Context) -> Result
         return Ok(());
     }
     let first = vault.latest("first").await?.ok_or("no backup")?;
+    if verb == "postgres-drill" {
+        let options = ops_backup::DrillOptions::default().database(url);
+        assert!(vault.drill_with("first", first.id, &options, cx).await?.whole, "it is whole");
+        return Ok(());
+    }
     let options = ops_backup::DatabaseOptions::default().allow_other_source();
     vault.restore_database("first", first.id, &place, &options, cx).await?;
+    Ok(())
+}
+
+/// `DIR/url` holds the address of an alias, and set `docs` its backups.
+#[cfg(feature = "qdrant")]
+async fn qdrant(dir: &Path, verb: &str, vault: &Vault, cx: &Context) -> Result<(), Failure> {
+    let url: ops_backup::QdrantUrl = std::fs::read_to_string(dir.join("url"))?.parse()?;
+    if verb == "qdrant-back-up" {
+        vault.create("docs", &[SourceSpec::qdrant(url)], cx).await?;
+        return Ok(());
+    }
+    let place = vault.collection(&url).await?;
+    if verb == "qdrant-recover" {
+        let _ = ops_core::recover(&(vault, &place), cx).await?;
+        return Ok(());
+    }
+    let made = vault.latest("docs").await?.ok_or("no backup")?;
+    let options = ops_backup::QdrantOptions::default().allow_other_source();
+    vault.restore_collection("docs", made.id, &place, &options, cx).await?;
     Ok(())
 }
 

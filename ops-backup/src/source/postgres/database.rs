@@ -30,6 +30,9 @@ use crate::source::{ByteStream, Dump, Session, Source, Unit};
 /// ([`SourceSpec::PostgresGlobals`](crate::SourceSpec::PostgresGlobals)); the rows behind foreign
 /// tables; statistics.
 ///
+/// It holds 64 MiB at two connections, and besides up to five times the largest row, which the server
+/// sends in one piece.
+///
 /// The role must be allowed to read everything, such as with `GRANT pg_read_all_data`, and to
 /// bypass row security where that is on.
 #[derive(Debug, Clone)]

@@ -25,6 +25,7 @@ mod large;
 mod moment;
 #[cfg(feature = "postgres")]
 mod place;
+mod probe;
 #[cfg(feature = "postgres")]
 mod program;
 #[cfg(feature = "postgres")]
@@ -34,7 +35,11 @@ mod refusals;
 #[cfg(feature = "postgres")]
 mod rename;
 #[cfg(feature = "postgres")]
+mod roles;
+#[cfg(feature = "postgres")]
 mod rows;
+#[cfg(feature = "postgres")]
+pub(crate) mod scratch;
 #[cfg(feature = "postgres")]
 mod signature;
 #[cfg(feature = "postgres")]
@@ -52,7 +57,8 @@ pub use database::Postgres;
 #[cfg(feature = "postgres")]
 pub(crate) use facts::fingerprint;
 #[cfg(feature = "postgres")]
-pub use place::{DatabaseOptions, DatabasePlace, DatabaseStep, SqlProbe};
+pub use place::{DatabaseOptions, DatabasePlace, DatabaseStep};
+pub use probe::SqlProbe;
 pub use url::PostgresUrl;
 
 /// The source of one of the PostgreSQL kinds.

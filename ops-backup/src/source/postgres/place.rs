@@ -10,10 +10,12 @@ use sqlx::postgres::PgConnection;
 
 use super::connect::{connect, failed};
 use super::facts::system_identifier;
+use super::probe::SqlProbe;
 use super::program::Programs;
 use super::rename::{Before, Rename};
 use super::url::PostgresUrl;
-use super::{refusals, stage};
+use super::{refusals, roles, stage};
+use crate::allowance::allowances;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{BackupId, Manifest, SetName, SourceRecord};
 use crate::source::SourceSpec;
@@ -31,25 +33,10 @@ pub struct DatabasePlace {
     pub(super) programs: Programs,
 }
 
-/// A question that a restored database must answer with `true`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SqlProbe {
-    /// What is asked, for messages.
-    pub name: String,
-    /// A query whose first column of the first row is a boolean. It has a minute, and reads only.
-    pub sql: String,
-}
-
-impl SqlProbe {
-    /// A question.
-    pub fn new(name: impl Into<String>, sql: impl Into<String>) -> Self {
-        Self { name: name.into(), sql: sql.into() }
-    }
-}
-
 /// What a restore into a database takes, and what it may do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that is allowed")]
 pub struct DatabaseOptions {
     /// Which source of the backup; needed if it has several. Default: the only one.
     pub component: Option<SourceSpec>,
@@ -60,6 +47,10 @@ pub struct DatabaseOptions {
     /// Whether the restore may begin where nobody can tell how much space the server has. It can be
     /// told where the server's data lies on this machine and may be looked at. Default: no.
     pub unknown_space: bool,
+    /// Whether roles that the backup needs and the server lacks are created, without login and
+    /// password; the plan lists them. Else they are a reason to refuse. Default: no.
+    #[serde(default)]
+    pub create_roles: bool,
     /// What the target must be: `system_identifier/database`, as a manifest has it for its source.
     /// Default: whatever the address leads to.
     pub fingerprint: Option<String>,
@@ -77,6 +68,7 @@ impl Default for DatabaseOptions {
             other_source: false,
             other_environment: false,
             unknown_space: false,
+            create_roles: false,
             fingerprint: None,
             probes: Vec::new(),
             connections: 2,
@@ -84,28 +76,18 @@ impl Default for DatabaseOptions {
     }
 }
 
+allowances!(DatabaseOptions);
+
 impl DatabaseOptions {
-    /// Takes this source of the backup.
-    pub fn component(mut self, component: SourceSpec) -> Self {
-        self.component = Some(component);
-        self
-    }
-
-    /// Lets a backup of another database replace what is there.
-    pub fn allow_other_source(mut self) -> Self {
-        self.other_source = true;
-        self
-    }
-
-    /// Lets a backup of another environment be restored.
-    pub fn allow_other_environment(mut self) -> Self {
-        self.other_environment = true;
-        self
-    }
-
     /// Lets the restore begin where the server's free space cannot be told.
     pub fn allow_unknown_space(mut self) -> Self {
         self.unknown_space = true;
+        self
+    }
+
+    /// Creates the roles that are missing, without login and password.
+    pub fn create_roles(mut self) -> Self {
+        self.create_roles = true;
         self
     }
 
@@ -153,10 +135,22 @@ pub enum DatabaseStep {
         /// Whether it exists.
         replaces: bool,
     },
+    /// Creates roles that the backup needs and the server lacks, without login and password.
+    Roles {
+        /// Their names.
+        roles: Vec<String>,
+    },
+    /// Gives the database that an earlier restore kept its name back.
+    Return {
+        /// The target, for whoever recovers.
+        url: PostgresUrl,
+        /// The restore that kept it.
+        restore: OperationId,
+    },
 }
 
 impl DatabasePlace {
-    async fn new(vault: Vault, url: &PostgresUrl) -> Result<Self, Error> {
+    pub(super) async fn new(vault: Vault, url: &PostgresUrl) -> Result<Self, Error> {
         let url = url.clone();
         let mut place = Self { vault, url, system: String::new(), programs: Programs::default() };
         let mut connection = place.maintenance().await?;
@@ -199,6 +193,25 @@ impl DatabasePlace {
         connect(&self.url.with_database(database)).await
     }
 
+    /// The exchange with what an earlier restore kept.
+    fn exchange(&self, restore: OperationId, cx: &StepContext) -> Rename {
+        Rename {
+            target: self.url.database().to_owned(),
+            staged: self.old(restore),
+            old: self.old(cx.operation()),
+        }
+    }
+
+    pub(crate) fn plan_undo(&self, restore: OperationId) -> Result<Plan, Error> {
+        let step = DatabaseStep::Return { url: self.url.clone(), restore };
+        Ok(Plan::new("undo_restore")
+            .fact("restore", restore)
+            .fact("target", &self.url)
+            .fact("target is", self.fingerprint())
+            .fact("kept", self.old(restore))
+            .change(self, &step)?)
+    }
+
     fn rename(&self, cx: &StepContext) -> Rename {
         Rename {
             target: self.url.database().to_owned(),
@@ -211,6 +224,11 @@ impl DatabasePlace {
         let record = component(manifest, options.component.as_ref())?;
         let mut connection = self.maintenance().await?;
         let replaces = exists(&mut connection, self.url.database()).await?;
+        let roles = if options.create_roles {
+            refusals::missing_roles(self, &mut connection, record).await?
+        } else {
+            Vec::new()
+        };
         let _ = connection.close().await;
         let stage = DatabaseStep::Stage {
             url: self.url.clone(),
@@ -220,14 +238,17 @@ impl DatabasePlace {
             options: Box::new(options.clone()),
         };
         let swap = DatabaseStep::Swap { database: self.url.database().to_owned(), replaces };
-        Ok(Plan::new("restore")
+        let mut plan = Plan::new("restore")
             .fact("backup", manifest.id)
             .fact("made at", manifest.created_at)
             .fact("made of", &record.fingerprint)
             .fact("target", &self.url)
-            .fact("target is", self.fingerprint())
-            .change(self, &stage)?
-            .change(self, &swap)?)
+            .fact("target is", self.fingerprint());
+        if !roles.is_empty() {
+            plan = plan.fact("roles", roles.join(", "));
+            plan = plan.change(self, &DatabaseStep::Roles { roles })?;
+        }
+        Ok(plan.change(self, &stage)?.change(self, &swap)?)
     }
 }
 
@@ -331,6 +352,8 @@ impl Step for DatabaseStep {
         match self {
             Self::Stage { .. } => "stage",
             Self::Swap { .. } => "swap",
+            Self::Roles { .. } => "roles",
+            Self::Return { .. } => "return",
         }
     }
 
@@ -346,6 +369,15 @@ impl Step for DatabaseStep {
                 "end all sessions in database `{database}`, and put the new one in its place (the \
                  old is kept as `{database}_before_<operation id>`)"
             )),
+            Self::Roles { roles } => Effect::changes(format!(
+                "create roles without login and password: {}",
+                roles.join(", ")
+            )),
+            Self::Return { url, restore } => Effect::destroys(format!(
+                "end all sessions in database `{0}`, and put the one that restore {restore} kept in its \
+                 place (what is there now is kept as `{0}_before_<operation id>`)",
+                url.database()
+            )),
         }
     }
 
@@ -359,6 +391,8 @@ impl Step for DatabaseStep {
                 Ok(refusals::stage(place, set, *backup, component, options, cx).await?)
             }
             Self::Swap { replaces, .. } => Ok(refusals::swap(place, *replaces, cx).await?),
+            Self::Roles { roles } => Ok(roles::refusals(place, roles).await?),
+            Self::Return { restore, .. } => Ok(refusals::back(place, *restore, cx).await?),
         }
     }
 
@@ -389,6 +423,14 @@ impl Step for DatabaseStep {
                 let (place, runtime) = (place.clone(), tokio::runtime::Handle::current());
                 cx.blocking(move |_| runtime.block_on(rename.forward(&place, &before))).await
             }
+            Self::Roles { roles } => Ok(roles::create(place, roles, cx.operation()).await?),
+            Self::Return { restore, .. } => {
+                let rename = place.exchange(*restore, cx);
+                let look = async { Ok(rename.look(place, true).await?) };
+                let before = cx.observe("return", look).await?;
+                let (place, runtime) = (place.clone(), tokio::runtime::Handle::current());
+                cx.blocking(move |_| runtime.block_on(rename.forward(&place, &before))).await
+            }
         }
     }
 
@@ -398,6 +440,12 @@ impl Step for DatabaseStep {
             Self::Swap { .. } => {
                 let rename = place.rename(cx);
                 let Some(before) = cx.noted::<Before>("swap")? else { return Ok(()) };
+                Ok(rename.back(place, &before).await?)
+            }
+            Self::Roles { roles } => Ok(roles::remove(place, roles, cx.operation()).await?),
+            Self::Return { restore, .. } => {
+                let rename = place.exchange(*restore, cx);
+                let Some(before) = cx.noted::<Before>("return")? else { return Ok(()) };
                 Ok(rename.back(place, &before).await?)
             }
         }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use ops_core::{Refusal, StepContext};
+use ops_core::{OperationId, Refusal, StepContext};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use tokio_util::sync::CancellationToken;
@@ -13,8 +13,9 @@ use super::database::too_old;
 use super::facts::{Facts, scalar};
 use super::place::{DatabaseOptions, DatabasePlace, exists};
 use super::stage::told;
+use crate::allowance;
 use crate::error::Error;
-use crate::manifest::{BackupId, SetName};
+use crate::manifest::{BackupId, SetName, SourceRecord};
 use crate::source::SourceSpec;
 
 pub(super) async fn stage(
@@ -27,15 +28,9 @@ pub(super) async fn stage(
 ) -> Result<Vec<Refusal>, Error> {
     let manifest = place.vault.repository.manifest(set, backup).await?;
     let record = super::place::component(&manifest, Some(source))?;
-    let (facts, _) = told(&place.vault, record, &CancellationToken::new()).await?;
     let mut reasons = Vec::new();
     let here = cx.context().environment();
-    if manifest.environment != here && !options.other_environment {
-        reasons.push(Refusal::new(
-            format!("backup {backup} was made in {}, this is {here}", manifest.environment),
-            "choose a backup of this environment, or allow another in the options",
-        ));
-    }
+    reasons.extend(allowance::environment(&manifest, here, options.other_environment));
     let target = place.fingerprint();
     if let Some(wanted) = options.fingerprint.as_ref().filter(|wanted| **wanted != target) {
         reasons.push(Refusal::new(
@@ -51,6 +46,23 @@ pub(super) async fn stage(
             "restore under a name that does not exist, or allow another source in the options",
         ));
     }
+    // Those that are missing are a step of their own.
+    let wanted = (options.unknown_space, !options.create_roles);
+    reasons.extend(unfit(place, &mut connection, record, wanted).await?);
+    let _ = connection.close().await;
+    Ok(reasons)
+}
+
+/// What the server lacks, or has too little of, for the backup of a database: whether unknown space
+/// is allowed, and whether missing roles count.
+pub(super) async fn unfit(
+    place: &DatabasePlace,
+    connection: &mut PgConnection,
+    record: &SourceRecord,
+    (unknown_space, roles): (bool, bool),
+) -> Result<Vec<Refusal>, Error> {
+    let (facts, _) = told(&place.vault, record, &CancellationToken::new()).await?;
+    let mut reasons = Vec::new();
     let version = connection.server_version_num().unwrap_or_default();
     if facts.server / 10_000 > version / 10_000 {
         reasons.push(Refusal::new(
@@ -62,16 +74,15 @@ pub(super) async fn stage(
             "restore into a server of the same version or a newer one",
         ));
     }
-    reasons.extend(lacking(&mut connection, &facts).await?);
-    reasons.extend(room(&mut connection, manifest_size(record), options.unknown_space).await?);
+    reasons.extend(lacking(connection, &facts, roles).await?);
+    reasons.extend(room(connection, manifest_size(record), unknown_space).await?);
     let program = if record.kind == "postgres" { "psql" } else { "pg_restore" };
     // What the backup's pg_dump wrote, an older one may not read.
     reasons.extend(too_old(&place.programs, program, &place.url, facts.server).await);
-    let _ = connection.close().await;
     Ok(reasons)
 }
 
-fn manifest_size(record: &crate::manifest::SourceRecord) -> u64 {
+fn manifest_size(record: &SourceRecord) -> u64 {
     record.units.iter().map(|unit| unit.plain_size).sum()
 }
 
@@ -97,6 +108,49 @@ pub(super) async fn swap(
             ));
         }
     }
+    reasons.extend(immovable(place, &mut connection).await?);
+    let _ = connection.close().await;
+    Ok(reasons)
+}
+
+/// Why the database that an earlier restore kept cannot have its name back.
+pub(super) async fn back(
+    place: &DatabasePlace,
+    restore: OperationId,
+    cx: &StepContext,
+) -> Result<Vec<Refusal>, Error> {
+    let mut reasons = Vec::new();
+    let mut connection = place.maintenance().await?;
+    let (kept, target) = (place.old(restore), place.url.database());
+    if !exists(&mut connection, &kept).await? {
+        reasons.push(Refusal::new(
+            format!("what restore {restore} kept is gone: there is no database `{kept}`"),
+            "restore a backup of that time instead",
+        ));
+    }
+    if !exists(&mut connection, target).await? {
+        reasons.push(Refusal::new(
+            format!("there is no database `{target}` to exchange with"),
+            format!("rename `{kept}` by hand"),
+        ));
+    }
+    let old = place.old(cx.operation());
+    if exists(&mut connection, &old).await? {
+        let reason = format!("database `{old}` exists already");
+        reasons.push(Refusal::new(reason, "rename or drop it"));
+    }
+    reasons.extend(immovable(place, &mut connection).await?);
+    let _ = connection.close().await;
+    Ok(reasons)
+}
+
+/// Why the target cannot be renamed.
+async fn immovable(
+    place: &DatabasePlace,
+    connection: &mut PgConnection,
+) -> Result<Vec<Refusal>, Error> {
+    let mut reasons = Vec::new();
+    let database = place.url.database();
     let found: Option<(bool, i64, bool, bool)> = sqlx::query_as(
         "SELECT d.datistemplate,
             (SELECT count(*) FROM pg_prepared_xacts p WHERE p.database = d.datname),
@@ -104,7 +158,7 @@ pub(super) async fn swap(
         FROM pg_database d, pg_roles r WHERE d.datname = $1 AND r.rolname = current_user",
     )
     .bind(database)
-    .fetch_optional(&mut connection)
+    .fetch_optional(connection)
     .await
     .map_err(|e| failed("look at the target", e))?;
     if let Some((template, prepared, owns, creates)) = found {
@@ -127,12 +181,44 @@ pub(super) async fn swap(
             ));
         }
     }
-    let _ = connection.close().await;
     Ok(reasons)
 }
 
-/// What the server must have before the schema can be restored.
-async fn lacking(connection: &mut PgConnection, facts: &Facts) -> Result<Vec<Refusal>, Error> {
+/// The roles that own something in the database, or have rights or settings there, and that the
+/// server does not have.
+async fn absent(connection: &mut PgConnection, facts: &Facts) -> Result<Vec<String>, Error> {
+    let properties = &facts.properties;
+    let mut roles = facts.roles.clone();
+    roles.push(properties.owner.clone());
+    roles.extend(properties.grants.iter().map(|(grantee, _, _)| grantee.clone()));
+    roles.extend(properties.settings.iter().map(|(role, _, _)| role.clone()));
+    roles.retain(|role| !role.is_empty());
+    roles.sort();
+    roles.dedup();
+    let missing = sqlx::query_scalar(
+        "SELECT r FROM unnest($1::text[]) r
+        WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = r) ORDER BY 1",
+    );
+    let missing = missing.bind(&roles).fetch_all(connection).await;
+    missing.map_err(|e| failed("look at what the server has", e))
+}
+
+/// The roles that the server lacks for a backup.
+pub(super) async fn missing_roles(
+    place: &DatabasePlace,
+    connection: &mut PgConnection,
+    record: &SourceRecord,
+) -> Result<Vec<String>, Error> {
+    let (facts, _) = told(&place.vault, record, &CancellationToken::new()).await?;
+    absent(connection, &facts).await
+}
+
+/// What the server must have before the schema can be restored; `roles` says whether these too.
+async fn lacking(
+    connection: &mut PgConnection,
+    facts: &Facts,
+    roles: bool,
+) -> Result<Vec<Refusal>, Error> {
     let failed = |e| failed("look at what the server has", e);
     let mut reasons = Vec::new();
     let names: Vec<&str> = facts.extensions.iter().map(|(name, _)| &**name).collect();
@@ -150,28 +236,15 @@ async fn lacking(connection: &mut PgConnection, facts: &Facts) -> Result<Vec<Ref
             "install their packages on the server",
         ));
     }
-    let properties = &facts.properties;
-    let mut roles = facts.roles.clone();
-    roles.push(properties.owner.clone());
-    roles.extend(properties.grants.iter().map(|(grantee, _, _)| grantee.clone()));
-    roles.extend(properties.settings.iter().map(|(role, _, _)| role.clone()));
-    roles.retain(|role| !role.is_empty());
-    roles.sort();
-    roles.dedup();
-    let missing: Vec<String> = sqlx::query_scalar(
-        "SELECT r FROM unnest($1::text[]) r
-        WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = r) ORDER BY 1",
-    )
-    .bind(&roles)
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(failed)?;
+    let missing = if roles { absent(connection, facts).await? } else { Vec::new() };
     if !missing.is_empty() {
         reasons.push(Refusal::new(
             format!("the server lacks roles: {}", missing.join(", ")),
-            "create them, such as from a `globals:` backup of the old server",
+            "create them, such as from a `globals:` backup of the old server, or let the restore \
+             create them without login and password",
         ));
     }
+    let properties = &facts.properties;
     let mut tablespaces = facts.tablespaces.clone();
     tablespaces.push(properties.tablespace.clone());
     let missing: Vec<String> = sqlx::query_scalar(

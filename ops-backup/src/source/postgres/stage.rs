@@ -299,7 +299,10 @@ impl Stage {
         }
         let differ: Vec<_> = found
             .iter()
-            .filter(|(key, rows)| record.tables.get(*key) != Some(rows))
+            .filter(|(key, rows)| {
+                let repository = &self.place.vault.repository;
+                !record.tables.get(*key).is_some_and(|told| repository.are_rows(key, told, rows))
+            })
             .map(|(key, rows)| {
                 let expected = record.tables.get(key).map_or(0, |table| table.rows);
                 format!("`{key}` ({} rows, {expected} in the backup)", rows.rows)

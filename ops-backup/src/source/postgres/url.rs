@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::error::{Error, ErrorKind};
+use crate::source::percent;
 
 /// What may stand behind the `?`.
 const PARAMETERS: [&str; 7] =
@@ -59,6 +60,13 @@ impl PostgresUrl {
     }
 
     #[cfg(feature = "postgres")]
+    pub(super) fn with_parameter(&self, name: &str, value: &str) -> Self {
+        let mut url = self.clone();
+        url.parameters.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        url
+    }
+
+    #[cfg(feature = "postgres")]
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
     }
@@ -78,7 +86,7 @@ impl FromStr for PostgresUrl {
             return Err(wrong("does not begin with `postgres://`"));
         }
         let plain = |part: &str| {
-            let decoded = percent_decoded(part).ok_or_else(|| wrong("is not UTF-8"))?;
+            let decoded = percent::decoded(part).ok_or_else(|| wrong("is not UTF-8"))?;
             let sound = !decoded.contains(['\0', '\n', '\r']);
             if sound { Ok(decoded) } else { Err(wrong("holds a line break or a zero byte")) }
         };
@@ -120,12 +128,12 @@ fn with_password() -> Error {
 impl fmt::Display for PostgresUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { user, host, port, database, parameters } = self;
-        let (user, database) = (percent_encoded(user), percent_encoded(database));
-        let host = if host.contains(':') { format!("[{host}]") } else { percent_encoded(host) };
+        let (user, database) = (percent::encoded(user), percent::encoded(database));
+        let host = if host.contains(':') { format!("[{host}]") } else { percent::encoded(host) };
         write!(f, "postgres://{user}@{host}:{port}/{database}")?;
         for (at, (name, value)) in parameters.iter().enumerate() {
             let mark = if at == 0 { '?' } else { '&' };
-            write!(f, "{mark}{name}={}", percent_encoded(value).replace("%2F", "/"))?;
+            write!(f, "{mark}{name}={}", percent::encoded(value).replace("%2F", "/"))?;
         }
         Ok(())
     }
@@ -143,34 +151,6 @@ impl From<PostgresUrl> for String {
     fn from(url: PostgresUrl) -> Self {
         url.to_string()
     }
-}
-
-fn percent_encoded(text: &str) -> String {
-    let harmless = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
-    text.bytes().fold(String::new(), |mut out, b| {
-        if harmless(b) {
-            out.push(char::from(b));
-        } else {
-            out.push('%');
-            out.push_str(&hex::encode_upper([b]));
-        }
-        out
-    })
-}
-
-fn percent_decoded(text: &str) -> Option<String> {
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-    while let [first, more @ ..] = rest {
-        rest = more;
-        if *first == b'%' {
-            let (digits, more) = more.split_at_checked(2)?;
-            bytes.extend(hex::decode(digits).ok()?);
-            rest = more;
-        } else {
-            bytes.push(*first);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -1,7 +1,12 @@
 //! Databases of a real server.
 
+mod drill;
+mod encrypted;
+mod forged;
 mod live;
 mod maintenance;
 mod museum;
 mod refusals;
 mod server;
+mod undo;
+mod wide;

@@ -4,7 +4,7 @@ use ops_backup::{DatabaseOptions, Depth, Postgres, SourceSpec, Vault};
 
 use super::server::Server;
 
-const MUSEUM: &str = include_str!("museum.sql");
+pub const MUSEUM: &str = include_str!("museum.sql");
 
 /// Tells the first line that differs, rather than megabytes.
 pub fn assert_same(expected: &str, found: &str) {
