@@ -4,13 +4,12 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use ops_core::{Context, Version};
-use ops_deploy::{DockerHost, Error, Swarm, Target};
+use ops_deploy::{Error, Swarm, Target};
 use tokio::runtime::Runtime;
 
 use crate::asking::{get, http, until};
 use crate::images::{docker, import, remove_all};
-use crate::killed::{Scene, crash_test, program, public_hears};
-use crate::stage::new_application;
+use crate::killed::{Scene, crash_test, program};
 
 /// An application of two versions.
 struct Docked;
@@ -137,8 +136,8 @@ impl Scene for Swarmed {
 }
 
 fn swarm(dir: &Path) -> Result<Swarm, Error> {
-    let swarm = crate::dock::swarm(dir, crate::dock::engine(), "host");
-    swarm.service(crate::dock::swarm_web(dir)).build()
+    let swarm = crate::swarmed::builder(dir, crate::dock::engine(), "host");
+    swarm.service(crate::swarmed::web(dir)).build()
 }
 
 #[test]

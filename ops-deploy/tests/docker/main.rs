@@ -35,3 +35,5 @@ mod stage;
 mod stages;
 mod surroundings;
 mod swarm;
+#[path = "../programs/swarmed.rs"]
+mod swarmed;

@@ -141,8 +141,8 @@ async fn a_swarms_secret_is_nowhere_but_in_its_tasks() {
     let file = dir.join("key");
     std::fs::write(&file, VALUE).unwrap();
     let swarm = |name: &str| {
-        let web = crate::dock::swarm_web(dir).secret("key", &file);
-        let builder = crate::dock::swarm(dir, crate::dock::engine(), "host").service(web);
+        let web = crate::swarmed::web(dir).secret("key", &file);
+        let builder = crate::swarmed::builder(dir, crate::dock::engine(), "host").service(web);
         builder.hook(When::AfterSwitch, loud(dir, name, 0)).build().unwrap()
     };
     let cx = cx(dir);

@@ -93,11 +93,11 @@ impl Cluster {
     }
 
     fn builder(&self, folder: &str) -> SwarmBuilder {
-        crate::dock::swarm(self.dir.path(), crate::dock::engine(), folder)
+        crate::swarmed::builder(self.dir.path(), crate::dock::engine(), folder)
     }
 
     fn web(&self) -> SwarmService {
-        crate::dock::swarm_web(self.dir.path())
+        crate::swarmed::web(self.dir.path())
     }
 
     fn bot(&self) -> SwarmService {

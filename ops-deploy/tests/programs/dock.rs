@@ -1,13 +1,12 @@
 //! The application of the Docker tests: `DIR/app` with its name, `DIR/host` with its history,
-//! `DIR/state`, `DIR/proxy`, and `DIR/public` with the proxy's address where there is one. A Swarm's
-//! has `DIR/port`, at which its service `web` answers.
+//! `DIR/state`, `DIR/proxy`, and `DIR/public` with the proxy's address where there is one.
 
 use std::path::Path;
 use std::time::Duration;
 
 use ops_core::{Context, Environment};
-use ops_deploy::docker::{DockerHostBuilder, SwarmBuilder};
-use ops_deploy::{ContainerSpec, DockerHost, Gate, ProxyClient, Swarm, SwarmService};
+use ops_deploy::docker::DockerHostBuilder;
+use ops_deploy::{ContainerSpec, DockerHost, Gate, ProxyClient};
 
 pub fn engine() -> String {
     crate::engine::address()
@@ -28,27 +27,6 @@ pub fn web(dir: &Path) -> ContainerSpec {
             .public_url(format!("http://{public}").parse().expect("a URL")),
         Err(_) => web,
     }
-}
-
-/// The application as services of a Swarm, with the history in this folder.
-pub fn swarm(dir: &Path, engine: String, folder: &str) -> SwarmBuilder {
-    let folder = dir.join(folder);
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let gate = Gate::default()
-        .consecutive(2)
-        .interval(Duration::from_millis(20))
-        .deadline(Duration::from_secs(10));
-    Swarm::builder(application(dir), engine, folder)
-        .gate(gate)
-        .converge_within(Duration::from_secs(15))
-        .settle(Duration::from_millis(500))
-}
-
-pub fn swarm_web(dir: &Path) -> SwarmService {
-    let port = std::fs::read_to_string(dir.join("port")).expect("a port");
-    let name = application(dir);
-    SwarmService::new(format!("{name}_web"), format!("{name}/web"))
-        .public_url(format!("http://127.0.0.1:{port}").parse().expect("a URL"))
 }
 
 pub fn bare(dir: &Path, engine: String) -> DockerHostBuilder {

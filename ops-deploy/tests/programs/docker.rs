@@ -3,6 +3,7 @@
 
 mod dock;
 mod engine;
+mod swarmed;
 mod verbs;
 
 use std::process::ExitCode;
@@ -11,8 +12,8 @@ use std::process::ExitCode;
 async fn main() -> ExitCode {
     let host = |dir: &std::path::Path| {
         if dir.join("port").exists() {
-            let swarm = dock::swarm(dir, dock::engine(), "host");
-            return Ok(Box::new(swarm.service(dock::swarm_web(dir)).build()?) as _);
+            let swarm = swarmed::builder(dir, dock::engine(), "host");
+            return Ok(Box::new(swarm.service(swarmed::web(dir)).build()?) as _);
         }
         let host = dock::bare(dir, dock::engine()).service(dock::web(dir)).build()?;
         Ok(Box::new(host) as _)
