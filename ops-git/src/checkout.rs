@@ -56,8 +56,8 @@ impl GitRepository {
     ///
     /// Work tree and index become the version's, under git's rules for two trees: changes in paths
     /// that do not differ between the two commits are kept, everything that would be lost is a
-    /// refusal. Submodules' own work trees are left alone unless the options say otherwise. If nothing is to be done the plan is
-    /// empty.
+    /// refusal. Submodules' own work trees are left alone unless the options say otherwise. If nothing
+    /// is to be done the plan is empty.
     ///
     /// Facts of the plan: `sha_before`, `sha_after`, `head_before`, `head_after`, `files_new`,
     /// `files_changed`, `files_removed`, and `submodules` if some move along.

@@ -12,7 +12,8 @@ use crate::error::{Error, ErrorKind, GitResult as _};
 /// Copies these objects as one pack, which is durable when the call returns. It holds whole
 /// objects and no deltas, so it is larger than git's; git's next `gc` makes it small.
 ///
-/// Answers its size. Needs the memory of the largest object, and room for the pack twice while it is made.
+/// Answers its size. Needs the memory of the largest object, and room for the pack twice while it is
+/// made.
 pub(super) fn copy(
     repo: &gix::Repository,
     source: &gix::Repository,
