@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use super::Served;
@@ -70,6 +70,7 @@ pub(super) struct Scaled {
     address: SocketAddr,
     /// Number and name of what is in service.
     serving: Option<(usize, String)>,
+    process: Option<Child>,
 }
 
 impl Scaled {
@@ -77,21 +78,23 @@ impl Scaled {
         let application = Application::new(folder)?;
         let address = ([127, 0, 0, 1], free_port()?).into();
         let folder = folder.to_owned();
-        let mut scaled = Self { application, folder, address, serving: None };
+        let mut scaled = Self { application, folder, address, serving: None, process: None };
         scaled.bring(0)?;
         Ok(scaled)
     }
 
-    fn nginx(&self) -> Command {
-        let mut nginx = Command::new("nginx");
+    fn nginx(&self, before: &[&str]) -> Command {
+        let words: Vec<_> = before.iter().copied().chain(["nginx"]).collect();
+        let mut nginx = Command::new(words[0]);
+        nginx.args(&words[1..]);
         nginx.arg("-p").arg(&self.folder).arg("-c").arg(self.folder.join("nginx.conf"));
         nginx
     }
 
-    fn point(&self, port: u16) -> Result<(), Failure> {
+    fn point(&mut self, port: u16) -> Result<(), Failure> {
         let folder = self.folder.display();
         let text = format!(
-            "pid {folder}/nginx.pid;\nerror_log {folder}/error.log;\nworker_processes 1;\n\
+            "daemon off;\npid {folder}/nginx.pid;\nerror_log {folder}/error.log;\nworker_processes 1;\n\
              events {{ worker_connections 256; }}\nhttp {{\n  access_log off;\n  upstream web {{ \
              server 127.0.0.1:{port}; keepalive 16; }}\n  server {{\n    listen {};\n    location / \
              {{ proxy_pass http://web; proxy_http_version 1.1; proxy_set_header Connection \"\"; }}\n  \
@@ -99,11 +102,11 @@ impl Scaled {
             self.address,
         );
         std::fs::write(self.folder.join("nginx.conf"), text)?;
-        if self.folder.join("nginx.pid").exists() {
-            run(self.nginx().args(["-s", "reload"]))?;
-        } else {
-            run(&mut self.nginx())?;
+        if self.process.is_some() {
+            return run(self.nginx(&[]).args(["-s", "reload"])).map(drop);
         }
+        // It ends with this program, however that ends.
+        self.process = Some(self.nginx(&["setpriv", "--pdeathsig", "TERM"]).spawn()?);
         Ok(())
     }
 }
@@ -136,7 +139,11 @@ impl Served for Scaled {
 
 impl Drop for Scaled {
     fn drop(&mut self) {
-        // A folder without it has no nginx that runs.
-        let _ = run(self.nginx().args(["-s", "stop"]));
+        if let Some(mut nginx) = self.process.take() {
+            if run(self.nginx(&[]).args(["-s", "stop"])).is_err() {
+                let _ = nginx.kill();
+            }
+            let _ = nginx.wait();
+        }
     }
 }

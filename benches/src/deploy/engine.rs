@@ -1,6 +1,6 @@
 //! The engine, images out of nothing, and whether the public hears a version.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,6 +14,8 @@ pub(super) const TAGS: [&str; 2] = ["a000001", "a000002"];
 const HOST: &str = "OPS_TEST_DOCKER_HOST";
 const SOURCE: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../ops-deploy/tests/programs/contained.rs");
+/// The head of an answer may be so large.
+const HEAD: u64 = 16 * 1024;
 /// Nobody waits longer than this for a version.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -22,7 +24,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// # Errors
 /// Names all that is missing.
 pub fn need_programs() -> Result<(), Failure> {
-    let missing: Vec<_> = ["docker", "docker-compose", "nginx", "rustc", "tar"]
+    let missing: Vec<_> = ["docker", "docker-compose", "nginx", "rustc", "setpriv", "tar"]
         .into_iter()
         .filter(|program| {
             let folders = std::env::var_os("PATH").unwrap_or_default();
@@ -140,10 +142,10 @@ pub(super) fn version(address: SocketAddr) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&address, second).ok()?;
     stream.set_read_timeout(Some(second)).ok()?;
     stream.write_all(b"GET / HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let line = answer.lines().find_map(|line| line.strip_prefix("x-version: "))?;
-    Some(line.to_owned())
+    // The service keeps the connection: there is no end to wait for.
+    let head = BufReader::new(stream.take(HEAD)).lines().map_while(Result::ok);
+    let mut head = head.take_while(|line| !line.is_empty());
+    head.find_map(|line| line.strip_prefix("x-version: ").map(str::to_owned))
 }
 
 /// Listens until the public hears a version.
