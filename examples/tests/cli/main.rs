@@ -7,6 +7,7 @@ mod deployer;
 #[cfg(feature = "docker")]
 mod deployer_docker;
 mod deployer_provider;
+mod documents;
 mod git_sync;
 mod quickstart;
 mod small;
