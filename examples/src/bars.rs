@@ -1,4 +1,5 @@
-//! What happens, for a person who watches: bars on a terminal, plain lines elsewhere.
+//! What happens, for a person who watches: a live list of the steps on a terminal, plain lines
+//! elsewhere.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ops_core::progress::{Unit, Update};
-use ops_core::{Event, Observer, Progress};
+use ops_core::{Event, Observer, Plan, Progress};
 
 /// Shows the steps of operations and the progress of long work. Clones share the place.
 ///
@@ -21,8 +22,60 @@ struct Inner {
     out: Box<dyn Write + Send>,
     /// Bars, where the place is a terminal.
     terminal: Option<MultiProgress>,
+    /// The steps of the operation, where they fit a terminal; else one bar for all of them.
+    list: Vec<Line>,
     steps: Option<ProgressBar>,
     phases: BTreeMap<String, ProgressBar>,
+}
+
+/// Longer lists do not fit a terminal, and are told in lines there, too.
+const MOST_STEPS: usize = 40;
+
+/// One step of the list.
+struct Line {
+    what: String,
+    state: State,
+    bar: ProgressBar,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waits,
+    Runs,
+    Done,
+    Failed,
+    Undone,
+    Stuck,
+}
+
+impl Line {
+    fn new(bar: ProgressBar, what: &str) -> Self {
+        let mut line = Self { what: what.to_owned(), state: State::Waits, bar };
+        line.turn(State::Waits, "");
+        line
+    }
+
+    fn turn(&mut self, state: State, more: &str) {
+        self.state = state;
+        let look = match state {
+            State::Waits => "  . {msg}",
+            State::Runs => "  {spinner} {msg} ({elapsed})",
+            State::Done => "  ✓ {msg}",
+            State::Failed => "  ✗ {msg}",
+            State::Undone => "  ↩ {msg}",
+            State::Stuck => "  ! {msg}",
+        };
+        let style = ProgressStyle::with_template(look).expect("the templates are constants");
+        self.bar.set_style(style);
+        self.bar.set_message(format!("{}{more}", self.what));
+        if state == State::Runs {
+            self.bar.reset_elapsed();
+            self.bar.enable_steady_tick(Duration::from_millis(100));
+        } else {
+            self.bar.disable_steady_tick();
+        }
+        self.bar.tick();
+    }
 }
 
 impl fmt::Debug for Bars {
@@ -37,7 +90,13 @@ impl Bars {
     pub fn new(out: impl Write + Send + 'static, is_terminal: bool) -> Self {
         let terminal = is_terminal
             .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(20)));
-        let inner = Inner { out: Box::new(out), terminal, steps: None, phases: BTreeMap::new() };
+        let inner = Inner {
+            out: Box::new(out),
+            terminal,
+            list: Vec::new(),
+            steps: None,
+            phases: BTreeMap::new(),
+        };
         Self(Arc::new(Mutex::new(inner)))
     }
 
@@ -62,18 +121,49 @@ impl Inner {
         }
     }
 
-    fn begin(&mut self, title: &str, steps: usize) {
+    fn begin(&mut self, plan: &Plan, recovering: bool) {
         let Some(bars) = &self.terminal else { return };
-        let bar = bars.add(ProgressBar::new(steps as u64)).with_prefix(title.to_owned());
+        let count = plan.steps().count();
+        // A recovery does only what is left to do: nobody knows beforehand which steps those are.
+        if count <= MOST_STEPS && !recovering {
+            let lines = plan
+                .steps()
+                .map(|step| Line::new(bars.add(ProgressBar::new_spinner()), &step.effect.what));
+            self.list = lines.collect();
+            return;
+        }
+        let bar = bars.add(ProgressBar::new(count as u64)).with_prefix(plan.operation.clone());
         let look = "  {spinner} {prefix} [{bar:24}] {pos}/{len} {wide_msg}";
         bar.set_style(ProgressStyle::with_template(look).expect("the template is a constant"));
         bar.enable_steady_tick(Duration::from_millis(100));
         self.steps = Some(bar);
     }
 
+    /// The list stays as it is in the end; bars go.
     fn end(&mut self) {
         let bars = std::mem::take(&mut self.phases).into_values().chain(self.steps.take());
         bars.for_each(|bar| bar.finish_and_clear());
+        for line in std::mem::take(&mut self.list) {
+            line.bar.abandon();
+        }
+    }
+
+    /// Turns a step of the list, the first or the last in one of these states; `false` if there is
+    /// no such list.
+    fn turn(&mut self, what: &str, from: &[State], to: State, more: &str) -> bool {
+        if self.list.is_empty() {
+            return false;
+        }
+        let fits = |line: &Line| line.what == what && from.contains(&line.state);
+        // What goes back goes back in reverse.
+        let found = match to {
+            State::Undone | State::Stuck => self.list.iter().rposition(fits),
+            _ => self.list.iter().position(fits),
+        };
+        if let Some(n) = found {
+            self.list[n].turn(to, more);
+        }
+        true
     }
 
     fn step(&mut self, mark: &str, what: &str, took: Option<Duration>) {
@@ -87,26 +177,39 @@ impl Inner {
 
 impl Observer for Bars {
     fn event(&self, event: &Event<'_>) {
+        use State as S;
         let mut inner = self.lock();
+        let took_ms = |took: &Duration| format!(" ({} ms)", took.as_millis());
         match event {
-            Event::Began { plan, .. } => inner.begin(&plan.operation, plan.steps().count()),
+            Event::Began { plan, recovering, .. } => inner.begin(plan, *recovering),
             Event::StepStarted { step, .. } => {
                 if let Some(bar) = &inner.steps {
                     bar.set_message(step.effect.what.clone());
                 }
+                // A finisher that failed is tried again.
+                inner.turn(&step.effect.what, &[S::Waits, S::Failed], S::Runs, "");
             }
             Event::StepDone { step, took, .. } => {
-                inner.step("done", &step.effect.what, Some(*took));
+                let what = &step.effect.what;
+                if !inner.turn(what, &[S::Runs], S::Done, &took_ms(took)) {
+                    inner.step("done", what, Some(*took));
+                }
             }
             Event::StepFailed { step, error, .. } => {
+                inner.turn(&step.effect.what, &[S::Runs], S::Failed, "");
                 inner.line(&format!("  FAILED {}: {error}", step.effect.what));
             }
             Event::Aborting { .. } => inner.line("  going back"),
             Event::StepUndone { step, took, .. } => {
-                inner.step("undone", &step.effect.what, Some(*took));
+                let (what, from) = (&step.effect.what, [S::Done, S::Failed, S::Runs]);
+                if !inner.turn(what, &from, S::Undone, &took_ms(took)) {
+                    inner.step("undone", what, Some(*took));
+                }
             }
             Event::UndoFailed { step, error, .. } => {
-                inner.line(&format!("  STUCK  undoing `{}`: {error}", step.effect.what));
+                let what = &step.effect.what;
+                inner.turn(what, &[S::Done, S::Failed, S::Runs], S::Stuck, "");
+                inner.line(&format!("  STUCK  undoing `{what}`: {error}"));
             }
             Event::Committed { .. } => inner.line("  committed: from here there is no way back"),
             Event::Ended { .. } => inner.end(),

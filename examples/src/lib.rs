@@ -9,6 +9,7 @@ pub mod bars;
 pub mod failure;
 pub mod guestbook;
 pub mod managed_app;
+pub mod printed;
 pub mod program;
 pub mod upstream;
 

@@ -60,6 +60,8 @@ pub struct Program {
     args: CommonArgs,
     /// What surrounds its operations.
     pub cx: Context,
+    /// Where a person watches; `None` where a machine reads.
+    pub bars: Option<Bars>,
     _log: LogGuard,
 }
 
@@ -84,7 +86,7 @@ impl Program {
             .finish_budget(Duration::from_mins(5))
             .reporter(JsonLinesReporter::new(state_dir.join("reports")));
         let builder =
-            if args.json { builder } else { builder.observer(bars.clone()).progress(bars) };
+            if args.json { builder } else { builder.observer(bars.clone()).progress(bars.clone()) };
         let builder = match &args.approve {
             Some(digest) => builder.approver(ApproveDigest::new(digest.clone(), user())),
             None if args.yes => builder.approver(ApproveIf::new(user(), |_: &_| true)),
@@ -96,7 +98,8 @@ impl Program {
                 cancellation.cancel();
             }
         });
-        Ok(Self { args, cx: builder.build(), _log: log })
+        let bars = (!args.json).then_some(bars);
+        Ok(Self { args, cx: builder.build(), bars, _log: log })
     }
 
     /// Approves a plan and runs it, or only shows it if that was asked for.

@@ -162,6 +162,70 @@ fn an_emergency_goes_back_to_what_no_gate_would_let_through() {
 }
 
 #[test]
+fn every_verb_that_looks_says_what_there_is() {
+    let site = Site::new();
+    assert_eq!(site.deployer("history").expect(0).json["history"], serde_json::json!([]));
+    site.deployer("deploy v1 --yes").expect(0);
+    site.deployer("deploy v2 --yes").expect(0);
+    let half = site.dir.path().join("site/releases/half");
+    std::fs::create_dir(half).unwrap();
+    let known = site.deployer("list").expect(0).json["known"].clone();
+    let of = |version: &str| {
+        let all = known.as_array().unwrap();
+        all.iter().find(|it| it["version"] == version).unwrap().clone()
+    };
+    assert_eq!(
+        (of("v2")["in_service"].clone(), of("v2")["complete"].clone()),
+        (true.into(), true.into())
+    );
+    assert_eq!(of("v1")["runs"], false);
+    assert!(of("v1")["made"].as_str().unwrap().starts_with("20"), "{known}");
+    assert_eq!(of("half")["lacking"].as_array().unwrap().len(), 2, "{known}");
+    let history = site.deployer("history").expect(0).json;
+    assert_eq!(history["way_back"], serde_json::json!(["v2", "v1"]));
+    assert_eq!(history["history"][1]["verb"], "deploy", "{history}");
+    let lock = site.deployer("lock").expect(0).json;
+    assert_eq!(
+        (&lock["holder"], &lock["open"]),
+        (&serde_json::Value::Null, &serde_json::json!([]))
+    );
+    site.deployer("emergency").expect(3);
+    site.deployer("emergency --yes").expect(0);
+    assert_eq!(site.version().as_deref(), Some("v1"));
+}
+
+#[test]
+fn a_terminal_gets_a_live_list_and_others_get_lines() {
+    let site = Site::new();
+    let config = site.config();
+    let (program, dir) = (env!("CARGO_BIN_EXE_deployer"), site.dir.path());
+    let words = |verb: &str| {
+        let (config, state) = (config.display(), dir.join("state"));
+        format!("{program} --config {config} --state-dir {} --yes {verb}", state.display())
+    };
+    // `script` gives the program a terminal.
+    let on_terminal = |verb: &str| {
+        let mut command = Command::new("script");
+        command.args(["-qec", &words(verb), "/dev/null"]).env("TERM", "xterm").stdin(Stdio::null());
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, seen) = on_terminal("deploy v1");
+    assert_eq!(code, 0, "{seen}");
+    assert!(seen.contains(". record the deploy of v1 in the history"), "what waits: {seen}");
+    assert!(seen.contains("✓ see that the new instance answers as v1"), "{seen}");
+    let (code, seen) = on_terminal("deploy v3");
+    assert_eq!(code, 4, "{seen}");
+    assert!(seen.contains("✗ see that the new instance answers as v3"), "{seen}");
+    assert!(seen.contains("↩ start v3 beside what runs"), "{seen}");
+
+    let lines = Command::new("sh").args(["-c", &words("deploy v2")]).output().unwrap();
+    let lines = String::from_utf8_lossy(&lines.stderr).into_owned();
+    assert!(lines.contains("  done   send new requests to v2 ("), "{lines}");
+    assert!(!lines.contains('\u{1b}') && !lines.contains('✓'), "{lines}");
+}
+
+#[test]
 fn a_clean_up_removes_what_its_dry_run_listed() {
     let site = Site::new();
     site.deployer("deploy v1 --yes").expect(0);
@@ -195,7 +259,7 @@ fn what_is_not_there_is_refused_and_what_makes_no_sense_is_usage() {
     assert!(refused.err.contains("v9"), "{}", refused.err);
     site.deployer("rollback v9 --yes").expect(3);
     site.deployer("rollback --yes").expect(3);
-    site.deployer("clean").expect(2);
+    site.deployer("tidy").expect(2);
     site.deployer("rollback --emergency v9 --yes").expect(3);
     site.deployer("deploy ../v1").expect(2);
     let dir = site.dir.path();
@@ -237,6 +301,18 @@ fn a_configuration_that_makes_no_sense_is_told_in_words() {
     };
     check("", "names no target; give `root` and `command`");
     check("rot = 1", "unknown field `rot`");
+    check("keep = 3\n\nroot = 7", "line 3, column 8");
+    check("[bake]\nlasts_seconds = 60\nquiet = \"never\"", "line 3, column 9");
+    check("[bake]\nquiet = \"pass\"", "missing field `lasts_seconds`");
+    check("[[hook]]\nname = \"x\"\nwhen = \"later\"\ncommand = []", "line 3, column 8");
+    check(
+        "root = \"DIR\"\ncommand = [\"x\"]\n[bake]\nlasts_seconds = 1\nerror_rate = 7.0",
+        "a share of the watch is none",
+    );
+    check(
+        "[preflight]\npostgres = { variable = \"OPS_TEST_NO_SUCH\", at_least = \"15\" }",
+        "`OPS_TEST_NO_SUCH`",
+    );
     let provider =
         "[provider]\nname = \"shop\"\nstate = \"DIR\"\npublic_url = \"http://127.0.0.1:9\"\n";
     check(provider, "missing field `deploy`");

@@ -100,6 +100,20 @@ impl Site {
             [gate]
             consecutive = 2
             deadline_seconds = 3
+            [bake]
+            lasts_seconds = 1
+            interval_milliseconds = 100
+            [[hook]]
+            when = "after_switch"
+            name = "tell"
+            command = ["sh", "-c", "echo told {version} >>DIR/told"]
+            [migration]
+            command = ["true"]
+            rehearsal = ["echo", "ALTER TABLE a ADD COLUMN b int;"]
+            rehearsal_prints_sql = true
+            [preflight]
+            docker = "20.10"
+            programs = ["sh"]
         "#;
         let config = config
             .replace("APP", &site.application)
@@ -139,4 +153,9 @@ fn containers_come_into_service_and_go_back() {
     let kept = site.deployer("cleanup --dry-run").expect(0).json;
     assert_eq!(kept["plan"]["facts"]["keep a000001"], "it is in service", "{kept}");
     site.deployer("recover").expect(0);
+    let told = std::fs::read_to_string(site.path("told")).unwrap();
+    assert_eq!(told, "told a000001\ntold a000002\ntold a000001\n");
+    let known = site.deployer("list").expect(0).json;
+    assert_eq!(known["known"].as_array().unwrap().len(), 3, "{known}");
+    assert_eq!(site.deployer("lock").expect(0).json["holder"], serde_json::Value::Null);
 }

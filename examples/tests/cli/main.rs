@@ -7,6 +7,7 @@ mod deployer;
 #[cfg(feature = "docker")]
 mod deployer_docker;
 mod deployer_provider;
+mod documents;
 mod git_sync;
 #[path = "../../../ops-backup/tests/qdrant/server.rs"]
 mod qdrant_server;

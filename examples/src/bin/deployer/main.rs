@@ -6,6 +6,7 @@
 //! must look.
 
 mod config;
+mod looks;
 mod site;
 
 use std::path::PathBuf;
@@ -14,9 +15,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use ops_core::Version;
 use ops_deploy::Target;
-use ops_examples::program::{Answer, CommonArgs, run, show};
+use ops_examples::program::{CommonArgs, run, show};
 use ops_examples::{Code, Failure};
-use serde_json::json;
 
 use config::Config;
 
@@ -36,7 +36,7 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Print what a deployment would do, as `deploy --dry-run` does; with --rollback, what going
-    /// back would.
+    /// back would. With --json: `plan`, whose steps have a name and an effect, and `digest`.
     Plan {
         /// The version; with --rollback it may be left out.
         #[arg(required_unless_present = "rollback")]
@@ -45,12 +45,12 @@ enum Verb {
         #[arg(long)]
         rollback: bool,
     },
-    /// Bring a version into service; its files must lie in the site's `releases`.
+    /// Bring a version into service. With --json: `changed`, and the `report` of the operation.
     Deploy {
-        /// The version.
+        /// The version: a folder in the site's `releases`, or the tag of its images.
         version: Version,
     },
-    /// Go back: to this version, or to the one before.
+    /// Go back: to this version, or to the one before. With --json as `deploy`.
     Rollback {
         /// The version.
         version: Option<Version>,
@@ -61,13 +61,29 @@ enum Verb {
         #[arg(long, conflicts_with = "emergency")]
         across_migrations: bool,
     },
-    /// Remove old releases; --dry-run lists them, and why each other one is kept.
-    Cleanup,
-    /// What is in service, and what runs.
+    /// Go back without the gate, as `rollback --emergency`.
+    Emergency {
+        /// The version.
+        version: Option<Version>,
+    },
+    /// Remove old releases; --dry-run lists them, and why each other one is kept. With --json the
+    /// facts of the `plan` say so: `remove 1a2b3c4`, `keep 5d6e7f8`.
+    #[command(alias = "cleanup")]
+    Clean,
+    /// What is in service, and what runs. With --json: `current`, `contradictions`, `running` (each
+    /// with `name`, `version`, `address`, `in_traffic`) and `versions`.
     Status,
-    /// The complete versions, oldest first.
-    Versions,
-    /// Bring what was interrupted to its end.
+    /// All versions that are known, oldest first: their age, whether they are complete, what they
+    /// lack, and whether they run. With --json: `known`, and `versions`, the complete ones.
+    #[command(alias = "versions")]
+    List,
+    /// What was in service when, oldest first. With --json: `history`, and `way_back`, the versions
+    /// in the order in which rollbacks go.
+    History,
+    /// Who deploys now. With --json: `holder` (or null) of the lock on the engine, and the `open`
+    /// operations of this state directory.
+    Lock,
+    /// Bring what was interrupted to its end. With --json: `recovered`, the reports, and `running`.
     Recover,
 }
 
@@ -78,7 +94,7 @@ async fn main() -> ExitCode {
         let path = config.ok_or_else(|| {
             Failure::usage("give --config, or set DEPLOYER_CONFIG to the site's TOML file")
         })?;
-        let site = Config::read(&path)?.site()?;
+        let site = Config::read(&path)?.site(program.bars.as_ref())?;
         let target = site.target();
         let world = target.world();
         match verb {
@@ -95,54 +111,26 @@ async fn main() -> ExitCode {
                 }
                 program.carry_out(target.plan_deploy(&version).await?, &*world).await
             }
-            Verb::Rollback { version, emergency, across_migrations } => {
-                let plan = if emergency {
-                    target.plan_emergency_rollback(version).await?
-                } else if across_migrations {
-                    site.plan_rollback_across(version).await?
+            Verb::Emergency { version } | Verb::Rollback { version, emergency: true, .. } => {
+                program.carry_out(target.plan_emergency_rollback(version).await?, &*world).await
+            }
+            Verb::Rollback { version, across_migrations, .. } => {
+                let plan = if across_migrations {
+                    target.plan_rollback_across_migrations(version).await?
                 } else {
                     target.plan_rollback(version).await?
                 };
                 program.carry_out(plan, &*world).await
             }
-            Verb::Cleanup => {
-                program.carry_out(site.plan_cleanup(&program.cx).await?, &*world).await
-            }
-            Verb::Status => status(target).await,
-            Verb::Versions => {
-                let versions = target.versions().await?;
-                let names: Vec<_> = versions.iter().map(Version::as_str).collect();
-                Ok(Answer::new(names.join("\n"), json!({"versions": versions})))
-            }
+            Verb::Clean => program.carry_out(site.plan_cleanup(&program.cx).await?, &*world).await,
+            Verb::Status => looks::status(target).await,
+            Verb::List => looks::list(target).await,
+            Verb::History => looks::history(target).await,
+            Verb::Lock => looks::lock(target, &program.cx).await,
             Verb::Recover => program.recover(&*world).await,
         }
     })
     .await
-}
-
-async fn status(site: &dyn Target) -> Result<Answer, Failure> {
-    let seen = site.status().await?;
-    let current = seen.current.as_ref().map_or("nothing", |version| version.as_str());
-    let mut lines = vec![format!("in service: {current}")];
-    lines.extend(seen.contradictions.iter().map(|reason| format!("cannot be told: {reason}")));
-    let mut running = Vec::new();
-    for it in &seen.running {
-        let mark = if it.in_traffic { ", takes the traffic" } else { "" };
-        lines.push(format!("runs: {} at {}{mark}", it.version, it.address));
-        running.push(json!({
-            "name": it.name,
-            "version": it.version,
-            "address": it.address,
-            "in_traffic": it.in_traffic,
-        }));
-    }
-    let json = json!({
-        "current": seen.current,
-        "contradictions": seen.contradictions,
-        "running": running,
-        "versions": seen.versions,
-    });
-    Ok(Answer::new(lines.join("\n"), json))
 }
 
 /// In a composition an earlier step may write the release; here it must be there already.

@@ -1,6 +1,6 @@
 //! The target of a site, and what not every target can.
 
-use ops_core::{Context, Plan, Version};
+use ops_core::{Context, Plan};
 #[cfg(feature = "docker")]
 use ops_deploy::docker::{DockerHost, DockerHosts, Swarm};
 use ops_deploy::{Provider, ReleaseDirectory, Target};
@@ -8,7 +8,11 @@ use ops_examples::Failure;
 
 #[derive(Debug)]
 pub enum Site {
-    Releases(ReleaseDirectory),
+    Releases {
+        releases: ReleaseDirectory,
+        /// What is not there is built.
+        builds: bool,
+    },
     Provider {
         provider: Provider,
         /// The tool cannot list its versions: it says itself when it does not know one.
@@ -25,7 +29,7 @@ pub enum Site {
 impl Site {
     pub fn target(&self) -> &dyn Target {
         match self {
-            Self::Releases(releases) => releases,
+            Self::Releases { releases, .. } => releases,
             Self::Provider { provider, .. } => provider,
             #[cfg(feature = "docker")]
             Self::Docker(host) => host,
@@ -39,12 +43,15 @@ impl Site {
     /// Whether a version that is not listed must be refused before anything is planned. Targets
     /// with images say for themselves what a version lacks.
     pub fn must_be_listed(&self) -> bool {
-        matches!(self, Self::Releases(_) | Self::Provider { any_version: false, .. })
+        matches!(
+            self,
+            Self::Releases { builds: false, .. } | Self::Provider { any_version: false, .. }
+        )
     }
 
     pub async fn plan_cleanup(&self, cx: &Context) -> Result<Plan, Failure> {
         match self {
-            Self::Releases(releases) => Ok(releases.plan_cleanup(cx).await?),
+            Self::Releases { releases, .. } => Ok(releases.plan_cleanup(cx).await?),
             #[cfg(feature = "docker")]
             Self::Docker(host) => Ok(host.plan_cleanup(cx).await?),
             #[cfg(feature = "docker")]
@@ -60,18 +67,5 @@ impl Site {
                 self.target().name()
             ))),
         }
-    }
-
-    #[cfg(feature = "docker")]
-    pub async fn plan_rollback_across(&self, to: Option<Version>) -> Result<Plan, Failure> {
-        match self {
-            Self::Docker(host) => Ok(host.plan_rollback_across_migrations(to).await?),
-            _ => Ok(self.target().plan_rollback(to).await?),
-        }
-    }
-
-    #[cfg(not(feature = "docker"))]
-    pub async fn plan_rollback_across(&self, to: Option<Version>) -> Result<Plan, Failure> {
-        Ok(self.target().plan_rollback(to).await?)
     }
 }

@@ -3,19 +3,26 @@
 //! ```toml
 //! [docker]
 //! application = "shop"
-//! engines = ["unix:///var/run/docker.sock"]
+//! engines = ["unix:///var/run/docker.sock"]   # or ssh://user@host, or tcp://host:port with TLS
 //! state = "/var/lib/shop"                     # holds this machine's history; must exist
 //! tags = false                                # whether other tags than commits are versions
 //! keep = 3                                    # versions besides the current and the previous
 //! keep_previous_warm = false
-//! bake_seconds = 60                           # watched for so long before the commit; else not
+//! drain_seconds = 15                          # for the requests that an old container has begun
+//! deadline_seconds = 300                      # for an operation until its commit
+//!
+//! [docker.tls]                                # of engines at tcp://host:port
+//! ca = "/etc/shop/docker/ca.pem"
+//! certificate = "/etc/shop/docker/cert.pem"
+//! key = "/etc/shop/docker/key.pem"
 //!
 //! [[docker.service]]
 //! name = "web"
 //! image = "registry.internal/shop/web"        # the version is the tag
 //! command = ["serve", "--port", "{port}"]     # else: the image's
 //! ports = [20000, 29999]                      # on the host; or:
-//! # network = { name = "shop", port = 8080 }  # in a network of their own
+//! # network = { name = "shop", port = 8080 }  # in a network of their own; with both, port 8080 of
+//! #                                           # that network is published on one of `ports`
 //! proxy = "/srv/shop/proxy"                   # the state directory of its ops-proxy
 //! public_url = "http://127.0.0.1:8080"
 //! silent = false                              # true for a worker, which answers nobody
@@ -24,20 +31,6 @@
 //! volumes = { shop-data = "/data" }
 //! memory_megabytes = 512
 //! stop_grace_seconds = 10
-//!
-//! [docker.build]                              # makes images that are not there
-//! command = ["make", "image", "VERSION={version}"]
-//!
-//! [docker.migration]
-//! command = ["migrate", "up"]
-//! rehearsal = ["migrate", "check"]            # 0: the old version could run afterwards; 3: not
-//! allow_incompatible = false
-//!
-//! [[docker.hook]]
-//! when = "after_switch"                       # before_start, before_switch, after_commit
-//! name = "purge the cache"
-//! command = ["purge", "{version}"]
-//! undo = ["purge", "all"]
 //! ```
 
 use std::collections::BTreeMap;
@@ -47,12 +40,13 @@ use std::time::Duration;
 
 use ops_core::version::VersionPolicy;
 use ops_deploy::docker::{DockerHosts, Network};
-use ops_deploy::{Bake, ContainerSpec, DockerHost, Hook, Migration, ProxyClient, When};
+use ops_deploy::{ContainerSpec, DockerHost, ProxyClient};
 use ops_examples::Failure;
 use serde::Deserialize;
 use url::Url;
 
-use super::parts::{GateConfig, Health};
+use super::parts::{GateConfig, Health, Tls, deadline, engine_at};
+use super::stages::{Stages, staged};
 use crate::site::Site;
 
 #[derive(Debug, Deserialize)]
@@ -66,13 +60,11 @@ pub struct DockerConfig {
     keep: Option<usize>,
     #[serde(default)]
     keep_previous_warm: bool,
-    bake_seconds: Option<u64>,
+    drain_seconds: Option<u64>,
+    deadline_seconds: Option<u64>,
+    tls: Option<Tls>,
     #[serde(default)]
     service: Vec<Service>,
-    build: Option<Build>,
-    migration: Option<MigrationConfig>,
-    #[serde(default)]
-    hook: Vec<HookConfig>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,38 +98,18 @@ struct NetworkConfig {
     port: u16,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Build {
-    command: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MigrationConfig {
-    command: Vec<String>,
-    #[serde(default)]
-    rehearsal: Vec<String>,
-    #[serde(default)]
-    allow_incompatible: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HookConfig {
-    when: When,
-    name: String,
-    command: Vec<String>,
-    #[serde(default)]
-    undo: Vec<String>,
-}
-
 impl DockerConfig {
-    pub fn site(self, health: &Health, gate: &GateConfig) -> Result<Site, Failure> {
+    pub fn site(
+        self,
+        health: &Health,
+        gate: &GateConfig,
+        stages: &Stages,
+    ) -> Result<Site, Failure> {
         let services: Vec<_> =
             self.service.iter().map(|service| service.spec(health)).collect::<Result<_, _>>()?;
         let on = |engine: &String, state: PathBuf| {
             let policy = if self.tags { VersionPolicy::ShaOrTag } else { VersionPolicy::ShaOnly };
+            let engine = engine_at(engine, self.tls.as_ref());
             let mut host = DockerHost::builder(&self.application, engine, state)
                 .versions(policy)
                 .gate(gate.gate())
@@ -148,25 +120,17 @@ impl DockerConfig {
             if let Some(keep) = self.keep {
                 host = host.keep(keep);
             }
-            if let Some(seconds) = self.bake_seconds {
-                let lasts = Duration::from_secs(seconds);
-                let deadline = lasts.saturating_mul(2) + Duration::from_mins(5);
-                host = host
-                    .bake(Bake::lasting(lasts))
-                    .deadline(deadline)
-                    .lock_lease(deadline + Duration::from_mins(15));
+            if let Some(seconds) = self.drain_seconds {
+                host = host.drain(Duration::from_secs(seconds));
             }
-            if let Some(build) = &self.build {
-                host = host.build_images(Hook::new("build", build.command.clone()));
+            if let Some(deadline) = deadline(self.deadline_seconds, stages, Duration::from_mins(5))
+            {
+                host = host.deadline(deadline).lock_lease(deadline + Duration::from_mins(15));
             }
-            if let Some(migration) = &self.migration {
-                host = host.migration(migration.migration());
+            if let Some(build) = &stages.build {
+                host = host.build_images(build.clone());
             }
-            for hook in &self.hook {
-                let undo = hook.undo.clone();
-                let command = Hook::new(&hook.name, hook.command.clone()).undo(undo);
-                host = host.hook(hook.when, command);
-            }
+            let host = staged!(host, stages);
             Ok::<_, Failure>(host.build()?)
         };
         if let [engine] = &self.engines[..] {
@@ -187,21 +151,22 @@ impl DockerConfig {
 impl Service {
     fn spec(&self, health: &Health) -> Result<ContainerSpec, Failure> {
         let mut spec = ContainerSpec::new(&self.name, &self.image).argv(&self.command);
-        match (&self.ports, &self.network) {
-            (Some(_), Some(_)) => {
-                return Err(Failure::usage(format!(
-                    "the service `{}` names both `ports` of the host and a `network`; give one",
-                    self.name
-                )));
-            }
-            (Some((first, last)), None) => {
-                let address = Ipv4Addr::LOCALHOST.into();
-                spec = spec.network(Network::Host { ports: *first..=*last, address });
-            }
+        let address = Ipv4Addr::LOCALHOST.into();
+        let network = match (&self.ports, &self.network) {
+            (Some((first, last)), Some(NetworkConfig { name, port })) => Some(Network::Published {
+                network: Some(name.clone()),
+                port: *port,
+                ports: *first..=*last,
+                address,
+            }),
+            (Some((first, last)), None) => Some(Network::Host { ports: *first..=*last, address }),
             (None, Some(NetworkConfig { name, port })) => {
-                spec = spec.network(Network::Named { name: name.clone(), port: *port });
+                Some(Network::Named { name: name.clone(), port: *port })
             }
-            (None, None) => {}
+            (None, None) => None,
+        };
+        if let Some(network) = network {
+            spec = spec.network(network);
         }
         if let Some(path) = &health.path {
             spec = spec.health_path(path);
@@ -237,15 +202,5 @@ impl Service {
             spec = spec.public_url(url.clone());
         }
         Ok(spec)
-    }
-}
-
-impl MigrationConfig {
-    fn migration(&self) -> Migration {
-        let mut migration = Migration::new(Hook::new("migration", self.command.clone()));
-        if !self.rehearsal.is_empty() {
-            migration = migration.rehearsal(Hook::new("rehearsal", self.rehearsal.clone()));
-        }
-        if self.allow_incompatible { migration.allow_incompatible() } else { migration }
     }
 }

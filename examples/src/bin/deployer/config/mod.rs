@@ -9,6 +9,8 @@
 //! public_url = "http://127.0.0.1:8080"        # asked after the switch
 //! required_files = ["bin/shop"]               # without them a release is not complete
 //! keep = 3                                    # releases besides the current and the previous
+//! keep_previous_warm = false                  # true: it runs on, and a rollback need not start it
+//! deadline_seconds = 300                      # for an operation until its commit
 //!
 //! [environment]                               # of the service
 //! SHOP_DATABASE = "/srv/shop/data/shop.db"
@@ -26,12 +28,15 @@
 //! consecutive = 3                             # good answers in a row
 //! deadline_seconds = 60
 //! ```
+//!
+//! and `[build]`, `[migration]`, `[[hook]]`, `[bake]` and `[preflight]` (`stages.rs`).
 
 #[cfg(feature = "docker")]
 mod docker;
 mod parts;
 mod provider;
 mod releases;
+mod stages;
 #[cfg(feature = "docker")]
 mod swarm;
 
@@ -39,11 +44,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ops_examples::Failure;
+use ops_examples::bars::Bars;
 use serde::Deserialize;
 use url::Url;
 
 use crate::site::Site;
 use parts::{GateConfig, Health};
+use stages::{BakeConfig, BuildConfig, HookConfig, MigrationConfig, PreflightConfig, StagesConfig};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,6 +62,15 @@ pub struct Config {
     #[serde(default)]
     required_files: Vec<PathBuf>,
     keep: Option<usize>,
+    #[serde(default)]
+    keep_previous_warm: bool,
+    deadline_seconds: Option<u64>,
+    build: Option<BuildConfig>,
+    migration: Option<MigrationConfig>,
+    #[serde(default)]
+    hook: Vec<HookConfig>,
+    bake: Option<BakeConfig>,
+    preflight: Option<PreflightConfig>,
     #[serde(default)]
     health: Health,
     #[serde(default)]
@@ -80,7 +96,16 @@ impl Config {
         toml::from_str(&text).map_err(|error| Failure::usage(format!("`{name}`: {error}")))
     }
 
-    pub fn site(self) -> Result<Site, Failure> {
+    /// The site; what its commands print is shown here.
+    pub fn site(mut self, bars: Option<&Bars>) -> Result<Site, Failure> {
+        let stages = StagesConfig {
+            build: self.build.take(),
+            migration: self.migration.take(),
+            hooks: std::mem::take(&mut self.hook),
+            bake: self.bake.take(),
+            preflight: self.preflight.take(),
+        };
+        let stages = stages.stages(bars)?;
         let named = [
             ("[docker]", self.docker.is_some()),
             ("[swarm]", self.swarm.is_some()),
@@ -94,7 +119,7 @@ impl Config {
         }
         let target = named.first().copied().unwrap_or_default();
         if named.is_empty() || target.starts_with("releases") {
-            return self.releases();
+            return self.releases(&stages);
         }
         let stray = [
             ("command", self.command.is_some()),
@@ -102,6 +127,8 @@ impl Config {
             ("public_url", self.public_url.is_some()),
             ("required_files", !self.required_files.is_empty()),
             ("keep", self.keep.is_some()),
+            ("keep_previous_warm", self.keep_previous_warm),
+            ("deadline_seconds", self.deadline_seconds.is_some()),
             ("[environment]", !self.environment.is_empty()),
         ];
         let stray: Vec<_> = stray.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect();
@@ -112,15 +139,15 @@ impl Config {
             return Err(Failure::usage(why));
         }
         if let Some(provider) = self.provider {
-            return provider.site(&self.health, &self.gate);
+            return provider.site(&self.health, &self.gate, &stages);
         }
         #[cfg(feature = "docker")]
         if let Some(docker) = self.docker {
-            return docker.site(&self.health, &self.gate);
+            return docker.site(&self.health, &self.gate, &stages);
         }
         #[cfg(feature = "docker")]
         if let Some(swarm) = self.swarm {
-            return swarm.site(&self.health, &self.gate);
+            return swarm.site(&self.health, &self.gate, &stages);
         }
         Err(Failure::usage(format!(
             "this deployer was built without {target}; build it with `--features docker`"

@@ -6,6 +6,8 @@ use ops_deploy::{Gate, Identity};
 use ops_examples::Failure;
 use serde::Deserialize;
 
+use super::stages::Stages;
+
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
@@ -43,6 +45,33 @@ impl GateConfig {
             gate.deadline = Duration::from_secs(seconds);
         }
         gate
+    }
+}
+
+/// How long an operation may take: what is configured; else, with a watch, long enough for it.
+pub fn deadline(seconds: Option<u64>, stages: &Stages, usual: Duration) -> Option<Duration> {
+    let watched = stages.bake.as_ref().map(|bake| bake.lasts.saturating_mul(2) + usual);
+    seconds.map(Duration::from_secs).or(watched)
+}
+
+#[cfg(feature = "docker")]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    ca: std::path::PathBuf,
+    certificate: std::path::PathBuf,
+    key: std::path::PathBuf,
+}
+
+/// An engine; the certificates are for those that are not reached in another way.
+#[cfg(feature = "docker")]
+pub fn engine_at(address: &str, tls: Option<&Tls>) -> ops_deploy::docker::EngineAddress {
+    let engine = ops_deploy::docker::EngineAddress::from(address);
+    match tls {
+        Some(Tls { ca, certificate, key }) if address.starts_with("tcp:") => {
+            engine.tls(ca, certificate, key)
+        }
+        _ => engine,
     }
 }
 

@@ -13,6 +13,7 @@
 //! working_folder = "/srv/shop"
 //! secrets = ["DEPLOY_TOKEN"]                  # variables of this process that the tool gets
 //! command_deadline_seconds = 300
+//! deadline_seconds = 1200                     # for an operation until its commit
 //!
 //! [provider.environment]                      # of the tool
 //! REGION = "north"
@@ -27,7 +28,8 @@ use ops_examples::Failure;
 use serde::Deserialize;
 use url::Url;
 
-use super::parts::{GateConfig, Health, secrets};
+use super::parts::{GateConfig, Health, deadline, secrets};
+use super::stages::{Stages, staged};
 use crate::site::Site;
 
 #[derive(Debug, Deserialize)]
@@ -49,12 +51,22 @@ pub struct ProviderConfig {
     #[serde(default)]
     secrets: Vec<String>,
     command_deadline_seconds: Option<u64>,
+    deadline_seconds: Option<u64>,
     #[serde(default)]
     environment: BTreeMap<String, String>,
 }
 
 impl ProviderConfig {
-    pub fn site(self, health: &Health, gate: &GateConfig) -> Result<Site, Failure> {
+    pub fn site(
+        self,
+        health: &Health,
+        gate: &GateConfig,
+        stages: &Stages,
+    ) -> Result<Site, Failure> {
+        if stages.build.is_some() {
+            let why = "a provider's tool builds by itself; make [build] a [[hook]] before_start";
+            return Err(Failure::usage(why));
+        }
         let any_version = self.versions.is_empty();
         let mut provider = Provider::builder(self.name, self.state, self.public_url)
             .deploy(self.deploy)
@@ -81,6 +93,9 @@ impl ProviderConfig {
         if let Some(seconds) = self.command_deadline_seconds {
             provider = provider.command_deadline(Duration::from_secs(seconds));
         }
-        Ok(Site::Provider { provider: provider.build()?, any_version })
+        if let Some(deadline) = deadline(self.deadline_seconds, stages, Duration::from_mins(20)) {
+            provider = provider.deadline(deadline);
+        }
+        Ok(Site::Provider { provider: staged!(provider, stages).build()?, any_version })
     }
 }

@@ -1,13 +1,17 @@
 //! Releases in a folder of this machine.
 
+use std::time::Duration;
+
 use ops_deploy::{ProxyClient, ReleaseDirectory, ServiceSpec};
 use ops_examples::Failure;
 
 use super::Config;
+use super::parts::deadline;
+use super::stages::{Stages, staged};
 use crate::site::Site;
 
 impl Config {
-    pub(super) fn releases(self) -> Result<Site, Failure> {
+    pub(super) fn releases(self, stages: &Stages) -> Result<Site, Failure> {
         let (Some(root), Some(command)) = (self.root, self.command) else {
             let why = "the configuration names no target; give `root` and `command` for releases \
                        on this machine, or one of [docker], [swarm], [provider]";
@@ -35,6 +39,16 @@ impl Config {
         if let Some(releases) = self.keep {
             site = site.keep(releases);
         }
-        Ok(Site::Releases(site.build()?))
+        if self.keep_previous_warm {
+            site = site.keep_previous_warm(true);
+        }
+        if let Some(deadline) = deadline(self.deadline_seconds, stages, Duration::from_mins(5)) {
+            site = site.deadline(deadline);
+        }
+        let builds = stages.build.is_some();
+        if let Some(build) = &stages.build {
+            site = site.build_release(build.clone());
+        }
+        Ok(Site::Releases { releases: staged!(site, stages).build()?, builds })
     }
 }
