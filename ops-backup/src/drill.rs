@@ -102,6 +102,10 @@ enum Scratch<'a> {
     #[cfg(feature = "qdrant")]
     Collection(&'a QdrantUrl),
     /// On a server that nobody named.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "qdrant")),
+        expect(dead_code, reason = "without databases everything fits into a folder")
+    )]
     Nowhere(&'a str),
 }
 

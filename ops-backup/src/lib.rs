@@ -22,11 +22,13 @@
 //!
 //! A backup is *listed* when its manifest exists, and the manifest is written last. A restore goes
 //! into a new place beside the target, is checked there, and is swapped in by rename; the old is
-//! kept beside it as `<target>.before-<operation id>` until somebody removes it.
+//! kept beside it as `<target>.before-<operation id>` until somebody removes it;
+//! [`Vault::undo_restore`] puts it back. Parts of directories and of databases are restored by
+//! themselves, into a target where nothing is.
 //!
 //! A prune takes backups out by tombstones, which hide them at once and can be taken back, and
-//! deletes after its commit. A drill restores into scratch and keeps an attestation of what it
-//! found; [`BackupAge`] and [`LastProvenRestore`] are the probes that ask for both.
+//! deletes after its commit. A drill restores into scratch, databases on a server that
+//! [`DrillOptions`] name, and keeps an attestation of what it found; [`BackupAge`] and [`LastProvenRestore`] are the probes that ask for both.
 //!
 //! Streams are cut where their content says so, and chunks that an earlier backup of the set has
 //! are not uploaded again; still each backup is complete by itself.
@@ -112,6 +114,7 @@ pub use source::{
 #[cfg(feature = "postgres")]
 pub use source::{
     DatabaseOptions, DatabasePlace, DatabaseStep, Postgres, PostgresDump, PostgresGlobals,
+    TableChoice,
 };
 #[cfg(feature = "qdrant")]
 pub use source::{Qdrant, QdrantOptions, QdrantPlace, QdrantStep};

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ops_core::{
     Effect, OperationId, Plan, Refusal, Resource, ResourceId, Step, StepContext, StepError,
@@ -12,11 +13,14 @@ use tokio_util::sync::CancellationToken;
 use crate::allowance::{self, allowances};
 use crate::chunk;
 use crate::error::{Error, ErrorKind};
-use crate::manifest::{BackupId, Manifest, SetName};
-use crate::source::{SourceSpec, Unit, beside};
+use crate::manifest::{BackupId, Manifest, SetName, SourceRecord};
+use crate::source::{Directory, Source, SourceSpec, Unit, beside};
 use crate::swap::{Before, Swap};
 use crate::vault::Vault;
 use crate::verify::{self, Depth};
+
+/// More names than these a plan does not tell.
+const MAX_NAMES: usize = 100;
 
 /// Where a restore writes to: a database file or a directory, which need not exist.
 ///
@@ -39,9 +43,21 @@ pub struct RestoreOptions {
     pub other_source: bool,
     /// Whether a backup of another environment may be restored. Default: no.
     pub other_environment: bool,
+    /// Of a directory, only what these globs match, or what lies in a folder that they match; with
+    /// the folders that lead there. A glob without a `/` is of a name at any depth. The target must
+    /// not exist. Default: everything.
+    pub only: Vec<String>,
 }
 
 allowances!(RestoreOptions);
+
+impl RestoreOptions {
+    /// Restores what this glob matches, or that of another call, instead of everything.
+    pub fn only(mut self, glob: impl Into<String>) -> Self {
+        self.only.push(glob.into());
+        self
+    }
+}
 
 /// A step of a restore.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,6 +74,9 @@ pub enum RestoreStep {
         component: SourceSpec,
         /// Whether a backup of another environment may be restored.
         other_environment: bool,
+        /// Of a directory, what is restored, if not everything.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        only: Vec<String>,
     },
     /// Swaps what was restored with what is there.
     Swap {
@@ -131,7 +150,7 @@ impl Place {
             .change(self, &step)?)
     }
 
-    pub(crate) fn plan(
+    pub(crate) async fn plan(
         &self,
         manifest: &Manifest,
         options: &RestoreOptions,
@@ -174,21 +193,70 @@ impl Place {
             backup: manifest.id,
             component: component.source.clone(),
             other_environment: options.other_environment,
+            only: options.only.clone(),
         };
-        let plan = Plan::new("restore")
+        let mut plan = Plan::new("restore")
             .fact("backup", manifest.id)
             .fact("made at", manifest.created_at)
-            .fact("target", self.path.display())
+            .fact("target", self.path.display());
+        for (name, fact) in self.told_of_part(component, replaces, options).await? {
+            plan = plan.fact(name, fact);
+        }
+        let plan = plan
             .change(self, &stage)?
             .change(self, &RestoreStep::Swap { path: self.path.clone(), replaces })?;
         Ok(plan)
     }
 
+    /// What a plan tells of a part, if only one is restored.
+    async fn told_of_part(
+        &self,
+        record: &SourceRecord,
+        replaces: bool,
+        options: &RestoreOptions,
+    ) -> Result<Vec<(&'static str, String)>, Error> {
+        if options.only.is_empty() {
+            return Ok(Vec::new());
+        }
+        let refuse = |message: String, remedy: &str| {
+            Err(Error::new(ErrorKind::InvalidInput, message).remedy(remedy))
+        };
+        let (SourceSpec::Directory { .. }, [unit]) = (&self.target, &*record.units) else {
+            let message = format!("of `{}` no part can be chosen", record.source);
+            return refuse(message, "only directories have parts; restore it whole");
+        };
+        if replaces {
+            let message = format!("a part of a backup does not replace `{}`", self.path.display());
+            return refuse(message, "restore it to a path where nothing is, and copy from there");
+        }
+        let bytes =
+            chunk::read(self.vault.repository.clone(), unit.clone(), CancellationToken::new());
+        let part = Directory::new(&self.path).restoring(&options.only).contents(bytes).await?;
+        let shown = |names: &mut dyn Iterator<Item = &PathBuf>, all: usize| {
+            let shown: Vec<_> =
+                names.take(MAX_NAMES).map(|name| name.display().to_string()).collect();
+            let more = all.saturating_sub(MAX_NAMES);
+            let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+            shown.join(", ") + &more
+        };
+        if part.names.is_empty() {
+            let globs = options.only.join("`, `");
+            let message = format!("the backup has nothing that `{globs}` matches");
+            let top = shown(&mut part.top.iter(), part.top.len());
+            return Err(Error::new(ErrorKind::NotFound, message)
+                .remedy(format!("at its top it has: {top}; list all with `*`")));
+        }
+        Ok(vec![
+            ("files", part.names.len().to_string()),
+            ("bytes", part.bytes.to_string()),
+            ("comes", shown(&mut part.names.iter(), part.names.len())),
+        ])
+    }
+
     async fn stage(
         &self,
-        set: &SetName,
-        backup: BackupId,
-        component: &SourceSpec,
+        (set, backup): (&SetName, BackupId),
+        (component, only): (&SourceSpec, &[String]),
         staged: &Path,
         cancel: &CancellationToken,
     ) -> Result<(), Error> {
@@ -206,7 +274,11 @@ impl Place {
         let record = manifest.sources.into_iter().find(|record| record.source == *component);
         let record = record
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no source `{component}`")))?;
-        let target = self.vault.source(&self.target)?;
+        let target: Arc<dyn Source> = if only.is_empty() {
+            self.vault.source(&self.target)?
+        } else {
+            Arc::new(Directory::new(&self.path).restoring(only))
+        };
         for unit in record.units {
             let name = Unit { name: unit.name.clone() };
             let bytes = chunk::read(repository.clone(), unit, cancel.clone());
@@ -265,9 +337,15 @@ impl Step for RestoreStep {
 
     fn effect(&self) -> Effect {
         match self {
-            Self::Stage { set, backup, component, .. } => Effect::changes(format!(
-                "verify backup {backup} of set `{set}` and restore `{component}` beside the target"
-            )),
+            Self::Stage { set, backup, component, only, .. } => {
+                let part = match &**only {
+                    [] => String::new(),
+                    globs => format!(" what matches `{}` of", globs.join("`, `")),
+                };
+                Effect::changes(format!(
+                    "verify backup {backup} of set `{set}` and restore{part} `{component}` beside the target"
+                ))
+            }
             Self::Swap { path, replaces: false } => {
                 Effect::changes(format!("put what was restored at `{}`", path.display()))
             }
@@ -339,13 +417,15 @@ impl Step for RestoreStep {
 
     async fn run(&self, place: &Place, cx: &StepContext) -> Result<(), StepError> {
         match self {
-            Self::Stage { set, backup, component, .. } => {
+            Self::Stage { set, backup, component, only, .. } => {
                 let (set, backup, component) = (set.clone(), *backup, component.clone());
+                let only = only.clone();
                 let (place, staged) = (place.clone(), place.staged(cx.operation()));
                 let runtime = tokio::runtime::Handle::current();
                 // On a thread that the engine waits for: an undo removes what this still writes.
                 cx.blocking(move |cancel| {
-                    runtime.block_on(place.stage(&set, backup, &component, &staged, cancel))
+                    let of = (&component, &*only);
+                    runtime.block_on(place.stage((&set, backup), of, &staged, cancel))
                 })
                 .await
             }

@@ -31,6 +31,7 @@ impl Repository {
     }
 
     /// Whether these rows are the ones that a manifest tells of.
+    #[cfg(feature = "postgres")]
     pub fn are_rows(&self, table: &str, told: &TableRecord, found: &TableRecord) -> bool {
         let same = match self.identity().filter(|_| told.content.starts_with(KEYED)) {
             Some(identity) => sealed(identity, table, &found.content) == told.content,

@@ -399,7 +399,7 @@ impl Vault {
         place: &Place,
         options: &RestoreOptions,
     ) -> Result<Plan, Error> {
-        place.plan(&self.show(set, id).await?, options)
+        place.plan(&self.show(set, id).await?, options).await
     }
 
     /// Restores; see [`plan_restore`](Self::plan_restore). Over something that exists, it needs an

@@ -216,6 +216,44 @@ fn a_restore_killed_at_every_place_is_old_or_new() {
     assert!(summary.kills > 8, "{summary}");
 }
 
+/// What was in place before the restore is in place again, and what was restored is kept.
+fn undone(dir: &Path) -> Result<State, String> {
+    if let Ok(State::New) = restored(dir) {
+        return Ok(State::Old);
+    }
+    let (found, before) = (lasting(live(dir)), before(dir));
+    let (mut live, mut kept) = (found.clone(), found);
+    live.retain(|name, _| !name.contains(".before-"));
+    kept.retain(|name, _| name.contains(".before-"));
+    let names: Vec<_> = kept.keys().collect();
+    match (live == before, kept.len()) {
+        (true, 1) if kept.values().all(|bytes| Some(bytes) != before.get("app.db")) => {
+            Ok(State::New)
+        }
+        _ => Err(format!("between: {:?} {names:?}", live.keys())),
+    }
+}
+
+#[test]
+fn an_undone_restore_killed_at_every_place_is_as_restored_or_as_before() {
+    let summary = CrashTest::new()
+        .setup(|dir| {
+            prepare(dir)?;
+            let status = program(dir, "restore").status().map_err(|e| e.to_string())?;
+            status.success().then_some(()).ok_or_else(|| format!("restore: {status}"))
+        })
+        .operation(|dir| program(dir, "undo-restore"))
+        .recovery(|dir| program(dir, "recover"))
+        .check(undone)
+        .recovery_every(11)
+        .run()
+        .unwrap_or_else(|e| panic!("{e}"));
+    assert!(summary.old > 0 && summary.new > 0, "{summary}");
+    for place in ["exchanged with the kept", "moved a side file"] {
+        assert!(summary.places.contains_key(place), "{place}: {summary:?}");
+    }
+}
+
 #[test]
 fn a_backup_killed_at_every_place_is_whole_or_not_listed() {
     let summary = CrashTest::new()

@@ -11,6 +11,8 @@
 
 #[path = "db-backup/targets.rs"]
 mod targets;
+#[path = "db-backup/upkeep.rs"]
+mod upkeep;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,6 +29,7 @@ use ops_examples::program::{Answer, CommonArgs, Program, run};
 use ops_examples::{Code, Failure};
 use serde_json::{Value, json};
 use targets::{DrillArgs, RestoreArgs};
+use upkeep::ReindexArgs;
 
 /// Backups that are listed only when they are whole, and restores that go back.
 #[derive(Debug, Parser)]
@@ -121,6 +124,9 @@ enum Verb {
     },
     /// Restore into a place; what is there is kept beside it. Stop who writes to it before.
     Restore(RestoreArgs),
+    /// Build indexes of a PostgreSQL database anew, beside the old ones: those that are invalid or
+    /// bloated. It needs a fresh, verified backup of that database. --dry-run tells which.
+    Reindex(ReindexArgs),
     /// Undo a restore that this machine made: what it kept takes its place again, and what is there
     /// now is kept in its stead. Stop who writes to it before.
     UndoRestore {
@@ -326,6 +332,7 @@ async fn main() -> ExitCode {
                 program.carry_out(plan, &&vault).await
             }
             Verb::Restore(args) => targets::restore(program, &vault, args).await,
+            Verb::Reindex(args) => upkeep::reindex(program, &vault, args).await,
             Verb::UndoRestore { restore } => targets::undo_restore(program, &vault, restore).await,
             Verb::Recover => targets::recover(program, &vault).await,
         }

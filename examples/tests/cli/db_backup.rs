@@ -220,6 +220,12 @@ fn a_postgres_database_is_backed_up_and_restored_beside_itself() {
     let old = postgres(&admin, "postgres", &old);
     assert_eq!(postgres(&admin, &old, "SELECT t FROM entries"), "after");
     db_backup(dir, "recover").expect(0);
+    let part = url.replace(&format!("/{name}?"), &format!("/{name}_part?"));
+    let part = format!("restore latest --set nightly --to {part} --component {url} --create-roles");
+    let planned = db_backup(dir, &format!("{part} --only public.entries --dry-run")).expect(0);
+    assert_eq!(planned.json["plan"]["facts"]["tables"], "public.entries (1 rows)");
+    let none = db_backup(dir, &format!("{part} --only nowhere --yes")).expect(3);
+    assert!(none.err.contains("schemas with tables: public"), "{}", none.err);
     let id = restored.json["report"]["id"].as_str().unwrap();
     db_backup(dir, &format!("undo-restore {id} --yes")).expect(0);
     assert_eq!(postgres(&admin, &name, "SELECT t FROM entries"), "after");
@@ -229,6 +235,21 @@ fn a_postgres_database_is_backed_up_and_restored_beside_itself() {
     assert_eq!(drilled.json["proof"]["rows"], 1);
     let old = format!("SELECT datname::text FROM pg_database WHERE datname LIKE '{name}_before_%'");
     let old = postgres(&admin, "postgres", &old);
+    // Nothing is worth it, then everything; but only with a backup that was verified.
+    let reindex = format!("reindex {url} --set nightly --yes");
+    assert_eq!(db_backup(dir, &reindex).expect(0).json["changed"], false);
+    postgres(&admin, &name, "CREATE UNIQUE INDEX unsure ON entries (t)");
+    postgres(
+        &admin,
+        &name,
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'unsure'::regclass",
+    );
+    let none = db_backup(dir, &reindex.replace("--set nightly", "--set other")).expect(3);
+    assert!(none.err.contains("has no backup of database"), "{}", none.err);
+    let done = db_backup(dir, &reindex).expect(0);
+    assert_eq!(done.json["advice"][0]["index"], "unsure");
+    let valid = "SELECT indisvalid::text FROM pg_index WHERE indexrelid = 'unsure'::regclass";
+    assert_eq!(postgres(&admin, &name, valid), "true");
     for database in [&name, &old] {
         postgres(&admin, "postgres", &format!("DROP DATABASE {database} WITH (FORCE)"));
     }

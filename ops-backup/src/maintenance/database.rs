@@ -8,6 +8,7 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use super::fresh::FreshBackup;
+use super::reindex::{IndexAdvice, Reindex};
 use super::retention::OldRows;
 use super::step::{Delete, MaintenanceStep};
 use crate::error::{Error, ErrorKind};
@@ -120,6 +121,30 @@ impl Maintenance {
             return Ok(Plan::new("delete_old_rows").fact("rows", 0));
         }
         Ok(plan.finisher(self, &MaintenanceStep::Delete(delete))?)
+    }
+
+    /// Indexes built anew with `REINDEX CONCURRENTLY`, as a plan: tables can be read and written
+    /// meanwhile. What was built stays when the operation goes back; what is half built goes.
+    ///
+    /// # Errors
+    /// None but those of the plan itself.
+    pub fn plan_reindex(
+        &self,
+        backup: &FreshBackup,
+        indexes: &[IndexAdvice],
+    ) -> Result<Plan, Error> {
+        if indexes.is_empty() {
+            return Ok(Plan::new("reindex").fact("indexes", 0));
+        }
+        let mut plan = self.begin("reindex", backup)?.fact("indexes", indexes.len());
+        for advice in indexes {
+            plan = plan.fact(format!("{}.{}", advice.schema, advice.index), advice);
+        }
+        let names = |advice: &IndexAdvice| (advice.schema.clone(), advice.index.clone());
+        let indexes = indexes.iter().map(names).collect();
+        let (url, lock_timeout) = (self.url.clone(), Duration::from_secs(30));
+        let reindex = Reindex { url, indexes, lock_timeout };
+        Ok(plan.change(self, &MaintenanceStep::Reindex(reindex))?)
     }
 
     fn begin(&self, operation: &str, backup: &FreshBackup) -> Result<Plan, Error> {

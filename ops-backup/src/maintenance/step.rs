@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, Connection as _};
 
 use super::database::Maintenance;
 use super::fresh::Proof;
+use super::reindex::Reindex;
 use crate::error::{Error, ErrorKind};
 use crate::source::postgres::connect::{failed, run};
 use crate::source::postgres::quote::{ident, literal, qualified};
@@ -25,6 +26,8 @@ pub enum MaintenanceStep {
     Vacuum,
     /// Deletes old rows, in batches.
     Delete(Delete),
+    /// Builds indexes anew beside the old ones.
+    Reindex(Reindex),
 }
 
 /// Which rows are deleted, and how.
@@ -109,6 +112,7 @@ impl Step for MaintenanceStep {
             Self::Prove(_) => "prove",
             Self::Vacuum => "vacuum",
             Self::Delete(_) => "delete",
+            Self::Reindex(_) => "reindex",
         }
     }
 
@@ -118,6 +122,10 @@ impl Step for MaintenanceStep {
                 Effect::reads(format!("look whether backup {backup} of set `{set}` is a way back"))
             }
             Self::Vacuum => Effect::retained("vacuum and analyze every table"),
+            Self::Reindex(Reindex { indexes, .. }) => {
+                let names: Vec<_> = indexes.iter().map(|(s, i)| qualified(s, i)).collect();
+                Effect::retained(format!("build anew, beside the old ones: {}", names.join(", ")))
+            }
             Self::Delete(Delete { schema, table, column, before, .. }) => {
                 Effect::destroys(format!(
                     "delete the rows of `{schema}.{table}` whose `{column}` lies before {before}"
@@ -148,10 +156,14 @@ impl Step for MaintenanceStep {
             }
             Self::Vacuum => vacuum(database, cx).await,
             Self::Delete(delete) => delete.run(database, cx).await,
+            Self::Reindex(reindex) => reindex.run(database, cx).await,
         }
     }
 
-    async fn undo(&self, _: &Maintenance, _: &StepContext) -> Result<(), StepError> {
-        Ok(())
+    async fn undo(&self, database: &Maintenance, _: &StepContext) -> Result<(), StepError> {
+        match self {
+            Self::Reindex(reindex) => Ok(reindex.clear(database).await?),
+            _ => Ok(()),
+        }
     }
 }

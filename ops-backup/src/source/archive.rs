@@ -1,6 +1,6 @@
 //! The tar stream of a directory, and its extraction, which trusts nothing in it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
@@ -216,8 +216,13 @@ impl Read for Exact<'_> {
     }
 }
 
-/// Extracts into a new folder. Links are made last, so that nothing is ever written through one.
-pub(super) fn extract(input: &mut dyn Read, place: &Path) -> Result<(), Error> {
+/// Extracts into a new folder, or a part of it with the folders that lead there. Links are made last,
+/// so that nothing is ever written through one.
+pub(super) fn extract(
+    input: &mut dyn Read,
+    place: &Path,
+    only: Option<&Filter>,
+) -> Result<(), Error> {
     let broken = |e| Error::new(ErrorKind::Corrupt, "the archive cannot be read").caused_by(e);
     // Closed to others until everything in it has its mode.
     let closed = |path: &Path| fs::DirBuilder::new().mode(0o700).create(path);
@@ -225,6 +230,7 @@ pub(super) fn extract(input: &mut dyn Read, place: &Path) -> Result<(), Error> {
     let mut folders: Vec<(PathBuf, Header)> = Vec::new();
     let mut files: HashSet<PathBuf> = HashSet::new();
     let mut links: Vec<(PathBuf, PathBuf, Header)> = Vec::new();
+    let mut passed: HashMap<PathBuf, Header> = HashMap::new();
     let mut archive = tar::Archive::new(input);
     for entry in archive.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
@@ -235,6 +241,23 @@ pub(super) fn extract(input: &mut dyn Read, place: &Path) -> Result<(), Error> {
         let parent_is_folder =
             || path.parent().is_some_and(|p| p.symlink_metadata().is_ok_and(|meta| meta.is_dir()));
         let is_root = inside.as_os_str().is_empty();
+        if let (Some(only), false) = (only, is_root) {
+            if !only.chooses(&inside) {
+                if header.entry_type() == EntryType::Directory {
+                    passed.insert(inside, header);
+                }
+                continue;
+            }
+            // The folders around it, the outermost first.
+            let around: Vec<_> = inside.ancestors().skip(1).collect();
+            for folder in around.into_iter().rev() {
+                if let Some(header) = passed.remove(folder) {
+                    let path = place.join(folder);
+                    closed(&path).map_err(|e| Error::io("create", &path, e))?;
+                    folders.push((path, header));
+                }
+            }
+        }
         if !is_root && !parent_is_folder() {
             return Err(hostile(&name, "its folder is not in the archive"));
         }
@@ -263,6 +286,9 @@ pub(super) fn extract(input: &mut dyn Read, place: &Path) -> Result<(), Error> {
             EntryType::Link => {
                 let target = entry.link_name().map_err(broken)?.unwrap_or_default().into_owned();
                 let target = self::inside(&target)?;
+                if !files.contains(&target) && only.is_some() {
+                    return Err(half_a_link(&name, &target));
+                }
                 if !files.contains(&target) {
                     return Err(hostile(&name, "it is a hard link to no file of the archive"));
                 }
@@ -288,6 +314,54 @@ pub(super) fn extract(input: &mut dyn Read, place: &Path) -> Result<(), Error> {
         set(&path, &folder, &header)?;
     }
     Ok(())
+}
+
+/// What a part of an archive consists of.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Contents {
+    /// What is in it besides folders, in the archive's order.
+    pub names: Vec<PathBuf>,
+    /// The sizes of its files together.
+    pub bytes: u64,
+    /// What the archive has at its top.
+    pub top: BTreeSet<PathBuf>,
+}
+
+/// Lists a part of an archive.
+pub(super) fn contents(input: &mut dyn Read, only: &Filter) -> Result<Contents, Error> {
+    let broken = |e| Error::new(ErrorKind::Corrupt, "the archive cannot be read").caused_by(e);
+    let (mut contents, mut files) = (Contents::default(), HashSet::new());
+    let mut archive = tar::Archive::new(input);
+    for entry in archive.entries().map_err(broken)? {
+        let entry = entry.map_err(broken)?;
+        let name = entry.path().map_err(broken)?.into_owned();
+        let inside = inside(&name)?;
+        contents.top.extend(inside.iter().next().map(PathBuf::from));
+        let kind = entry.header().entry_type();
+        if inside.as_os_str().is_empty() || !only.chooses(&inside) {
+            continue;
+        }
+        match kind {
+            EntryType::Directory => continue,
+            EntryType::Link => {
+                let target = entry.link_name().map_err(broken)?.unwrap_or_default().into_owned();
+                let target = self::inside(&target)?;
+                if !files.contains(&target) {
+                    return Err(half_a_link(&name, &target));
+                }
+            }
+            _ => contents.bytes += entry.size(),
+        }
+        files.insert(inside.clone());
+        contents.names.push(inside);
+    }
+    Ok(contents)
+}
+
+fn half_a_link(name: &Path, target: &Path) -> Error {
+    let (name, target) = (name.display(), target.display());
+    let message = format!("`{name}` is the same file as `{target}`, which is left out");
+    Error::new(ErrorKind::InvalidInput, message).remedy(format!("choose `{target}`, too"))
 }
 
 /// The name relative to the archive's root, if it stays below it.
@@ -423,7 +497,7 @@ mod tests {
             bytes.extend_from_slice(&[0; 1024]);
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join("secret"), "s").unwrap();
-            assert!(extract(&mut &*bytes, &dir.path().join("new")).is_err(), "{what}");
+            assert!(extract(&mut &*bytes, &dir.path().join("new"), None).is_err(), "{what}");
             let mut left: Vec<_> =
                 fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
             left.sort();
@@ -433,7 +507,7 @@ mod tests {
         for cut in [100, 512, 600] {
             let dir = tempfile::tempdir().unwrap();
             let bytes = entry(EntryType::Regular, b"a", b"", &[7; 400]);
-            let cut = extract(&mut &bytes[..cut], &dir.path().join("new"));
+            let cut = extract(&mut &bytes[..cut], &dir.path().join("new"), None);
             assert_eq!(cut.unwrap_err().kind(), ErrorKind::Corrupt);
         }
     }

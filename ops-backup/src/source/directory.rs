@@ -24,12 +24,15 @@ pub struct Directory {
     path: PathBuf,
     include: Vec<String>,
     exclude: Vec<String>,
+    /// What is restored, if not everything.
+    only: Vec<String>,
 }
 
 impl Directory {
     /// This directory.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), include: Vec::new(), exclude: Vec::new() }
+        let (include, exclude, only) = (Vec::new(), Vec::new(), Vec::new());
+        Self { path: path.into(), include, exclude, only }
     }
 
     /// Takes only files that this glob matches, or another of them; folders stay. A glob without a
@@ -44,6 +47,22 @@ impl Directory {
     pub fn exclude(mut self, glob: impl Into<String>) -> Self {
         self.exclude.push(glob.into());
         self
+    }
+
+    /// Restores only what these globs match.
+    pub(crate) fn restoring(mut self, only: &[String]) -> Self {
+        self.only = only.to_vec();
+        self
+    }
+
+    fn part(&self) -> Result<Option<Filter>, Error> {
+        if self.only.is_empty() { Ok(None) } else { Filter::new(&self.only, &[]).map(Some) }
+    }
+
+    /// What of an archive would be restored.
+    pub(crate) async fn contents(&self, bytes: ByteStream) -> Result<archive::Contents, Error> {
+        let filter = Filter::new(&self.only, &[])?;
+        pipe::read_blocking(bytes, move |input| archive::contents(input, &filter)).await
     }
 
     fn filter(&self) -> Result<Filter, Error> {
@@ -97,8 +116,9 @@ impl Source for Directory {
     ) -> BoxFuture<'a, Result<(), Error>> {
         let place = place.to_owned();
         async {
+            let part = self.part()?;
             pipe::read_blocking(bytes, move |input| {
-                archive::extract(input, &place)?;
+                archive::extract(input, &place, part.as_ref())?;
                 Ok(ops_core::fs::sync_tree(&place)?)
             })
             .await

@@ -21,6 +21,12 @@ impl Filter {
         Ok(Self { include, exclude: set(exclude)? })
     }
 
+    /// Whether it is restored, where only a part is: it, or a folder around it, is matched.
+    pub fn chooses(&self, inside: &Path) -> bool {
+        let inside = inside.ancestors().filter(|path| !path.as_os_str().is_empty());
+        self.include.as_ref().is_none_or(|include| inside.into_iter().any(|p| include.is_match(p)))
+    }
+
     /// Whether it is backed up. Of a folder that is not, nothing below it is.
     pub fn takes(&self, inside: &Path, is_folder: bool) -> bool {
         if inside.as_os_str().is_empty() {
@@ -76,6 +82,18 @@ mod tests {
             (&["*.{c,h}"], &[], "x.h", true),
         ] {
             assert_eq!(takes(include, exclude, path), expected, "{include:?} {exclude:?} {path}");
+        }
+        let chooses = |glob: &str, path: &str| {
+            Filter::new(&[glob.to_owned()], &[]).unwrap().chooses(Path::new(path))
+        };
+        for (glob, path, expected) in [
+            ("src", "src/deep/a.rs", true),
+            ("deep", "src/deep/a.rs", true),
+            ("/deep", "src/deep/a.rs", false),
+            ("src/*.rs", "src/deep/a.rs", false),
+            ("*.rs", "src", false),
+        ] {
+            assert_eq!(chooses(glob, path), expected, "{glob} {path}");
         }
         let error = Filter::new(&["[".to_owned()], &[]).unwrap_err();
         assert!(error.to_string().contains("`[` is no glob"), "{error}");

@@ -30,6 +30,7 @@ pub use directory::Directory;
 #[cfg(feature = "postgres")]
 pub use postgres::{
     DatabaseOptions, DatabasePlace, DatabaseStep, Postgres, PostgresDump, PostgresGlobals,
+    TableChoice,
 };
 pub use postgres::{PostgresUrl, SqlProbe};
 pub use qdrant::QdrantUrl;

@@ -107,6 +107,35 @@ async fn globs_say_what_of_a_directory_is_backed_up() {
         vault.restore("s", made.id, &place, &options, &cx).await.unwrap();
         assert_eq!(names(to), expected);
     }
+    // Of what was backed up, a part comes back, with the folders that lead there.
+    let made = vault.create("s", &[spec().exclude("/cache")], &cx).await.unwrap();
+    let part = async |globs: &[&str], to: &str| {
+        let place = vault.place(&SourceSpec::directory(dir.path().join(to))).unwrap();
+        let options =
+            globs.iter().fold(RestoreOptions::default(), |options, glob| options.only(*glob));
+        let options = options.allow_other_source();
+        let plan = vault.plan_restore("s", made.id, &place, &options).await?;
+        let facts = plan.facts.clone();
+        cx.execute(plan, &&place).await.unwrap();
+        Ok::<_, ops_backup::Error>(facts)
+    };
+    let facts = part(&["deep", "d.*"], "part").await.unwrap();
+    assert_eq!((&*facts["files"], &*facts["bytes"]), ("3", "32"));
+    assert_eq!(facts["comes"], "d.txt, src/deep/b.log, src/deep/b.rs");
+    assert_eq!(names("part"), ["", "d.txt", "src", "src/deep", "src/deep/b.log", "src/deep/b.rs"]);
+    assert_eq!(
+        tree(&dir.path().join("part/src/deep")),
+        tree(&data.join("src/deep")),
+        "modes and times too"
+    );
+    let error = part(&["*.py"], "none").await.unwrap_err().to_string();
+    assert!(
+        error.contains("nothing that `*.py` matches") && error.contains("d.txt, empty, src"),
+        "{error}"
+    );
+    let error = part(&["deep"], "part").await.unwrap_err().to_string();
+    assert!(error.contains("a part of a backup does not replace"), "{error}");
+    assert!(!dir.path().join("none").exists());
     let bad = [SourceSpec::directory(&data).exclude("[")];
     let error = vault.create("s", &bad, &cx).await.unwrap_err();
     assert!(error.to_string().contains("is no glob"), "{error}");

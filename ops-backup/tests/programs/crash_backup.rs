@@ -1,4 +1,4 @@
-//! `crash-backup DIR prepare|prepare-prune|back-up|prune|drill|restore|recover|lose-journal|full-disk`: the operations that the crash tests kill.
+//! `crash-backup DIR prepare|prepare-prune|back-up|prune|drill|restore|undo-restore|recover|lose-journal|full-disk`: the operations that the crash tests kill.
 #![expect(clippy::print_stderr, clippy::exit, reason = "a helper program of the tests")]
 
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ops_backup::retention::Policy;
 use ops_backup::{RestoreOptions, Settings, SourceSpec, Vault, open_store};
+use ops_core::operations::{self, Which};
 use ops_core::{ApproveIf, Context, Environment};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
@@ -52,6 +53,12 @@ async fn run(dir: &Path, verb: &str) -> Result<(), Failure> {
             let first = vault.latest("first").await?.ok_or("no backup")?;
             let place = vault.place(&spec)?;
             vault.restore("first", first.id, &place, &RestoreOptions::default(), &cx).await?;
+        }
+        "undo-restore" => {
+            let place = vault.place(&spec)?;
+            let (operations, _) = operations::list(&cx, Which::All)?;
+            let restored = operations.iter().find(|found| found.plan.operation == "restore");
+            vault.undo_restore(&place, restored.ok_or("no restore")?.id, &cx).await?;
         }
         "prepare-prune" => {
             std::fs::create_dir_all(dir.join("live"))?;

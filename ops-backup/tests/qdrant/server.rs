@@ -191,6 +191,11 @@ impl Server {
         self.state().troubles.push((method, path.to_owned(), trouble, times));
     }
 
+    /// Whether some trouble was not met yet.
+    pub fn has_trouble(&self) -> bool {
+        self.state().troubles.iter().any(|(_, _, _, times)| *times > 0)
+    }
+
     pub fn no_trouble(&self) {
         self.state().troubles.clear();
     }

@@ -2,9 +2,10 @@
 
 use std::str::FromStr;
 
+use ops_backup::maintenance::{Maintenance, MaintenanceStep};
 use ops_backup::{
     DatabaseOptions, DatabasePlace, DatabaseStep, DrillOptions, Place, QdrantOptions, QdrantPlace,
-    QdrantStep, RestoreOptions, RestoreStep, SourceSpec, SqlProbe, Vault,
+    QdrantStep, RestoreOptions, RestoreStep, SourceSpec, SqlProbe, TableChoice, Vault,
 };
 use ops_core::operations::{self, Operation, Standing, Which};
 use ops_core::{OperationId, Plan, Resource, World};
@@ -39,6 +40,11 @@ pub struct RestoreArgs {
     /// Begin although nobody can tell how much space the database server has.
     #[arg(long)]
     unknown_space: bool,
+    /// Restore a part: of a PostgreSQL database a schema or a table (`shop`, `shop.orders`), of a
+    /// directory what a glob matches; may be given several times. The target must not exist.
+    /// --dry-run tells what comes.
+    #[arg(long, value_name = "WHAT")]
+    only: Vec<String>,
     /// Create the roles that a PostgreSQL backup names and the server lacks, without login and
     /// password; the plan lists them.
     #[arg(long)]
@@ -141,12 +147,18 @@ pub async fn restore(
             options.other_environment = other_environment;
             options.unknown_space = args.unknown_space;
             options.create_roles = args.create_roles;
+            let only: Result<Vec<TableChoice>, _> =
+                args.only.iter().map(|choice| choice.parse()).collect();
+            options.only = only?;
             options.fingerprint = args.expect_target;
             options.probes = args.probe.into_iter().map(|question| question.0).collect();
             let place = vault.database(url).await?;
             let plan = vault.plan_database_restore(&set, id, &place, &options).await?;
             program.carry_out(plan, &&place).await
         }
+        SourceSpec::Qdrant { .. } if !args.only.is_empty() => Err(Failure::usage(
+            "a collection is restored whole: --only is of databases and directories",
+        )),
         SourceSpec::Qdrant { url } => {
             let mut options = QdrantOptions::default();
             options.component = component;
@@ -161,6 +173,7 @@ pub async fn restore(
             options.component = component;
             options.other_source = other_source;
             options.other_environment = other_environment;
+            options.only = args.only;
             let place = vault.place(target)?;
             let plan = vault.plan_restore(&set, id, &place, &options).await?;
             program.carry_out(plan, &&place).await
@@ -239,6 +252,7 @@ struct Targets {
     places: Vec<Place>,
     databases: Vec<DatabasePlace>,
     collections: Vec<QdrantPlace>,
+    maintained: Vec<Maintenance>,
 }
 
 impl Targets {
@@ -280,6 +294,11 @@ impl Targets {
                     }
                     _ => {}
                 },
+                "postgres_maintenance" => {
+                    if let MaintenanceStep::Reindex(step) = serde_json::from_value(step)? {
+                        add(&mut self.maintained, vault.maintenance(step.database()).await?);
+                    }
+                }
                 "qdrant_restore" => match serde_json::from_value(step)? {
                     QdrantStep::Stage { url, .. } | QdrantStep::Return { url, .. } => {
                         add(&mut self.collections, vault.collection(&url).await?);
@@ -302,8 +321,11 @@ impl Targets {
         let places: Vec<&Place> = self.places.iter().collect();
         let databases: Vec<&DatabasePlace> = self.databases.iter().collect();
         let collections: Vec<&QdrantPlace> = self.collections.iter().collect();
-        let world: (&dyn World, &dyn World, &dyn World) = (&places, &databases, &collections);
-        work(&(vault, world.0, world.1, world.2)).await
+        let maintained: Vec<&Maintenance> = self.maintained.iter().collect();
+        let servers: (&dyn World, &dyn World) = (&databases, &maintained);
+        let (places, servers, collections): (&dyn World, &dyn World, &dyn World) =
+            (&places, &servers, &collections);
+        work(&(vault, places, servers, collections)).await
     }
 }
 

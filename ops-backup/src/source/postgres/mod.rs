@@ -24,6 +24,8 @@ mod large;
 #[cfg(feature = "postgres")]
 mod moment;
 #[cfg(feature = "postgres")]
+mod part;
+#[cfg(feature = "postgres")]
 mod place;
 mod probe;
 #[cfg(feature = "postgres")]
@@ -40,6 +42,8 @@ mod roles;
 mod rows;
 #[cfg(feature = "postgres")]
 pub(crate) mod scratch;
+#[cfg(feature = "postgres")]
+mod select;
 #[cfg(feature = "postgres")]
 mod signature;
 #[cfg(feature = "postgres")]
@@ -59,6 +63,8 @@ pub(crate) use facts::fingerprint;
 #[cfg(feature = "postgres")]
 pub use place::{DatabaseOptions, DatabasePlace, DatabaseStep};
 pub use probe::SqlProbe;
+#[cfg(feature = "postgres")]
+pub use select::TableChoice;
 pub use url::PostgresUrl;
 
 /// The source of one of the PostgreSQL kinds.

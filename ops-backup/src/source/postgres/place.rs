@@ -7,14 +7,16 @@ use ops_core::{
 use serde::{Deserialize, Serialize};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
+use tokio_util::sync::CancellationToken;
 
 use super::connect::{connect, failed};
 use super::facts::system_identifier;
 use super::probe::SqlProbe;
 use super::program::Programs;
 use super::rename::{Before, Rename};
+use super::select::TableChoice;
 use super::url::PostgresUrl;
-use super::{refusals, roles, stage};
+use super::{part, refusals, roles, select, stage};
 use crate::allowance::allowances;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{BackupId, Manifest, SetName, SourceRecord};
@@ -47,6 +49,10 @@ pub struct DatabaseOptions {
     /// Whether the restore may begin where nobody can tell how much space the server has. It can be
     /// told where the server's data lies on this machine and may be looked at. Default: no.
     pub unknown_space: bool,
+    /// Which tables are restored; what has no rows comes along, but for what depends on a table that
+    /// is left out. The target must not exist, or have no tables. Default: everything.
+    #[serde(default)]
+    pub only: Vec<TableChoice>,
     /// Whether roles that the backup needs and the server lacks are created, without login and
     /// password; the plan lists them. Else they are a reason to refuse. Default: no.
     #[serde(default)]
@@ -68,6 +74,7 @@ impl Default for DatabaseOptions {
             other_source: false,
             other_environment: false,
             unknown_space: false,
+            only: Vec::new(),
             create_roles: false,
             fingerprint: None,
             probes: Vec::new(),
@@ -82,6 +89,12 @@ impl DatabaseOptions {
     /// Lets the restore begin where the server's free space cannot be told.
     pub fn allow_unknown_space(mut self) -> Self {
         self.unknown_space = true;
+        self
+    }
+
+    /// Restores these tables, and those of other calls, instead of everything.
+    pub fn only(mut self, choice: TableChoice) -> Self {
+        self.only.push(choice);
         self
     }
 
@@ -244,11 +257,46 @@ impl DatabasePlace {
             .fact("made of", &record.fingerprint)
             .fact("target", &self.url)
             .fact("target is", self.fingerprint());
+        for (name, fact) in self.told_of_choice(record, replaces, options).await? {
+            plan = plan.fact(name, fact);
+        }
         if !roles.is_empty() {
             plan = plan.fact("roles", roles.join(", "));
             plan = plan.change(self, &DatabaseStep::Roles { roles })?;
         }
         Ok(plan.change(self, &stage)?.change(self, &swap)?)
+    }
+}
+
+impl DatabasePlace {
+    /// What a plan tells of the tables that were chosen, if some were.
+    async fn told_of_choice(
+        &self,
+        record: &SourceRecord,
+        replaces: bool,
+        options: &DatabaseOptions,
+    ) -> Result<Vec<(&'static str, String)>, Error> {
+        if options.only.is_empty() {
+            return Ok(Vec::new());
+        }
+        let cancel = CancellationToken::new();
+        let (_, catalog) = stage::told(&self.vault, record, &cancel).await?;
+        let choices = &options.only;
+        let chosen =
+            select::choose(&self.vault, record, catalog.as_ref(), choices, &cancel).await?;
+        if replaces {
+            let mut connection = connect(&self.url).await?;
+            let empty = part::is_empty(&mut connection).await?;
+            let _ = connection.close().await;
+            if !empty {
+                let database = self.url.database();
+                let message = format!("a part of a backup does not replace database `{database}`");
+                return Err(Error::new(ErrorKind::InvalidInput, message).remedy(
+                    "restore it into a database that does not exist, or has no tables, and copy from there",
+                ));
+            }
+        }
+        Ok(select::tell(record, &chosen).to_vec())
     }
 }
 

@@ -83,7 +83,7 @@ pub(crate) async fn rehearse(
         database: database.clone(),
         cx: cx.clone(),
     };
-    let restored = cancel.run_until_cancelled(work.run(cancel)).await;
+    let restored = cancel.run_until_cancelled(Box::pin(work.run(cancel))).await;
     ops_core::fault::point("restored into a scratch database");
     let restored = restored.unwrap_or_else(|| Err(Error::cancelled()));
     stage::discard(&place, &database).await?;

@@ -150,7 +150,7 @@ async fn drop_subscriptions(
 }
 
 impl Stage {
-    fn url(&self) -> PostgresUrl {
+    pub(super) fn url(&self) -> PostgresUrl {
         self.place.url.with_database(&self.database)
     }
 
@@ -174,7 +174,11 @@ impl Stage {
         self.create(&facts).await?;
         ops_core::fault::point("created the new database");
         if let Some(catalog) = catalog {
-            self.fill(record, &catalog, cancel).await?;
+            if self.options.only.is_empty() {
+                self.fill(record, &catalog, cancel).await?;
+            } else {
+                Box::pin(self.fill_chosen(record, &catalog, cancel)).await?;
+            }
         } else {
             let dump = read(&self.place.vault, record, archive::DUMP, cancel)?;
             let cx = RunContext::from(&self.cx);
@@ -199,7 +203,7 @@ impl Stage {
         Ok(())
     }
 
-    async fn script(
+    pub(super) async fn script(
         &self,
         record: &SourceRecord,
         unit: &str,
@@ -231,13 +235,14 @@ impl Stage {
         self.script(record, SEQUENCES, cancel).await?;
         ops_core::fault::point("restored the rows");
         // Before triggers, row security and whatever else could come between.
-        self.compare(record, catalog, cancel).await?;
+        self.compare(record, catalog).await?;
+        self.compare_sequences(record, cancel).await?;
         ops_core::fault::point("compared the rows");
         self.script(record, POST_DATA, cancel).await
     }
 
     /// Several units at once, each on a connection of its own.
-    async fn load(
+    pub(super) async fn load(
         &self,
         record: &SourceRecord,
         catalog: &Catalog,
@@ -274,11 +279,10 @@ impl Stage {
     }
 
     /// Reads every row again, and compares what the manifest says of the tables.
-    async fn compare(
+    pub(super) async fn compare(
         &self,
         record: &SourceRecord,
         catalog: &Catalog,
-        cancel: &CancellationToken,
     ) -> Result<(), Error> {
         let asked = catalog.tables.iter().map(|table| (table.key(), table.copy_out(None)));
         let objects = catalog.large_objects;
@@ -314,6 +318,14 @@ impl Stage {
                 format!("what was restored differs from the backup: {}", differ.join(", "));
             return Err(Error::new(ErrorKind::Source, message));
         }
+        Ok(())
+    }
+
+    async fn compare_sequences(
+        &self,
+        record: &SourceRecord,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
         let mut connection = connect(&self.url()).await?;
         let sequences = catalog::sequence_values(&mut connection).await?;
         let _ = connection.close().await;

@@ -2,6 +2,8 @@
 
 use ops_backup::{DrillOptions, ErrorKind, SourceSpec, SqlProbe};
 
+use ops_core::OperationId;
+
 use super::museum::MUSEUM;
 use super::server::Server;
 
@@ -10,13 +12,13 @@ fn options(server: &Server) -> DrillOptions {
     DrillOptions::default().database(server.url_of("postgres"))
 }
 
-async fn scratch_is_gone(server: &Server) {
-    let left = "SELECT count(*) FROM pg_database WHERE datname LIKE 'ops_drill_%'";
-    // Tests that run at the same time have scratch databases of their own, for seconds.
-    let begun = std::time::Instant::now();
-    while server.ask("postgres", left).await != "0" {
-        assert!(begun.elapsed().as_secs() < 60, "scratch is left");
-    }
+/// Of this operation: tests that run at the same time have scratch of their own.
+async fn scratch_is_gone(server: &Server, operation: OperationId) {
+    let operation = operation.to_string().to_lowercase();
+    let left = format!(
+        "SELECT count(*) FROM pg_database WHERE starts_with(datname, 'ops_drill_{operation}')"
+    );
+    assert_eq!(server.ask("postgres", &left).await, "0", "scratch is left");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,10 +37,11 @@ async fn a_database_is_drilled_in_scratch_whatever_made_its_backup() {
     assert!(found.whole, "{found:?}");
     let rows: u64 = made.sources[0].tables.values().map(|table| table.rows).sum();
     assert_eq!((found.rows, found.bytes), (rows, made.plain_size()));
+    let operation = found.operation.unwrap();
     assert_eq!(server.vault.last_proven("pg").await.unwrap(), Some(found));
     assert_eq!(server.databases().await, [""]);
     super::museum::assert_same(&before, &server.dump_of(&server.name));
-    scratch_is_gone(&server).await;
+    scratch_is_gone(&server, operation).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,7 +64,9 @@ async fn a_probe_that_fails_is_attested_and_what_says_nothing_is_not() {
     assert!(error.to_string().contains("ask the probe `nonsense`"), "{error}");
     let proven = server.vault.attestation("pg", made.id).await.unwrap().unwrap();
     assert!(!proven.whole, "the newest is still the one before");
-    scratch_is_gone(&server).await;
+    for operation in [proven.operation.unwrap(), error.report().unwrap().id] {
+        scratch_is_gone(&server, operation).await;
+    }
 
     // Without a server, with one that does not answer, with a role that may not.
     let error = drill(DrillOptions::default()).await.unwrap_err();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use object_store::ObjectStoreExt as _;
 use ops_backup::Depth;
-use ops_backup::maintenance::OldRows;
+use ops_backup::maintenance::{IndexLimits, OldRows};
 use sqlx::Connection as _;
 
 use super::server::Server;
@@ -80,4 +80,51 @@ async fn old_rows_go_in_batches_when_there_is_a_way_back() {
     server.store.delete(&key).await.unwrap();
     let error = server.cx.execute(plan, &&database).await.unwrap_err();
     assert!(error.to_string().contains("has no backup"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invalid_and_bloated_indexes_are_advised_and_built_anew_when_there_is_a_way_back() {
+    let server = Server::with(
+        "CREATE TABLE t (id int PRIMARY KEY, twice int, \"Odd\" text);
+        INSERT INTO t SELECT i, i / 2, 'x' || i FROM generate_series(1, 60000) i;
+        CREATE INDEX odd ON t (\"Odd\"); CREATE INDEX part ON t (id) WHERE id > 5;
+        DELETE FROM t WHERE id % 20 > 0; VACUUM ANALYZE t;",
+    )
+    .await;
+    // A unique index that cannot be: what an interrupted building leaves, and a half-built new one.
+    let mut db = server.connect(&server.name).await;
+    sqlx::raw_sql("INSERT INTO t VALUES (1, 10, 'y'), (2, 10, 'y')")
+        .execute(&mut db)
+        .await
+        .unwrap();
+    let broken = "CREATE UNIQUE INDEX CONCURRENTLY broken ON t (twice)";
+    assert!(sqlx::raw_sql(broken).execute(&mut db).await.is_err());
+    let left = "CREATE UNIQUE INDEX CONCURRENTLY odd_ccnew ON t (twice)";
+    assert!(sqlx::raw_sql(left).execute(&mut db).await.is_err());
+    sqlx::raw_sql("DELETE FROM t WHERE \"Odd\" = 'y'").execute(&mut db).await.unwrap();
+    db.close().await.unwrap();
+
+    let database = server.vault.maintenance(&server.url()).await.unwrap();
+    assert!(database.index_advice(IndexLimits::default()).await.unwrap().iter().all(|a| a.invalid));
+    let advice = async || database.index_advice(IndexLimits::new(0.5, 64 << 10)).await.unwrap();
+    let found = advice().await;
+    let names: Vec<_> = found.iter().map(|a| (&*a.index, a.invalid)).collect();
+    assert_eq!(names[..2], [("broken", true), ("odd_ccnew", true)]);
+    let mut bloated: Vec<_> = names[2..].iter().map(|(name, _)| *name).collect();
+    bloated.sort_unstable();
+    assert_eq!(bloated, ["odd", "t_pkey"], "of the partial one nothing is known: {found:?}");
+    let size = found.iter().find(|a| a.index == "t_pkey").unwrap().bytes;
+
+    let made = server.back_up().await;
+    assert!(database.fresh_backup("pg", DAY).await.is_err(), "it is not verified");
+    assert!(server.vault.verify("pg", made.id, Depth::Full).await.unwrap().is_whole());
+    let backup = database.fresh_backup("pg", DAY).await.unwrap();
+    let wanted: Vec<_> = found.into_iter().filter(|a| a.index != "odd_ccnew").collect();
+    let plan = database.plan_reindex(&backup, &wanted).unwrap();
+    assert!(plan.facts["public.t_pkey"].contains("probably wastes"), "{plan}");
+    server.cx.execute(plan, &&database).await.unwrap();
+    assert_eq!(advice().await, [], "what was half built beside `odd` went, too");
+    let now = "SELECT pg_relation_size('t_pkey')";
+    assert!(server.ask(&server.name, now).await.parse::<u64>().unwrap() < size / 4);
+    assert!(database.plan_reindex(&backup, &[]).unwrap().is_empty());
 }

@@ -6,6 +6,7 @@ mod forged;
 mod live;
 mod maintenance;
 mod museum;
+mod part;
 mod refusals;
 mod server;
 mod undo;
