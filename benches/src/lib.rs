@@ -4,6 +4,7 @@
 pub mod backup;
 pub mod git;
 pub mod journal;
+pub mod proxy;
 pub mod rounds;
 pub mod saga;
 pub mod scratch;
@@ -43,7 +44,7 @@ pub struct Family {
 }
 
 /// Every benchmark.
-pub const ALL: [Family; 4] = [
+pub const ALL: [Family; 5] = [
     Family {
         name: "journal",
         need: || Ok(()),
@@ -60,4 +61,5 @@ pub const ALL: [Family; 4] = [
         make: |wish| Ok(vec![backup::benchmark(wish.quick, &wish.folder)?]),
     },
     Family { name: "git", need: git::need_programs, make: git::benchmarks },
+    Family { name: "proxy", need: proxy::need_programs, make: proxy::benchmarks },
 ];
