@@ -5,6 +5,7 @@ pub mod backup;
 pub mod deploy;
 pub mod git;
 pub mod journal;
+pub mod proxy;
 pub mod rounds;
 pub mod saga;
 pub mod scratch;
@@ -44,7 +45,7 @@ pub struct Family {
 }
 
 /// Every benchmark.
-pub const ALL: [Family; 5] = [
+pub const ALL: [Family; 6] = [
     Family {
         name: "journal",
         need: || Ok(()),
@@ -62,4 +63,5 @@ pub const ALL: [Family; 5] = [
     },
     Family { name: "git", need: git::need_programs, make: git::benchmarks },
     Family { name: "deploy", need: deploy::need_programs, make: deploy::benchmarks },
+    Family { name: "proxy", need: proxy::need_programs, make: proxy::benchmarks },
 ];

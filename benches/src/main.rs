@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 
 use compare::{Comparison, Gate};
 use measurement::Measurement;
-use ops_benches::{ALL, Failure, Family, Wish, git, scratch};
+use ops_benches::{ALL, Failure, Family, Wish, git, proxy, scratch};
 
 /// How many times worse than the stored result is a regression, unless said otherwise.
 const MAX_REGRESSION: f64 = 1.25;
@@ -80,7 +80,7 @@ fn factor(text: &str) -> Result<f64, String> {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = git::our_program() {
+    if let Some(code) = git::our_program().or_else(proxy::our_program) {
         return code;
     }
     match act(Arguments::parse().verb) {
