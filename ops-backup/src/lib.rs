@@ -38,6 +38,13 @@
 //! A PostgreSQL database ([`SourceSpec::postgres`]) is dumped by several connections in one
 //! snapshot, and restored into a new database beside the old, whose names are then swapped.
 //!
+//! # Limits and figures
+//!
+//! [`VaultBuilder::store_limit`] and [`VaultBuilder::read_limit`] bound the bytes a second. Through the
+//! `metrics` facade come the counters `ops_backup_read_bytes_total`, `ops_backup_stored_bytes_total`,
+//! `ops_backup_reused_bytes_total` (plain bytes of chunks that were not uploaded again) and
+//! `ops_backup_fetched_bytes_total` (stored bytes that verifications, drills and restores read).
+//!
 //! # Features
 //!
 //! | feature | default | what it brings |
@@ -49,6 +56,7 @@
 mod attest;
 mod backup;
 mod begun;
+mod buffer;
 mod chunk;
 mod cut;
 mod digest;
@@ -75,7 +83,9 @@ mod reuse;
 mod s3;
 mod source;
 mod step;
+mod subset;
 mod swap;
+mod throttle;
 mod tombstone;
 mod vault;
 mod verify;
@@ -107,5 +117,6 @@ pub use source::{
     DatabaseOptions, DatabasePlace, DatabaseStep, Postgres, PostgresDump, PostgresGlobals, SqlProbe,
 };
 pub use step::VaultStep;
+pub use subset::Subset;
 pub use vault::{Vault, VaultBuilder};
 pub use verify::{Depth, Verification};

@@ -36,6 +36,8 @@ mod rename;
 #[cfg(feature = "postgres")]
 mod rows;
 #[cfg(feature = "postgres")]
+mod script;
+#[cfg(feature = "postgres")]
 mod signature;
 #[cfg(feature = "postgres")]
 mod stage;
