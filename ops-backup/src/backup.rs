@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use futures::StreamExt as _;
 use ops_core::progress::Update;
-use ops_core::{Effect, Refusal, Step, StepContext, StepError};
+use ops_core::{Effect, Progress, Refusal, Step, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +31,12 @@ pub struct BackupStep {
 
 impl BackupStep {
     /// Writes the streams of a session, several at once.
-    async fn at_once(writer: &Writer<'_>, session: &dyn Session) -> Result<Vec<UnitRecord>, Error> {
+    async fn at_once(
+        &self,
+        writer: &Writer<'_>,
+        session: &dyn Session,
+        progress: &dyn Progress,
+    ) -> Result<Vec<UnitRecord>, Error> {
         let one = async |unit: &Unit| {
             let dump = session.dump(unit).await?;
             let mut written = writer.unit(unit.name.clone(), dump.bytes).await?;
@@ -45,9 +50,12 @@ impl BackupStep {
                 async move { (at, written.await) }
             })
             .buffer_unordered(width);
-        let mut units = Vec::new();
+        let (mut units, total) = (Vec::new(), session.units().len() as u64);
+        let [streams, rows] = ["streams", "rows"].map(|what| format!("{what} of {}", self.set));
         while let Some((at, written)) = writing.next().await {
             units.push((at, written?));
+            progress.update(&Update::items(&*streams, units.len() as u64, Some(total)));
+            progress.update(&Update::items(&*rows, session.rows(), None));
         }
         units.sort_by_key(|(at, _)| *at);
         Ok(units.into_iter().map(|(_, unit)| unit).collect())
@@ -77,8 +85,7 @@ impl BackupStep {
         let created_at = cx.context().clock().now();
         let phase = format!("backing up {}", self.set);
         let progress = |done| cx.context().progress().update(&Update::bytes(&*phase, done, None));
-        let (settings, parallel) = (self.settings, vault.parallel);
-        let writer = Writer::new(repository, id, settings, known, parallel, cancel, &progress);
+        let writer = Writer::new(vault, id, self.settings, known, cancel, &progress);
         let mut sources = Vec::new();
         for (at, spec) in self.sources.iter().enumerate() {
             let source = vault.source(spec)?;
@@ -98,7 +105,8 @@ impl BackupStep {
                 units: Vec::new(),
             };
             if let Some(session) = source.open(id).await? {
-                record.units = Self::at_once(&writer, &*session).await?;
+                let progress = &**cx.context().progress();
+                record.units = self.at_once(&writer, &*session, progress).await?;
                 let learned = session.finish().await?;
                 (record.facts, record.tables) =
                     (learned.facts, repository.seal_tables(learned.tables));

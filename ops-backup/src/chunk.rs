@@ -10,6 +10,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio_util::sync::CancellationToken;
 
+use crate::buffer::Buffer;
 use crate::digest::{PlainDigest, sha256};
 use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
@@ -27,12 +28,15 @@ pub(crate) fn encode(
     plain: &[u8],
     level: i32,
     identity: Option<&Identity>,
-) -> Result<Vec<u8>, Error> {
-    let packed = zstd::bulk::compress(plain, level)
+) -> Result<Bytes, Error> {
+    // Of what is not written nothing is taken from the system.
+    let mut packed = Buffer::new(zstd::zstd_safe::compress_bound(plain.len()));
+    let length = zstd::bulk::compress_to_buffer(plain, packed.as_mut(), level)
         .map_err(|e| Error::new(ErrorKind::Source, "cannot compress a chunk").caused_by(e))?;
+    let packed = packed.freeze().slice(..length);
     match identity {
         None => Ok(packed),
-        Some(identity) => identity.encrypt(&packed),
+        Some(identity) => identity.encrypt(&packed).map(Bytes::from),
     }
 }
 
@@ -41,7 +45,7 @@ fn decode(
     stored: Bytes,
     chunk: &ChunkRecord,
     identity: Option<&Identity>,
-) -> Result<Vec<u8>, String> {
+) -> Result<Bytes, String> {
     if sha256(&stored) != chunk.stored_sha256 {
         return Err("its SHA-256 is not the manifest's".to_owned());
     }
@@ -52,19 +56,25 @@ fn decode(
             identity.decrypt(&stored, chunk.stored_size).map_err(|e| e.to_string())?.into()
         }
     };
-    // A bound, so that a hostile object cannot fill the memory.
-    let mut plain =
-        Vec::with_capacity(usize::try_from(chunk.plain_size).unwrap_or(0).min(64 << 20));
-    zstd::stream::read::Decoder::new(&*packed)
-        .and_then(|decoder| {
-            decoder.take(chunk.plain_size.saturating_add(1)).read_to_end(&mut plain)
-        })
-        .map_err(|e| e.to_string())?;
-    if plain.len() as u64 == chunk.plain_size { Ok(plain) } else { Err("its size is wrong".into()) }
+    // A bound, so that a hostile object cannot fill the memory; and no more memory is taken than is
+    // written, whatever the manifest says.
+    let size = usize::try_from(chunk.plain_size).map_err(|e| e.to_string())?;
+    let mut plain = Buffer::new(size);
+    let mut decoder = zstd::stream::read::Decoder::new(&*packed).map_err(|e| e.to_string())?;
+    let wrong = |_| "its size is wrong, or it cannot be decompressed".to_owned();
+    decoder.read_exact(plain.as_mut()).map_err(wrong)?;
+    match decoder.read(&mut [0]).map_err(|e| e.to_string())? {
+        0 => Ok(plain.freeze()),
+        _ => Err("its size is wrong".to_owned()),
+    }
 }
 
 /// Fetches a chunk, and answers its plain bytes only if all of them are right.
-pub(crate) async fn fetch(repository: &Repository, chunk: &ChunkRecord) -> Result<Bytes, Error> {
+pub(crate) async fn fetch(
+    repository: &Repository,
+    chunk: &ChunkRecord,
+    cancel: &CancellationToken,
+) -> Result<Bytes, Error> {
     let corrupt = |why: &str| {
         Error::new(ErrorKind::Corrupt, format!("object `{}` is damaged: {why}", chunk.key))
             .remedy("use another backup of the set")
@@ -76,11 +86,13 @@ pub(crate) async fn fetch(repository: &Repository, chunk: &ChunkRecord) -> Resul
     let mut why = String::new();
     // Twice: no store checks what it sends, so the first time it may be the way that is to blame.
     for _ in 0..2 {
+        repository.turn(chunk.stored_size, cancel).await?;
         let stored = repository.get(&chunk.key, chunk.stored_size).await?;
+        metrics::counter!("ops_backup_fetched_bytes_total").increment(stored.len() as u64);
         let (expected, identity) = (chunk.clone(), repository.identity().cloned());
         let decoded = move || decode(stored, &expected, identity.as_deref());
         match tokio::task::spawn_blocking(decoded).await.map_err(Error::panicked)? {
-            Ok(plain) => return Ok(plain.into()),
+            Ok(plain) => return Ok(plain),
             Err(error) => why = error,
         }
     }
@@ -106,12 +118,7 @@ pub(crate) fn read(
     let chunks: Chunks = stream::iter(chunks)
         .map(move |chunk| {
             let (repository, cancel) = (repository.clone(), fetching.clone());
-            async move {
-                if cancel.is_cancelled() {
-                    return Err(Error::cancelled());
-                }
-                fetch(&repository, &chunk).await
-            }
+            async move { fetch(&repository, &chunk, &cancel).await }
         })
         .buffered(READ_AHEAD)
         .boxed();

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use fastcdc::v2020::{Normalization, cut_gear, get_gear_with_seed, select_masks};
 
+use crate::buffer::Buffer;
+
 /// What FastCDC can do.
 const LEAST: usize = 1024;
 const MOST: usize = 16 << 20;
@@ -11,6 +13,8 @@ const MOST: usize = 16 << 20;
 /// quarter. Holds `chunk_size` and one piece.
 pub(crate) struct Cutter {
     buffer: Vec<u8>,
+    /// Whether what is there has no cut but the one that comes when there is no more room.
+    tried: bool,
     least: usize,
     average: usize,
     most: usize,
@@ -25,6 +29,7 @@ impl Cutter {
         let (gear, gear_ls) = get_gear_with_seed(seed);
         Self {
             buffer: Vec::new(),
+            tried: false,
             least: (most / 16).next_multiple_of(2),
             average,
             most,
@@ -39,7 +44,17 @@ impl Cutter {
 
     /// The next chunk of which the end is sure.
     pub fn next(&mut self) -> Option<Bytes> {
-        if self.buffer.len() < self.most { None } else { self.rest() }
+        if self.buffer.len() >= self.most {
+            return self.rest();
+        }
+        // Where the hash says so before the end of what is there, it says so whatever follows. Most
+        // chunks end before twice the average; so most of the time half of the room is enough.
+        if self.tried || self.buffer.len() < 2 * self.average {
+            return None;
+        }
+        let length = self.cut(&self.buffer);
+        self.tried = length == self.buffer.len();
+        (!self.tried).then(|| self.take(length))
     }
 
     /// The next chunk when nothing more is pushed.
@@ -47,7 +62,12 @@ impl Cutter {
         if self.buffer.is_empty() {
             return None;
         }
-        let window = &self.buffer[..self.buffer.len().min(self.most)];
+        let length = self.cut(&self.buffer[..self.buffer.len().min(self.most)]);
+        Some(self.take(length))
+    }
+
+    /// How long the next chunk is, if nothing follows this window.
+    fn cut(&self, window: &[u8]) -> usize {
         let (small, large) = self.masks;
         let (gear, gear_ls) = &self.gear;
         let (_, length) = cut_gear(
@@ -62,10 +82,14 @@ impl Cutter {
             gear,
             gear_ls,
         );
-        let length = length.clamp(1, window.len());
-        let chunk = Bytes::copy_from_slice(&self.buffer[..length]);
+        length.clamp(1, window.len())
+    }
+
+    fn take(&mut self, length: usize) -> Bytes {
+        let chunk = Buffer::copy(&self.buffer[..length]);
         self.buffer.drain(..length);
-        Some(chunk)
+        self.tried = false;
+        chunk
     }
 }
 
@@ -121,6 +145,7 @@ mod tests {
             prop_assert_eq!(chunks.concat(), bytes.clone());
             prop_assert!(chunks.iter().all(|c| !c.is_empty() && c.len() <= size.max(LEAST) + 32));
             prop_assert_eq!(&chunks, &cut(&bytes, 4096, size, seed), "pieces do not matter");
+            prop_assert_eq!(&chunks, &cut(&bytes, 1 << 20, size, seed), "not even all at once");
         }
     }
 }

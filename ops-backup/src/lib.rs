@@ -43,6 +43,13 @@
 //! A Qdrant collection ([`SourceSpec::qdrant`]) is backed up as a snapshot of its server, and restored
 //! into a new collection, for which an alias then stands.
 //!
+//! # Limits and figures
+//!
+//! [`VaultBuilder::store_limit`] and [`VaultBuilder::read_limit`] bound the bytes a second. Through the
+//! `metrics` facade come the counters `ops_backup_read_bytes_total`, `ops_backup_stored_bytes_total`,
+//! `ops_backup_reused_bytes_total` (plain bytes of chunks that were not uploaded again) and
+//! `ops_backup_fetched_bytes_total` (stored bytes that verifications, drills and restores read).
+//!
 //! # Features
 //!
 //! | feature | default | what it brings |
@@ -56,6 +63,7 @@ mod allowance;
 mod attest;
 mod backup;
 mod begun;
+mod buffer;
 mod chunk;
 mod cut;
 mod digest;
@@ -82,8 +90,10 @@ mod reuse;
 mod s3;
 mod source;
 mod step;
+mod subset;
 mod swap;
 mod table_seal;
+mod throttle;
 mod tombstone;
 mod undo_restore;
 mod vault;
@@ -119,5 +129,6 @@ pub use source::{
 #[cfg(feature = "qdrant")]
 pub use source::{Qdrant, QdrantOptions, QdrantPlace, QdrantStep};
 pub use step::VaultStep;
+pub use subset::Subset;
 pub use vault::{Vault, VaultBuilder};
 pub use verify::{Depth, Verification};

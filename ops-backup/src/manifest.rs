@@ -116,13 +116,14 @@ pub struct Settings {
     /// Plain bytes a chunk holds at most, 1 KiB to 16 MiB. Chunks end where their content says so,
     /// and hold a quarter of this on average. Default: 8 MiB.
     pub chunk_size: usize,
-    /// Level of zstd, 1 to 19. Default: 3.
+    /// Level of zstd, 1 to 19. Default: 1, which takes half the time of 3 for about 3 % more bytes of
+    /// rows as `COPY` writes them.
     pub zstd_level: i32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { chunk_size: 8 << 20, zstd_level: 3 }
+        Self { chunk_size: 8 << 20, zstd_level: 1 }
     }
 }
 

@@ -20,6 +20,8 @@ use crate::manifest::{BackupId, ChunkRecord, Settings, UnitRecord};
 use crate::repository::Repository;
 use crate::reuse::{Content, Known};
 use crate::source::ByteStream;
+use crate::throttle::Throttle;
+use crate::vault::Vault;
 
 /// How long uploads that are under way are waited for when the backup has failed: what arrives
 /// after the way back has looked, only a prune finds.
@@ -32,6 +34,8 @@ pub(crate) struct Writer<'a> {
     cancel: &'a CancellationToken,
     /// Told the plain bytes written so far.
     progress: &'a (dyn Fn(u64) + Sync),
+    /// How quickly the source is read.
+    limit: Option<Throttle>,
     /// How many chunks are in memory, beside those that are still being cut.
     permits: Arc<Semaphore>,
     total: AtomicU64,
@@ -42,6 +46,7 @@ struct Shared {
     id: BackupId,
     level: i32,
     known: Known,
+    cancel: CancellationToken,
     /// What this backup has, or is just uploading, by content: the same content is uploaded once.
     written: Mutex<HashMap<Content, Arc<OnceCell<ChunkRecord>>>>,
 }
@@ -50,19 +55,19 @@ type Stored = (usize, Result<ChunkRecord, Error>);
 
 impl<'a> Writer<'a> {
     pub fn new(
-        repository: &Repository,
+        vault: &Vault,
         id: BackupId,
         settings: Settings,
         known: Known,
-        parallel: usize,
         cancel: &'a CancellationToken,
         progress: &'a (dyn Fn(u64) + Sync),
     ) -> Self {
         let shared = Shared {
-            repository: repository.clone(),
+            repository: vault.repository.clone(),
             id,
             level: settings.zstd_level,
             known,
+            cancel: cancel.clone(),
             written: Mutex::default(),
         };
         Self {
@@ -70,7 +75,8 @@ impl<'a> Writer<'a> {
             chunk_size: settings.chunk_size,
             cancel,
             progress,
-            permits: Arc::new(Semaphore::new(parallel.max(1))),
+            limit: vault.read_limit.clone(),
+            permits: Arc::new(Semaphore::new(vault.parallel.max(1))),
             total: AtomicU64::new(0),
         }
     }
@@ -100,6 +106,7 @@ impl<'a> Writer<'a> {
         let mut cutter = Cutter::new(self.chunk_size, seed);
         let mut plain_size = 0;
         let mut chunks = Vec::new();
+        let read = metrics::counter!("ops_backup_read_bytes_total");
         loop {
             tokio::select! {
                 biased;
@@ -107,7 +114,12 @@ impl<'a> Writer<'a> {
                 piece = bytes.next() => {
                     let Some(piece) = piece else { break };
                     let piece = piece?;
-                    plain_size += piece.len() as u64;
+                    let size = piece.len() as u64;
+                    if let Some(limit) = &self.limit {
+                        limit.turn(size, self.cancel).await?;
+                    }
+                    read.increment(size);
+                    plain_size += size;
                     digest.update(&piece);
                     cutter.push(&piece);
                     while let Some(chunk) = cutter.next() {
@@ -172,6 +184,7 @@ impl Shared {
         let content = move || shared.repository.content(&bytes);
         let content = tokio::task::spawn_blocking(content).await.map_err(Error::panicked)?;
         if let Some(known) = self.known.get(&content) {
+            metrics::counter!("ops_backup_reused_bytes_total").increment(known.plain_size);
             return Ok(known.clone());
         }
         let cell = {
@@ -194,7 +207,9 @@ impl Shared {
         let (stored_sha256, stored) = encoded?;
         let key = self.repository.chunk_key(&content, self.id);
         let stored_size = stored.len() as u64;
-        self.repository.put(&key, stored.into()).await?;
+        self.repository.turn(stored_size, &self.cancel).await?;
+        self.repository.put(&key, stored).await?;
+        metrics::counter!("ops_backup_stored_bytes_total").increment(stored_size);
         Ok(ChunkRecord { key, stored_size, stored_sha256, plain_size })
     }
 }

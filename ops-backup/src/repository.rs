@@ -21,6 +21,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
 use crate::error::{Error, ErrorKind};
@@ -30,6 +31,7 @@ use crate::key::{self, wrap};
 use crate::manifest::{BackupId, Manifest, SetName};
 use crate::patience::{Patience, bounded};
 use crate::reuse::Content;
+use crate::throttle::Throttle;
 
 /// A manifest describes each 8 MiB in about 300 bytes, so this is a backup of some 7 TiB.
 const MAX_MANIFEST: u64 = 256 << 20;
@@ -40,6 +42,7 @@ pub(crate) struct Repository {
     patience: Patience,
     format: Format,
     identity: Option<Arc<Identity>>,
+    limit: Option<Throttle>,
 }
 
 /// When an object was written, by the store's clock.
@@ -54,7 +57,8 @@ impl Repository {
         patience: Patience,
         keys: &Keys,
     ) -> Result<Self, Error> {
-        let mut repository = Self { store, patience, format: Format::plain(), identity: None };
+        let mut repository =
+            Self { store, patience, format: Format::plain(), identity: None, limit: None };
         match repository.get(format::KEY, 4096).await {
             Ok(found) => repository.format = Format::from_bytes(&found)?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -88,6 +92,21 @@ impl Repository {
         }
         keys.fit(&self.format)?;
         self.create(format::KEY, self.format.to_bytes()?.into()).await
+    }
+
+    /// Lets no more bytes of chunks a second come and go.
+    pub fn limited(self, bytes_a_second: Option<u64>) -> Self {
+        Self { limit: bytes_a_second.map(Throttle::new), ..self }
+    }
+
+    /// Waits until so many bytes of a chunk may come or go. Apart from the call itself, which has a
+    /// deadline.
+    pub async fn turn(&self, bytes: u64, cancel: &CancellationToken) -> Result<(), Error> {
+        match &self.limit {
+            Some(limit) => limit.turn(bytes, cancel).await,
+            None if cancel.is_cancelled() => Err(Error::cancelled()),
+            None => Ok(()),
+        }
     }
 
     /// Before something is written that older programs would not understand.

@@ -23,6 +23,7 @@ use crate::restore::{Place, RestoreOptions};
 use crate::retention::Policy;
 use crate::source::{Command, Directory, File, Source, SourceSpec, Sqlite, postgres, qdrant};
 use crate::step::VaultStep;
+use crate::throttle::Throttle;
 use crate::verify::{self, Depth, Verification};
 
 /// A repository of backups. Cheap to clone.
@@ -43,6 +44,8 @@ pub struct Vault {
     pub(crate) folder: Option<PathBuf>,
     /// How many chunks a backup compresses or uploads at once.
     pub(crate) parallel: usize,
+    /// How quickly sources are read.
+    pub(crate) read_limit: Option<Throttle>,
     /// Passphrases that a key may be added for.
     pub(crate) passphrases: BTreeMap<KeyName, Recipient>,
     name: String,
@@ -58,6 +61,8 @@ pub struct VaultBuilder {
     clock: Arc<dyn Clock>,
     grace: Duration,
     parallel: usize,
+    store_limit: Option<u64>,
+    read_limit: Option<u64>,
     keys: Keys,
     sources: BTreeMap<String, Arc<dyn Source>>,
 }
@@ -92,6 +97,20 @@ impl VaultBuilder {
     /// more that is being cut. Default: 4.
     pub fn parallel(mut self, chunks: usize) -> Self {
         self.parallel = chunks;
+        self
+    }
+
+    /// How many bytes of chunks a second go to the store and come from it at most, in all operations of
+    /// this vault together. Default: no limit.
+    pub fn store_limit(mut self, bytes_a_second: u64) -> Self {
+        self.store_limit = Some(bytes_a_second);
+        self
+    }
+
+    /// How many plain bytes a second backups read of their sources at most, all of this vault together,
+    /// so that a database or disk that serves others is left in peace. Default: no limit.
+    pub fn read_limit(mut self, bytes_a_second: u64) -> Self {
+        self.read_limit = Some(bytes_a_second);
         self
     }
 
@@ -136,8 +155,8 @@ impl VaultBuilder {
         store: Arc<dyn ObjectStore>,
         name: impl Into<String>,
     ) -> Result<Vault, Error> {
-        let Self { settings, patience, clock, grace, parallel, keys, sources } = self;
-        let repository = Repository::open(store, patience, &keys).await?;
+        let Self { settings, patience, clock, grace, parallel, keys, sources, .. } = self;
+        let repository = Repository::open(store, patience, &keys).await?.limited(self.store_limit);
         Ok(Vault {
             repository,
             settings,
@@ -145,6 +164,7 @@ impl VaultBuilder {
             grace,
             folder: None,
             parallel,
+            read_limit: self.read_limit.map(Throttle::new),
             passphrases: BTreeMap::new(),
             name: name.into(),
             sources,
@@ -187,6 +207,8 @@ impl Vault {
             clock: Arc::new(SystemClock::new()),
             grace: Duration::from_hours(24),
             parallel: 4,
+            store_limit: None,
+            read_limit: None,
             keys: Keys::default(),
             sources: BTreeMap::new(),
         }
@@ -266,9 +288,9 @@ impl Vault {
         self.repository.manifest(&set, id).await
     }
 
-    /// Whether a backup is whole. A full verification keeps an attestation of what it found, which
-    /// is the one thing that is written outside an operation; where that fails (the store is read
-    /// only), the answer says so.
+    /// Whether a backup is whole. A full verification, and one of a part that finds damage, keeps an
+    /// attestation of what it found, which is the one thing that is written outside an operation;
+    /// where that fails (the store is read only), the answer says so.
     ///
     /// # Errors
     /// If the store cannot be read, or the manifest is damaged; damage of the objects is in the
@@ -282,7 +304,9 @@ impl Vault {
         let manifest = self.show(set, id).await?;
         let none = CancellationToken::new();
         let mut found = verify::verify(&self.repository, &manifest, depth, &none).await?;
-        if depth == Depth::Full {
+        // A part that is whole says nothing of the rest.
+        let attests = depth == Depth::Full || depth != Depth::Quick && !found.is_whole();
+        if attests {
             let attestation = Attestation::new(Proof::Verify, &manifest, self.clock.now(), &found)?;
             match self.repository.attest(&attestation).await {
                 Ok(()) => found.attested = true,

@@ -22,6 +22,11 @@ pub trait Session: Debug + Send + Sync {
     /// One of the streams.
     fn dump<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Result<Dump, Error>>;
 
+    /// The rows of the streams that were read to their end so far, for those who watch. Default: 0.
+    fn rows(&self) -> u64 {
+        0
+    }
+
     /// Called when every stream was read to its end: what was learned of them, if the moment was
     /// held all the while. An error fails the backup.
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<Learned, Error>>;

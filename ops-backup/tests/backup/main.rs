@@ -6,6 +6,7 @@ mod drill;
 mod encryption;
 mod fixture;
 mod interleaving;
+mod limits;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod prune;

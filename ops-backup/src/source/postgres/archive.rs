@@ -6,8 +6,9 @@ use futures::future::{BoxFuture, FutureExt as _};
 use futures::{StreamExt as _, stream};
 use ops_core::Refusal;
 use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
 
-use super::connect::connect;
+use super::connect::{once, reach};
 use super::database::{no_path, too_old};
 use super::facts::{facts, fingerprint, scalar, system_identifier};
 use super::program::{self, Programs};
@@ -64,17 +65,17 @@ async fn preflight(
     program: &str,
     url: &PostgresUrl,
 ) -> Result<Vec<Refusal>, Error> {
-    match connect(url).await {
-        Ok(connection) => {
-            let server = connection.server_version_num().unwrap_or_default();
-            let _ = connection.close().await;
-            Ok(too_old(programs, program, url, server).await.into_iter().collect())
-        }
-        Err(error) => {
-            let reason = ops_core::error::chain(&error).join(": ");
-            Ok(vec![Refusal::new(reason, "name a database that answers")])
-        }
-    }
+    let connection = match reach(url).await {
+        Ok(connection) => connection,
+        Err(refusal) => return Ok(vec![refusal]),
+    };
+    let server = connection.server_version_num().unwrap_or_default();
+    let _ = connection.close().await;
+    Ok(too_old(programs, program, url, server).await.into_iter().collect())
+}
+
+async fn is_superuser(connection: &mut PgConnection) -> Result<bool, Error> {
+    scalar(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user").await
 }
 
 impl Source for PostgresDump {
@@ -83,13 +84,7 @@ impl Source for PostgresDump {
     }
 
     fn fingerprint(&self) -> BoxFuture<'_, Result<String, Error>> {
-        async {
-            let mut connection = connect(&self.url).await?;
-            let found = fingerprint(&mut connection).await;
-            let _ = connection.close().await;
-            found
-        }
-        .boxed()
+        once(&self.url, fingerprint).boxed()
     }
 
     fn preflight(&self) -> BoxFuture<'_, Result<Vec<Refusal>, Error>> {
@@ -103,9 +98,7 @@ impl Source for PostgresDump {
     fn dump<'a>(&'a self, unit: &'a Unit, backup: BackupId) -> BoxFuture<'a, Result<Dump, Error>> {
         async move {
             if unit.name == FACTS {
-                let mut connection = connect(&self.url).await?;
-                let facts = facts(&mut connection).await?;
-                let _ = connection.close().await;
+                let facts = once(&self.url, facts).await?;
                 let bytes = serde_json::to_vec(&facts).map_err(|e| {
                     Error::new(ErrorKind::InvalidInput, "facts cannot be written").caused_by(e)
                 })?;
@@ -148,13 +141,7 @@ impl Source for PostgresGlobals {
     }
 
     fn fingerprint(&self) -> BoxFuture<'_, Result<String, Error>> {
-        async {
-            let mut connection = connect(&self.url).await?;
-            let found = system_identifier(&mut connection).await;
-            let _ = connection.close().await;
-            found
-        }
-        .boxed()
+        once(&self.url, system_identifier).boxed()
     }
 
     fn preflight(&self) -> BoxFuture<'_, Result<Vec<Refusal>, Error>> {
@@ -167,13 +154,7 @@ impl Source for PostgresGlobals {
 
     fn dump<'a>(&'a self, _: &'a Unit, backup: BackupId) -> BoxFuture<'a, Result<Dump, Error>> {
         async move {
-            let mut connection = connect(&self.url).await?;
-            let superuser: bool = scalar(
-                &mut connection,
-                "SELECT rolsuper FROM pg_roles WHERE rolname = current_user",
-            )
-            .await?;
-            let _ = connection.close().await;
+            let superuser = once(&self.url, is_superuser).await?;
             let command = self.programs.command("pg_dumpall", &self.url);
             let command = command.args(["--no-password", "--globals-only", "--no-sync"]);
             let command = if superuser { command } else { command.arg("--no-role-passwords") };

@@ -4,9 +4,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ops_core::Class;
+use ops_core::{Class, Refusal};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 use super::url::PostgresUrl;
 use crate::error::{Error, ErrorKind};
@@ -64,6 +64,25 @@ pub(crate) async fn connect(url: &PostgresUrl) -> Result<PgConnection, Error> {
         run(&mut connection, "SET transaction_timeout = 0").await?;
     }
     Ok(connection)
+}
+
+/// One question, on a connection of its own.
+pub(super) async fn once<T>(
+    url: &PostgresUrl,
+    ask: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut connection = connect(url).await?;
+    let answer = ask(&mut connection).await;
+    let _ = connection.close().await;
+    answer
+}
+
+/// A connection, or why there is none.
+pub(super) async fn reach(url: &PostgresUrl) -> Result<PgConnection, Refusal> {
+    connect(url).await.map_err(|error| {
+        let reason = ops_core::error::chain(&error).join(": ");
+        Refusal::new(reason, "name a database that answers")
+    })
 }
 
 async fn options(url: &PostgresUrl) -> Result<PgConnectOptions, Error> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -72,7 +73,11 @@ pub(super) async fn rows(
     let mut rows = Rows::default();
     let mut batch = BytesMut::new();
     loop {
-        let next = tokio::time::timeout(stall, pieces.next()).await.map_err(stalled)?;
+        // Most rows are there already: a timer for each would cost as much as the row.
+        let next = match futures::poll!(pieces.next()) {
+            Poll::Ready(next) => next,
+            Poll::Pending => tokio::time::timeout(stall, pieces.next()).await.map_err(stalled)?,
+        };
         let piece = next.transpose().map_err(failed)?;
         let end = piece.is_none();
         let piece = piece.unwrap_or_default();

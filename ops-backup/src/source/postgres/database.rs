@@ -9,7 +9,7 @@ use ops_core::Refusal;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use super::connect::{connect, failed};
+use super::connect::{failed, once, reach};
 use super::facts::fingerprint;
 use super::moment::Moment;
 use super::program::{self, Programs};
@@ -182,13 +182,7 @@ impl Source for Postgres {
     }
 
     fn fingerprint(&self) -> BoxFuture<'_, Result<String, Error>> {
-        async {
-            let mut connection = connect(&self.url).await?;
-            let found = fingerprint(&mut connection).await;
-            let _ = connection.close().await;
-            found
-        }
-        .boxed()
+        once(&self.url, fingerprint).boxed()
     }
 
     fn versions(&self) -> BTreeMap<String, String> {
@@ -197,12 +191,9 @@ impl Source for Postgres {
 
     fn preflight(&self) -> BoxFuture<'_, Result<Vec<Refusal>, Error>> {
         async {
-            let mut connection = match connect(&self.url).await {
+            let mut connection = match reach(&self.url).await {
                 Ok(connection) => connection,
-                Err(error) => {
-                    let reason = ops_core::error::chain(&error).join(": ");
-                    return Ok(vec![Refusal::new(reason, "name a database that answers")]);
-                }
+                Err(refusal) => return Ok(vec![refusal]),
             };
             let server = connection.server_version_num().unwrap_or_default();
             let mut reasons = unreadable(&mut connection).await?;

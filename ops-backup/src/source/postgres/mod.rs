@@ -43,6 +43,8 @@ mod rows;
 #[cfg(feature = "postgres")]
 pub(crate) mod scratch;
 #[cfg(feature = "postgres")]
+mod script;
+#[cfg(feature = "postgres")]
 mod select;
 #[cfg(feature = "postgres")]
 mod signature;

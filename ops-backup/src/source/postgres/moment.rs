@@ -396,6 +396,11 @@ impl Session for Moment {
         .boxed()
     }
 
+    fn rows(&self) -> u64 {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.values().map(Rows::count).sum()
+    }
+
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<Learned, Error>> {
         self.conclude().boxed()
     }

@@ -32,7 +32,7 @@ impl Sum {
 
 impl Rows {
     pub fn update(&mut self, mut bytes: &[u8]) {
-        while let Some(end) = line_end(bytes) {
+        while let Some(end) = memchr::memchr(b'\n', bytes) {
             self.row.update(&bytes[..end]);
             let digest = self.row.finalize_reset();
             let half = |at: usize| {
@@ -49,6 +49,11 @@ impl Rows {
             self.row.update(bytes);
             self.within = true;
         }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.count
     }
 
     /// Adds the rows of another part of the same table.
@@ -70,11 +75,6 @@ impl Rows {
         let Sum(high, low) = self.sum;
         TableRecord { rows: self.count, content: format!("{high:032x}{low:032x}") }
     }
-}
-
-/// Rows mostly come one by one, and then only their last byte is a line break.
-fn line_end(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|b| *b == b'\n')
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use super::moment::{
 use super::place::{DatabaseOptions, DatabasePlace};
 use super::quote::ident;
 use super::rows::Rows;
+use super::script::{self, Part};
 use super::url::PostgresUrl;
 use super::{archive, carry, copy, large};
 use crate::chunk;
@@ -210,6 +211,10 @@ impl Stage {
         cancel: &CancellationToken,
     ) -> Result<(), Error> {
         let script = read_all(&self.place.vault, record, unit, cancel).await?;
+        self.run_script(unit, script).await
+    }
+
+    async fn run_script(&self, unit: &str, script: Bytes) -> Result<(), Error> {
         let cx = RunContext::from(&self.cx);
         let done = self.place.programs.psql(&self.url(), script, &cx).await;
         done.map_err(|error| {
@@ -238,7 +243,40 @@ impl Stage {
         self.compare(record, catalog).await?;
         self.compare_sequences(record, cancel).await?;
         ops_core::fault::point("compared the rows");
-        self.script(record, POST_DATA, cancel).await
+        self.after_data(record, cancel).await
+    }
+
+    /// Constraints, indexes, triggers and the like: what builds an index, several at once.
+    async fn after_data(
+        &self,
+        record: &SourceRecord,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
+        let script = read_all(&self.place.vault, record, POST_DATA, cancel).await?;
+        let Ok(text) = std::str::from_utf8(&script) else {
+            return self.run_script(POST_DATA, script).await;
+        };
+        for part in script::cut(text) {
+            match part {
+                Part::Script(text) => self.run_script(POST_DATA, text.into()).await?,
+                Part::Builds(statements) => {
+                    let one = async |statement: String| {
+                        let mut connection = connect(&self.url()).await?;
+                        run(&mut connection, &statement).await?;
+                        let _ = connection.close().await;
+                        ops_core::fault::point("built an index");
+                        Ok::<_, Error>(())
+                    };
+                    let mut building = futures::stream::iter(statements)
+                        .map(one)
+                        .buffer_unordered(self.options.connections.max(1));
+                    while let Some(built) = building.next().await {
+                        built?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Several units at once, each on a connection of its own.

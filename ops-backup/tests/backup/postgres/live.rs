@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ops_backup::{DatabaseOptions, ErrorKind, Manifest, Postgres, SourceSpec, Vault};
+use ops_core::progress::{LatestProgress, Update};
+use ops_core::{Context, Environment, Progress};
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use super::museum::assert_same;
@@ -217,4 +219,34 @@ async fn an_exclusive_lock_is_waited_for_and_not_for_ever() {
     assert!(vault.list("pg").await.unwrap().is_empty());
     sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
     vault.create("pg", &spec, &server.cx).await.unwrap();
+}
+
+#[derive(Debug, Clone, Default)]
+struct Watch(Arc<LatestProgress>);
+
+impl Progress for Watch {
+    fn update(&self, update: &Update) {
+        self.0.update(update);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_a_backup_sees_its_bytes_streams_and_rows() {
+    let server = Server::with(
+        "CREATE TABLE a (n int); INSERT INTO a SELECT generate_series(1, 700);
+        CREATE TABLE b (n int); INSERT INTO b SELECT generate_series(1, 300);",
+    )
+    .await;
+    let watch = Watch::default();
+    let cx = Context::builder(server.dir.path().join("watched"))
+        .environment(Environment::Development)
+        .progress(watch.clone())
+        .build();
+    let made = server.vault.create("pg", &[server.spec()], &cx).await.unwrap();
+    let seen = watch.0.snapshot();
+    let last = |phase: &str| seen.iter().find(|update| update.phase == phase).cloned().unwrap();
+    let streams = made.sources[0].units.len() as u64;
+    assert_eq!(last("streams of pg"), Update::items("streams of pg", streams, Some(streams)));
+    assert_eq!(last("rows of pg"), Update::items("rows of pg", 1000, None));
+    assert_eq!(last("backing up pg").done, made.plain_size());
 }
