@@ -475,6 +475,9 @@ mod postgres {
         }
     }
 
+    /// How many threads share the places: each round makes and drops databases, and waits.
+    const SHARES: u64 = 4;
+
     #[test]
     fn a_drill_of_postgres_killed_at_every_place_leaves_no_scratch_database() {
         let first = tempfile::tempdir().unwrap();
@@ -526,26 +529,39 @@ mod postgres {
         assert!(program(first.path(), "postgres-back-up").status().unwrap().success());
         sql(&template, "INSERT INTO t VALUES (2)").unwrap();
         let store = first.path().join("store");
-        let summary = CrashTest::new()
-            .setup(move |dir| {
-                address(dir, &base(dir));
-                let copied = Command::new("cp").arg("-r").arg(&store).arg(dir).status();
-                assert!(copied.unwrap().success());
-                let (base, template) = (base(dir), &SERVER.1);
-                sql("postgres", &format!("CREATE DATABASE {base} TEMPLATE {template}_template"))?;
-                Ok(())
-            })
-            .operation(|dir| program(dir, "postgres-restore"))
-            .recovery(|dir| program(dir, "postgres-recover"))
-            .check(state)
-            .teardown(|dir| drop_all(&base(dir)))
-            .recovery_every(17)
-            .run()
-            .unwrap_or_else(|e| panic!("{e}"));
+        let share = &|share: u64| {
+            let store = store.clone();
+            CrashTest::new()
+                .setup(move |dir| {
+                    address(dir, &base(dir));
+                    let copied = Command::new("cp").arg("-r").arg(&store).arg(dir).status();
+                    assert!(copied.unwrap().success());
+                    let (base, from) = (base(dir), &SERVER.1);
+                    sql("postgres", &format!("CREATE DATABASE {base} TEMPLATE {from}_template"))?;
+                    Ok(())
+                })
+                .operation(|dir| program(dir, "postgres-restore"))
+                .recovery(|dir| program(dir, "postgres-recover"))
+                .check(state)
+                .teardown(|dir| drop_all(&base(dir)))
+                .first(share)
+                .every(SHARES)
+                .recovery_every(17)
+                .run()
+        };
+        let ended: Vec<_> = std::thread::scope(|threads| {
+            let all: Vec<_> = (1..=SHARES).map(|at| threads.spawn(move || share(at))).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
         drop_all(&SERVER.1);
-        assert!(summary.old > 0 && summary.new > 0, "{summary}");
+        let mut places = BTreeMap::new();
+        for share in ended {
+            let share = share.unwrap_or_else(|e| panic!("{e}"));
+            assert!(share.old > 0 && share.new > 0, "{share}");
+            places.extend(share.places);
+        }
         for place in ["created the new database", "blocked the old database", "swapped the names"] {
-            assert!(summary.places.contains_key(place), "{place}: {summary:?}");
+            assert!(places.contains_key(place), "{place}: {places:?}");
         }
     }
 }

@@ -88,6 +88,7 @@ pub struct CrashTest {
     check: Check,
     teardown: Box<dyn Fn(&Path)>,
     deadline: Duration,
+    first: u64,
     every: u64,
     recovery_every: u64,
     may_fail: bool,
@@ -115,6 +116,7 @@ impl CrashTest {
             check: Box::new(|_| Err("no check is set up".into())),
             teardown: Box::new(|_| ()),
             deadline: Duration::from_mins(1),
+            first: 1,
             every: 1,
             recovery_every: 1,
             may_fail: false,
@@ -158,6 +160,13 @@ impl CrashTest {
         self
     }
 
+    /// Kills at this place first, counted from 1: with [`every`](Self::every), several threads share
+    /// the places of a slow operation. Default: 1.
+    pub fn first(mut self, place: u64) -> Self {
+        self.first = place.max(1);
+        self
+    }
+
     /// Kills the operation at every n-th place only, for operations that take long. Default: 1.
     pub fn every(mut self, n: u64) -> Self {
         self.every = n.max(1);
@@ -185,7 +194,7 @@ impl CrashTest {
     /// of its kills.
     pub fn run(&self) -> Result<Summary, String> {
         let mut summary = Summary::default();
-        let mut at = 1;
+        let mut at = self.first;
         loop {
             let mut recovery_at = Some(at % self.recovery_every + 1);
             while let Some(kill) = recovery_at {
