@@ -116,8 +116,8 @@ pub struct Settings {
     /// Plain bytes a chunk holds at most, 1 KiB to 16 MiB. Chunks end where their content says so,
     /// and hold a quarter of this on average. Default: 8 MiB.
     pub chunk_size: usize,
-    /// Level of zstd, 1 to 19. Default: 1, which takes half the time of 3 for about 3 % more bytes of
-    /// rows as `COPY` writes them.
+    /// Level of zstd, 1 to 19. Default: 1. Beside 3 it takes about half the time for rows of numbers and
+    /// for JSON and no less for text, and makes text and JSON about 3 % larger.
     pub zstd_level: i32,
 }
 
