@@ -81,7 +81,21 @@ async fn a_call_that_is_cut_off_leaves_the_old_or_the_new() {
 #[tokio::test]
 async fn an_engine_that_is_gone_takes_nothing_along_and_is_recovered_on_its_return() {
     let (dock, socket, host, cx) = behind().await;
-    for (fault, deadline) in [(Fault::GoneFrom(8), 5), (Fault::DeafFrom(8), 15)] {
+    // As many calls as it takes to look at everything before something starts.
+    let mut looks = 8;
+    loop {
+        let plan = host.plan_deploy(&v(VERSIONS[1])).await.unwrap();
+        socket.set(Fault::GoneFrom(looks));
+        let error = cx.execute(plan, &*host.world()).await.unwrap_err();
+        socket.set(Fault::None);
+        settled(&dock, &host, &cx).await;
+        if error.report().expect("a report").outcome.name() != "refused" {
+            break;
+        }
+        looks += 2;
+        assert!(looks < 60, "{error:?}");
+    }
+    for (fault, deadline) in [(Fault::GoneFrom(looks), 5), (Fault::DeafFrom(looks), 15)] {
         let plan = host.plan_deploy(&v(VERSIONS[1])).await.unwrap();
         socket.set(fault);
         let begun = Instant::now();

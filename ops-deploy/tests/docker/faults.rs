@@ -104,7 +104,7 @@ async fn where_no_port_is_free_nothing_starts() {
         .network(Network::Host { ports: port..=last, address: [127, 0, 0, 1].into() });
     let host = dock.builder().service(web).build().unwrap();
     let error = host.deploy(&dock.cx(), &v("a000002")).await.unwrap_err();
-    assert_eq!(outcome(&error), "rolled_back", "{error:?}");
+    assert_eq!(outcome(&error), "refused", "{error:?}");
     assert!(format!("{error:?}").contains(&format!("no port from {port} to {last} is free")));
     as_before(&dock).await;
 }
