@@ -12,7 +12,6 @@ pub(crate) enum From {
     /// It had but to be started.
     Stopped,
     /// Its containers had to be made.
-    #[cfg_attr(not(feature = "docker"), expect(dead_code, reason = "folders are never made"))]
     Cold,
 }
 
