@@ -14,8 +14,11 @@ const DAY: i64 = 24 * 60 * 60;
 ///
 /// ```
 /// use ops_backup::Subset;
-/// let now = "2026-11-21T03:00:00Z".parse().unwrap();
-/// assert_eq!(Subset::of_day(now), Subset::of_day("2026-12-19T03:00:00Z".parse().unwrap()));
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let now = "2026-11-21T03:00:00Z".parse()?;
+/// assert_eq!(Subset::of_day(now), Subset::of_day("2026-12-19T03:00:00Z".parse()?));
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Subset {
