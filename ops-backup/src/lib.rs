@@ -65,6 +65,7 @@ mod backup;
 mod begun;
 mod buffer;
 mod chunk;
+mod component;
 mod cut;
 mod digest;
 mod drill;

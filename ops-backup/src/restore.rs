@@ -12,12 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::allowance::{self, allowances};
 use crate::chunk;
+use crate::component;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{BackupId, Manifest, SetName, SourceRecord};
 use crate::source::{Directory, Source, SourceSpec, Unit, beside};
 use crate::swap::{Before, Swap};
 use crate::vault::Vault;
-use crate::verify::{self, Depth};
+use crate::verify::Depth;
 
 /// More names than these a plan does not tell.
 const MAX_NAMES: usize = 100;
@@ -262,18 +263,8 @@ impl Place {
     ) -> Result<(), Error> {
         discard(staged)?;
         let repository = &self.vault.repository;
-        let manifest = repository.manifest(set, backup).await?;
-        let found = verify::verify(repository, &manifest, Depth::Full, cancel).await?;
-        if let Some(problem) = found.problems.first() {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                format!("backup {backup} is damaged: {problem}"),
-            )
-            .remedy("restore another backup of the set"));
-        }
-        let record = manifest.sources.into_iter().find(|record| record.source == *component);
-        let record = record
-            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no source `{component}`")))?;
+        let record =
+            component::verified(repository, (set, backup), component, Depth::Full, cancel).await?;
         let target: Arc<dyn Source> = if only.is_empty() {
             self.vault.source(&self.target)?
         } else {

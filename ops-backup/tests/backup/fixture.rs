@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt as _};
-use ops_backup::{Depth, Error, Patience, Settings, SourceSpec, Vault, VaultBuilder};
+use ops_backup::{BackupId, Depth, Error, Patience, Settings, SourceSpec, Vault, VaultBuilder};
 use ops_core::retry::Retry;
 use ops_core::{ApproveIf, Context, Environment};
 use sqlx::ConnectOptions as _;
@@ -115,6 +115,32 @@ pub async fn database(path: &Path) -> SqliteConnection {
         .connect()
         .await
         .unwrap()
+}
+
+/// A database that was backed up and changed since, with its log beside it.
+pub struct Changed {
+    pub dir: tempfile::TempDir,
+    pub vault: Vault,
+    pub cx: Context,
+    pub spec: SourceSpec,
+    pub backup: BackupId,
+    pub db: SqliteConnection,
+}
+
+impl Changed {
+    pub async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("live")).unwrap();
+        let path = dir.path().join("live/app.db");
+        let mut db = database(&path).await;
+        execute(&mut db, "CREATE TABLE t(n); INSERT INTO t VALUES(1)").await;
+        let vault = vault(memory()).await;
+        let cx = lenient(&dir.path().join("state"));
+        let spec = SourceSpec::sqlite(path);
+        let made = vault.create("s", std::slice::from_ref(&spec), &cx).await.unwrap();
+        execute(&mut db, "UPDATE t SET n = 2").await;
+        Self { dir, vault, cx, spec, backup: made.id, db }
+    }
 }
 
 pub async fn execute(db: &mut SqliteConnection, sql: &'static str) {

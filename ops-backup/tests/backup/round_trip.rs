@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::fixture::{
-    Scene, all_objects, database, execute, flip_every_byte, lenient, names, number, scratch, tree,
-    vault,
+    Changed, Scene, all_objects, database, execute, flip_every_byte, lenient, names, number,
+    scratch, tree, vault,
 };
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt as _};
@@ -176,25 +176,21 @@ async fn whatever_call_of_the_store_fails_nothing_torn_is_listed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_over_a_database_keeps_the_old_with_its_side_files() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("app.db");
-    let mut db = database(&path).await;
-    execute(&mut db, "CREATE TABLE t(n); INSERT INTO t VALUES(1)").await;
-    let vault = vault(Arc::new(InMemory::new())).await;
-    let cx = lenient(&dir.path().join("state"));
-    let spec = SourceSpec::sqlite(&path);
-    let made = vault.create("s", std::slice::from_ref(&spec), &cx).await.unwrap();
-    execute(&mut db, "UPDATE t SET n = 2").await;
-    assert!(dir.path().join("app.db-wal").metadata().unwrap().len() > 0);
+    let Changed { dir, vault, cx, spec, backup, db } = Changed::new().await;
+    let path = dir.path().join("live/app.db");
+    assert!(dir.path().join("live/app.db-wal").metadata().unwrap().len() > 0);
     fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
     let place = vault.place(&spec).unwrap();
-    let plan = vault.plan_restore("s", made.id, &place, &RestoreOptions::default()).await.unwrap();
+    let plan = vault.plan_restore("s", backup, &place, &RestoreOptions::default()).await.unwrap();
     let nobody =
         Context::builder(dir.path().join("no")).environment(Environment::Development).build();
     let refused = nobody.execute(plan.clone(), &&place).await.unwrap_err();
     assert!(matches!(refused.report().unwrap().outcome, Outcome::Refused { .. }));
     let report = cx.execute(plan, &&place).await.unwrap();
-    assert!(!dir.path().join("app.db-wal").exists(), "the old log never meets the new database");
+    assert!(
+        !dir.path().join("live/app.db-wal").exists(),
+        "the old log never meets the new database"
+    );
     let mut new = database(&path).await;
     assert_eq!(number(&mut new, "SELECT n FROM t").await, 1);
     assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o640);
@@ -205,18 +201,10 @@ async fn a_restore_over_a_database_keeps_the_old_with_its_side_files() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_goes_back_leaves_the_exact_old_bytes() {
-    let dir = tempfile::tempdir().unwrap();
+    let changed = Changed::new().await;
+    let Changed { dir, vault, spec, backup, .. } = &changed;
     let live = dir.path().join("live");
-    fs::create_dir(&live).unwrap();
-    let path = live.join("app.db");
-    let mut db = database(&path).await;
-    execute(&mut db, "CREATE TABLE t(n); INSERT INTO t VALUES(1)").await;
-    let vault = vault(Arc::new(InMemory::new())).await;
-    let cx = lenient(&dir.path().join("state"));
-    let spec = SourceSpec::sqlite(&path);
-    let made = vault.create("s", std::slice::from_ref(&spec), &cx).await.unwrap();
-    execute(&mut db, "UPDATE t SET n = 2").await;
-    let place = vault.place(&spec).unwrap();
+    let place = vault.place(spec).unwrap();
     // Without the folder itself, whose time of change moves with every rename in it.
     let files = || {
         let mut files = tree(&live);
@@ -225,12 +213,12 @@ async fn a_restore_that_goes_back_leaves_the_exact_old_bytes() {
     };
     let before = files();
     let restore =
-        vault.plan_restore("s", made.id, &place, &RestoreOptions::default()).await.unwrap();
+        vault.plan_restore("s", *backup, &place, &RestoreOptions::default()).await.unwrap();
     // A second restore of the operation fails, because something gets in its way after the checks.
     let other = dir.path().join("fresh");
     let missing = vault.place(&SourceSpec::sqlite(&other)).unwrap();
     let fails =
-        vault.plan_restore("s", made.id, &missing, &RestoreOptions::default()).await.unwrap();
+        vault.plan_restore("s", *backup, &missing, &RestoreOptions::default()).await.unwrap();
     let watch = Breaks { place: other };
     let cx = Context::builder(dir.path().join("state"))
         .environment(Environment::Development)

@@ -2,13 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
-use object_store::memory::InMemory;
-use ops_backup::{RestoreOptions, SourceSpec};
+use ops_backup::RestoreOptions;
 use ops_core::{Context, Outcome};
 
-use crate::fixture::{Scene, database, execute, lenient, number, tree, vault};
+use crate::fixture::{Changed, Scene, database, number, tree};
 
 /// Without the folder itself, whose time of change moves with every rename in it.
 fn files(of: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
@@ -18,24 +16,16 @@ fn files(of: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_restore_replaced_comes_back_to_the_byte_with_its_side_files_and_goes_again() {
-    let dir = tempfile::tempdir().unwrap();
+    let Changed { dir, vault, cx, spec, backup, db } = Changed::new().await;
     let live = dir.path().join("live");
-    fs::create_dir(&live).unwrap();
     let path = live.join("app.db");
-    let mut db = database(&path).await;
-    execute(&mut db, "CREATE TABLE t(n); INSERT INTO t VALUES(1)").await;
-    let vault = vault(Arc::new(InMemory::new())).await;
-    let cx = lenient(&dir.path().join("state"));
-    let spec = SourceSpec::sqlite(&path);
-    let made = vault.create("s", std::slice::from_ref(&spec), &cx).await.unwrap();
-    execute(&mut db, "UPDATE t SET n = 2").await;
     // A program that died left its log; one that ends well would fold it in.
     std::mem::forget(db);
     let before = files(&live);
     assert!(before.iter().any(|(name, bytes)| name.ends_with("app.db-wal") && !bytes.is_empty()));
     let place = vault.place(&spec).unwrap();
     let options = RestoreOptions::default();
-    let report = vault.restore("s", made.id, &place, &options, &cx).await.unwrap();
+    let report = vault.restore("s", backup, &place, &options, &cx).await.unwrap();
 
     let plan = vault.plan_undo_restore(&place, report.id).unwrap();
     assert!(plan.to_string().contains("back in its place"), "{plan}");

@@ -65,6 +65,15 @@ impl Board {
         self.calls.lock().unwrap().join(", ")
     }
 
+    /// Ends when this step was called.
+    pub async fn called(&self, call: &str) {
+        let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
+        while !self.calls.lock().unwrap().iter().any(|called| called == call) {
+            assert!(tokio::time::Instant::now() < deadline, "never called: {call}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     async fn call(&self, call: String, cx: &StepContext) -> Result<(), StepError> {
         self.calls.lock().unwrap().push(call.clone());
         let luck = self.luck.lock().unwrap().get_mut(&call).and_then(VecDeque::pop_front);

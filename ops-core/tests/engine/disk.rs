@@ -175,9 +175,9 @@ async fn the_way_back_fits_on_a_disk_that_fills_up_meanwhile() {
     let board = Board::new("one");
     board.luck("run c", [Luck::HangsForEver]);
     let cx = builder(disk.path()).build();
-    let plan = abc(&board).within(std::time::Duration::from_millis(300));
+    let plan = abc(&board).within(std::time::Duration::from_secs(2));
     let fill = async {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        board.called("run c").await;
         let filled = std::fs::write(disk.path().join("fill"), vec![0; 1 << 20]);
         assert!(filled.is_err(), "the disk is full now");
     };

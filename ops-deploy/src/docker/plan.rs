@@ -1,13 +1,11 @@
 //! What a deployment and a rollback do, as plans.
 
-use std::collections::BTreeMap;
-
 use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::probe::observe;
 use ops_core::{Plan, Version, World};
 
 use super::host::DockerHost;
-use super::releases::{incomplete, short};
+use super::releases::{images_or_build, short};
 use super::status::Status;
 use super::step::DockerStep as S;
 use crate::error::Error;
@@ -28,14 +26,9 @@ impl DockerHost {
         status: &Status,
     ) -> Result<Plan, Error> {
         let current = status.current()?.cloned();
-        let release = status.releases.iter().find(|it| it.version == *version && it.is_complete());
         // What is to be built cannot be pinned yet.
-        let builds = verb == Verb::Deploy && release.is_none() && self.0.stages.build.is_some();
-        let images = match release {
-            Some(release) => release.images.clone(),
-            None if builds && self.buildable(version, status) => BTreeMap::new(),
-            None => return Err(incomplete(version, &status.releases)),
-        };
+        let builds = verb == Verb::Deploy && self.0.stages.build.is_some();
+        let images = images_or_build(version, &status.releases, builds)?;
         let mut plan = headed(verb, version, current.as_ref(), care, self.0.deadline);
         for (service, image) in &images {
             plan = plan.fact(format!("image of {service}"), short(image));
@@ -57,7 +50,7 @@ impl DockerHost {
             |when| stages.hooks(when, version).into_iter().filter(|_| careful).map(S::Stage);
         let mut changes = Vec::new();
         changes.extend(stages.preflight(version).filter(|_| careful).map(S::Stage));
-        if builds {
+        if images.is_empty() {
             changes.push(S::Stage(StageStep::Build { version: v() }));
         }
         changes.extend([
@@ -100,14 +93,6 @@ impl DockerHost {
             plan = plan.finisher(self, &step)?;
         }
         Ok(plan)
-    }
-
-    /// What lacks images may be built; what has moved or is of two commits may not.
-    fn buildable(&self, version: &Version, status: &Status) -> bool {
-        let known = status.releases.iter().find(|release| release.version == *version);
-        known.is_none_or(|known| {
-            known.lacking.len() == self.0.services.len().saturating_sub(known.images.len())
-        })
     }
 
     async fn serves_well(&self, version: &Version, status: &Status) -> Result<bool, Error> {
@@ -176,17 +161,11 @@ impl Target for DockerHost {
         async move {
             let status = self.look().await?;
             let current = status.current().ok().flatten().cloned();
-            let known = status.releases.iter().map(|release| Known {
-                lacking: release.lacking.clone(),
-                made: Some(release.created),
-                runs: status
-                    .containers
-                    .iter()
-                    .any(|container| container.version == release.version && container.runs()),
-                in_service: current.as_ref() == Some(&release.version),
-                version: release.version.clone(),
-            });
-            Ok(known.collect())
+            let runs = |version: &Version| {
+                status.containers.iter().any(|it| it.version == *version && it.runs())
+            };
+            let releases = status.releases.iter();
+            Ok(releases.map(|it| it.known(runs(&it.version), current.as_ref())).collect())
         }
         .boxed()
     }

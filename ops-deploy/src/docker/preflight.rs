@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ops_core::{Refusal, StepContext, StepError, Version};
 
 use super::host::DockerHost;
-use super::releases::{Release, incomplete, short};
+use super::releases::{complete, short};
 use super::spec::{ContainerSpec, Network};
 use crate::error::{Error, ErrorKind};
 
@@ -128,11 +128,7 @@ impl DockerHost {
                     return Ok(images.clone());
                 }
                 let status = self.look().await?;
-                let complete =
-                    |release: &&Release| release.version == *version && release.is_complete();
-                let release = status.releases.iter().find(complete);
-                let release = release.ok_or_else(|| incomplete(version, &status.releases))?;
-                Ok(release.images.clone())
+                Ok(complete(version, &status.releases)?.images.clone())
             };
             let _: BTreeMap<String, String> = cx.observe(&pins_key(version), pins).await?;
             return Ok(());

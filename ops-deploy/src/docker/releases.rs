@@ -12,6 +12,7 @@ use super::host::DockerHost;
 use crate::error::{Error, ErrorKind};
 use crate::history::History;
 use crate::planning::names;
+use crate::target::Known;
 
 /// Where images tell the whole id of their commit.
 const REVISION: &str = "org.opencontainers.image.revision";
@@ -30,6 +31,7 @@ pub struct Release {
     pub lacking: Vec<String>,
     /// When its newest image was made.
     pub created: Timestamp,
+    lacks_only_images: bool,
 }
 
 impl Release {
@@ -37,6 +39,41 @@ impl Release {
     pub fn is_complete(&self) -> bool {
         self.lacking.is_empty()
     }
+
+    pub(super) fn known(&self, runs: bool, current: Option<&Version>) -> Known {
+        Known {
+            version: self.version.clone(),
+            lacking: self.lacking.clone(),
+            made: Some(self.created),
+            runs,
+            in_service: current == Some(&self.version),
+        }
+    }
+}
+
+/// The release of a version that can be deployed as it is.
+pub(super) fn complete<'a>(
+    version: &Version,
+    releases: &'a [Release],
+) -> Result<&'a Release, Error> {
+    let found = releases.iter().find(|release| release.version == *version);
+    found.filter(|release| release.is_complete()).ok_or_else(|| incomplete(version, releases))
+}
+
+/// The images to deploy; none if they are to be built first, where that is part of the deployment.
+///
+/// What lacks images can be built; what has moved or is of two commits cannot.
+pub(super) fn images_or_build(
+    version: &Version,
+    releases: &[Release],
+    builds: bool,
+) -> Result<BTreeMap<String, String>, Error> {
+    let known = releases.iter().find(|release| release.version == *version);
+    let buildable = known.is_none_or(|release| !release.is_complete() && release.lacks_only_images);
+    if builds && buildable {
+        return Ok(BTreeMap::new());
+    }
+    complete(version, releases).map(|release| release.images.clone())
 }
 
 /// The images with which versions were in service before, by version and service.
@@ -133,6 +170,7 @@ fn judge(
         created = created.max(image.created);
         images.insert(name.to_owned(), image.id.clone());
     }
+    let missing = services.len() - images.len();
     let strange = |revision: &&String| {
         version.is_sha() && revision.parse::<CommitId>().is_ok_and(|id| id.version() != version)
     };
@@ -145,6 +183,7 @@ fn judge(
     Release {
         revision: revisions.into_iter().find_map(|text| text.parse().ok()),
         created: Timestamp::from_second(created).unwrap_or_default(),
+        lacks_only_images: lacking.len() == missing,
         version,
         images,
         lacking,
@@ -152,7 +191,7 @@ fn judge(
 }
 
 /// The error for a version that cannot be deployed; it names those that can.
-pub(super) fn incomplete(version: &Version, releases: &[Release]) -> Error {
+fn incomplete(version: &Version, releases: &[Release]) -> Error {
     let lacking = match releases.iter().find(|release| release.version == *version) {
         Some(release) => release.lacking.join(", "),
         None => "there is no image of it".to_owned(),

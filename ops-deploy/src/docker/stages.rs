@@ -3,7 +3,7 @@
 use ops_core::{Refusal, StepContext, StepError, Version};
 
 use super::host::DockerHost;
-use super::releases::incomplete;
+use super::releases;
 use crate::error::Error;
 use crate::stages::{Staged, Stages, Watched};
 
@@ -18,8 +18,7 @@ impl Staged for DockerHost {
 
     async fn complete(&self, version: &Version) -> Result<Result<(), Error>, StepError> {
         let releases = self.look().await?.releases;
-        let whole = releases.iter().any(|it| it.version == *version && it.is_complete());
-        Ok(if whole { Ok(()) } else { Err(incomplete(version, &releases)) })
+        Ok(releases::complete(version, &releases).map(drop))
     }
 
     async fn findings(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt as _;
 use ops_core::StepContext;
 use ops_core::process::RunContext;
@@ -25,12 +25,12 @@ use super::rows::Rows;
 use super::script::{self, Part};
 use super::url::PostgresUrl;
 use super::{archive, carry, copy, large};
-use crate::chunk;
+use crate::component;
 use crate::error::{Error, ErrorKind};
-use crate::manifest::{BackupId, SetName, SourceRecord, UnitRecord};
-use crate::source::{ByteStream, SourceSpec};
+use crate::manifest::{BackupId, SetName, SourceRecord};
+use crate::source::SourceSpec;
 use crate::vault::Vault;
-use crate::verify::{self, Depth};
+use crate::verify::Depth;
 
 /// More of a script than this is in no backup of ours.
 const MAX_SCRIPT: u64 = 1 << 30;
@@ -52,19 +52,6 @@ pub(super) struct Stage {
     pub cx: StepContext,
 }
 
-/// The bytes of a unit of a source.
-pub(super) fn read(
-    vault: &Vault,
-    record: &SourceRecord,
-    name: &str,
-    cancel: &CancellationToken,
-) -> Result<ByteStream, Error> {
-    let unit = record.units.iter().find(|unit| unit.name == name).ok_or_else(|| {
-        Error::new(ErrorKind::Corrupt, format!("`{}` has no unit `{name}`", record.source))
-    })?;
-    Ok(chunk::read(vault.repository.clone(), unit.clone(), cancel.clone()))
-}
-
 /// All bytes of a unit that is a script or the like.
 pub(super) async fn read_all(
     vault: &Vault,
@@ -72,16 +59,7 @@ pub(super) async fn read_all(
     name: &str,
     cancel: &CancellationToken,
 ) -> Result<Bytes, Error> {
-    let size = |unit: &UnitRecord| unit.name == name && unit.plain_size > MAX_SCRIPT;
-    if record.units.iter().any(size) {
-        return Err(Error::new(ErrorKind::Corrupt, format!("unit `{name}` is too large")));
-    }
-    let mut pieces = read(vault, record, name, cancel)?;
-    let mut all = BytesMut::new();
-    while let Some(piece) = pieces.next().await {
-        all.extend_from_slice(&piece?);
-    }
-    Ok(all.freeze())
+    component::read_all(&vault.repository, record, name, MAX_SCRIPT, cancel).await
 }
 
 /// What the backup says of the database: its facts, and its catalog if it has one.
@@ -158,19 +136,10 @@ impl Stage {
     pub async fn run(self, cancel: &CancellationToken) -> Result<(), Error> {
         discard(&self.place, &self.database).await?;
         let repository = &self.place.vault.repository;
-        let mut manifest = repository.manifest(&self.set, self.backup).await?;
-        manifest.sources.retain(|record| record.source == self.component);
         // Every byte is checked again while it is read; this finds before the work what is missing.
-        let found = verify::verify(repository, &manifest, Depth::Quick, cancel).await?;
-        if let Some(problem) = found.problems.first() {
-            let message = format!("backup {} is damaged: {problem}", self.backup);
-            return Err(
-                Error::new(ErrorKind::Corrupt, message).remedy("restore another backup of the set")
-            );
-        }
-        let record = manifest.sources.first().ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("no source `{}`", self.component))
-        })?;
+        let backup = (&self.set, self.backup);
+        let record =
+            &component::verified(repository, backup, &self.component, Depth::Quick, cancel).await?;
         let (facts, catalog) = told(&self.place.vault, record, cancel).await?;
         self.create(&facts).await?;
         ops_core::fault::point("created the new database");
@@ -181,7 +150,8 @@ impl Stage {
                 Box::pin(self.fill_chosen(record, &catalog, cancel)).await?;
             }
         } else {
-            let dump = read(&self.place.vault, record, archive::DUMP, cancel)?;
+            let dump =
+                component::read(&self.place.vault.repository, record, archive::DUMP, cancel)?;
             let cx = RunContext::from(&self.cx);
             self.place.programs.pg_restore(&self.url(), dump, &self.database, &cx).await?;
         }
@@ -232,7 +202,8 @@ impl Stage {
         ops_core::fault::point("restored the schema");
         self.load(record, catalog, cancel).await?;
         if catalog.large_objects {
-            let pieces = read(&self.place.vault, record, LARGE_OBJECTS, cancel)?;
+            let pieces =
+                component::read(&self.place.vault.repository, record, LARGE_OBJECTS, cancel)?;
             let mut connection = connect(&self.url()).await?;
             large::fill(&mut connection, pieces).await?;
             let _ = connection.close().await;
@@ -297,7 +268,7 @@ impl Stage {
         let one = async |(table, unit): (&Table, &String)| {
             let size = sizes.get(&**unit).copied().unwrap_or_default();
             if size > 0 {
-                let bytes = read(&self.place.vault, record, unit, cancel)?;
+                let bytes = component::read(&self.place.vault.repository, record, unit, cancel)?;
                 let mut connection = connect(&self.url()).await?;
                 copy::fill(&mut connection, &table.copy_in(), bytes).await?;
                 let _ = connection.close().await;

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use futures::StreamExt as _;
 use ops_core::{Class, Refusal};
 use serde_json::Value;
@@ -11,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 use super::client::{Client, Collection};
 use super::place::QdrantPlace;
 use super::snapshot::{FACTS, FACTS_FORMAT, Facts, SNAPSHOT};
-use crate::chunk;
+use crate::component;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{BackupId, SetName, SourceRecord};
-use crate::source::{ByteStream, SourceSpec};
+use crate::source::SourceSpec;
 use crate::vault::Vault;
-use crate::verify::{self, Depth};
+use crate::verify::Depth;
 
 /// More than this no program writes about a collection.
 const MAX_FACTS: u64 = 16 << 20;
@@ -34,32 +33,13 @@ pub(super) struct Stage {
     pub collection: String,
 }
 
-fn read(
-    vault: &Vault,
-    record: &SourceRecord,
-    name: &str,
-    cancel: &CancellationToken,
-) -> Result<ByteStream, Error> {
-    let unit = record.units.iter().find(|unit| unit.name == name).ok_or_else(|| {
-        Error::new(ErrorKind::Corrupt, format!("`{}` has no unit `{name}`", record.source))
-    })?;
-    if name == FACTS && unit.plain_size > MAX_FACTS {
-        return Err(Error::new(ErrorKind::Corrupt, format!("unit `{name}` is too large")));
-    }
-    Ok(chunk::read(vault.repository.clone(), unit.clone(), cancel.clone()))
-}
-
 /// What the backup says of its collection.
 pub(super) async fn told(
     vault: &Vault,
     record: &SourceRecord,
     cancel: &CancellationToken,
 ) -> Result<Facts, Error> {
-    let mut pieces = read(vault, record, FACTS, cancel)?;
-    let mut all = BytesMut::new();
-    while let Some(piece) = pieces.next().await {
-        all.extend_from_slice(&piece?);
-    }
+    let all = component::read_all(&vault.repository, record, FACTS, MAX_FACTS, cancel).await?;
     let wrong = |e: serde_json::Error| {
         Error::new(ErrorKind::Corrupt, "what the backup says of its collection cannot be read")
             .caused_by(e)
@@ -120,25 +100,16 @@ impl Stage {
         let client = &place.client;
         discard(client, collection).await?;
         let repository = &place.vault.repository;
-        let mut manifest = repository.manifest(&self.set, self.backup).await?;
-        manifest.sources.retain(|record| record.source == self.component);
         // Every byte is checked again while it is read; this finds before the work what is missing.
-        let found = verify::verify(repository, &manifest, Depth::Quick, cancel).await?;
-        if let Some(problem) = found.problems.first() {
-            let message = format!("backup {} is damaged: {problem}", self.backup);
-            return Err(
-                Error::new(ErrorKind::Corrupt, message).remedy("restore another backup of the set")
-            );
-        }
-        let record = manifest.sources.first().ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("no source `{}`", self.component))
-        })?;
+        let backup = (&self.set, self.backup);
+        let record =
+            &component::verified(repository, backup, &self.component, Depth::Quick, cancel).await?;
         let facts = told(&place.vault, record, cancel).await?;
         let checksum = match &facts.snapshot.checksum {
             Some(checksum) => checksum.clone(),
             None => self.digest(record, cancel).await?,
         };
-        let bytes = read(&place.vault, record, SNAPSHOT, cancel)?;
+        let bytes = component::read(repository, record, SNAPSHOT, cancel)?;
         client.upload(collection, bytes, &checksum, self.patience).await?;
         ops_core::fault::point("uploaded the snapshot");
         // What was uploaded stays in the new collection's folder of snapshots, to nobody's use.
@@ -157,7 +128,7 @@ impl Stage {
         record: &SourceRecord,
         cancel: &CancellationToken,
     ) -> Result<String, Error> {
-        let mut pieces = read(&self.place.vault, record, SNAPSHOT, cancel)?;
+        let mut pieces = component::read(&self.place.vault.repository, record, SNAPSHOT, cancel)?;
         let mut digest = crate::digest::Hasher::default();
         while let Some(piece) = pieces.next().await {
             digest.update(&piece?);

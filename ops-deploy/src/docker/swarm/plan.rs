@@ -6,7 +6,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::probe::observe;
 use ops_core::{Plan, Version, World};
 
-use super::super::releases::{incomplete, short};
+use super::super::releases::{images_or_build, short};
 use super::{Swarm, SwarmService, SwarmStatus, SwarmStep as S};
 use crate::error::Error;
 use crate::history::{History, Verb};
@@ -25,14 +25,9 @@ impl Swarm {
         status: &SwarmStatus,
     ) -> Result<Plan, Error> {
         let current = status.current()?.cloned();
-        let release = status.releases.iter().find(|it| it.version == *version && it.is_complete());
         // What is to be built cannot be pinned yet.
         let builds = verb == Verb::Deploy && self.0.stages.build.is_some();
-        let images = match release {
-            Some(release) => release.images.clone(),
-            None if builds && self.buildable(version, status) => BTreeMap::new(),
-            None => return Err(incomplete(version, &status.releases)),
-        };
+        let images = images_or_build(version, &status.releases, builds)?;
         let mut plan = headed(verb, version, current.as_ref(), care, self.0.deadline);
         if current.as_ref() == Some(version) && self.serves_well(version, status).await {
             return Ok(is_well(plan, version));
@@ -83,14 +78,6 @@ impl Swarm {
             plan = plan.finisher(self, &step)?;
         }
         Ok(plan)
-    }
-
-    /// What lacks images may be built; what has moved or is of two commits may not.
-    fn buildable(&self, version: &Version, status: &SwarmStatus) -> bool {
-        let known = status.releases.iter().find(|release| release.version == *version);
-        known.is_none_or(|known| {
-            known.lacking.len() == self.0.services.len().saturating_sub(known.images.len())
-        })
     }
 
     /// How the nodes of the Swarm know an image: by the digest of its registry, else by its id.
@@ -177,14 +164,9 @@ impl Target for Swarm {
         async move {
             let status = self.look().await?;
             let current = status.current().ok().flatten().cloned();
-            let known = status.releases.iter().map(|release| Known {
-                lacking: release.lacking.clone(),
-                made: Some(release.created),
-                runs: status.tasks.iter().any(|it| it.version.as_ref() == Some(&release.version)),
-                in_service: current.as_ref() == Some(&release.version),
-                version: release.version.clone(),
-            });
-            Ok(known.collect())
+            let runs = |version| status.tasks.iter().any(|it| it.version.as_ref() == Some(version));
+            let releases = status.releases.iter();
+            Ok(releases.map(|it| it.known(runs(&it.version), current.as_ref())).collect())
         }
         .boxed()
     }

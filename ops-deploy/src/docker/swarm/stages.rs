@@ -8,7 +8,7 @@ use ops_core::probe::AllOf;
 use ops_core::{Refusal, StepContext, StepError, Version};
 
 use super::super::containers::OPERATION;
-use super::super::releases::incomplete;
+use super::super::releases;
 use super::super::watch::Loads;
 use super::Swarm;
 use crate::error::Error;
@@ -25,8 +25,7 @@ impl Staged for Swarm {
 
     async fn complete(&self, version: &Version) -> Result<Result<(), Error>, StepError> {
         let releases = self.look().await?.releases;
-        let whole = releases.iter().any(|it| it.version == *version && it.is_complete());
-        Ok(if whole { Ok(()) } else { Err(incomplete(version, &releases)) })
+        Ok(releases::complete(version, &releases).map(drop))
     }
 
     async fn findings(

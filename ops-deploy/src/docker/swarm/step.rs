@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Swarm;
 use super::status::observe;
-use crate::docker::releases::{Release, incomplete, short};
+use crate::docker::releases::{complete, short};
 use crate::effects;
 use crate::error::{Error, ErrorKind};
 use crate::history::{Entry, Verb};
@@ -215,10 +215,7 @@ impl Swarm {
                 return Ok(images.clone());
             }
             let status = self.look().await?;
-            let whole = |it: &&Release| it.version == *version && it.is_complete();
-            let release = status.releases.iter().find(whole);
-            let release = release.ok_or_else(|| incomplete(version, &status.releases))?;
-            Ok(release.images.clone())
+            Ok(complete(version, &status.releases)?.images.clone())
         };
         let _: BTreeMap<String, String> = cx.observe(&pins_key(version), pins).await?;
         Ok(())
