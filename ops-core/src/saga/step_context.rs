@@ -55,7 +55,8 @@ impl StepContext {
     }
 
     /// Learns a fact once: what was noted under this key before, else what the future answers,
-    /// which is made durable *before* it is returned.
+    /// which is made durable *before* it is returned. Where it was noted before, the future is dropped
+    /// without being polled: what it would have done besides does not happen.
     ///
     /// A second run of the step, after a crash, then does not mistake its own effect for the old
     /// state. Keys belong to the resource: later steps on it, and undos, read them with
