@@ -11,6 +11,7 @@ mod crash;
 mod detached;
 mod emergency;
 mod faults;
+mod formats;
 mod guards;
 mod handover;
 mod http2;
