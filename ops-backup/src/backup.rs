@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use futures::StreamExt as _;
 use ops_core::progress::Update;
-use ops_core::{Effect, Progress, Refusal, Step, StepContext, StepError};
+use ops_core::{Class, Classify as _, Effect, Progress, Refusal, Step, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -70,7 +70,12 @@ impl BackupStep {
         let id = BackupId::of(cx.operation(), &self.set)?;
         let repository = &vault.repository;
         match repository.manifest(&self.set, id).await {
-            Ok(_) => return Ok(repository.end(id).await?),
+            // An earlier try wrote it, and may not have looked what became of it.
+            Ok(manifest) => {
+                living(repository, id).await?;
+                self.stands(repository, &manifest, cancel).await?;
+                return Ok(repository.end(id).await?);
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
@@ -105,6 +110,9 @@ impl BackupStep {
                 units: Vec::new(),
             };
             if let Some(session) = source.open(id).await? {
+                if let Some(seen) = session.observe() {
+                    cx.observe(&opened(at, id), async { Ok(seen) }).await?;
+                }
                 let progress = &**cx.context().progress();
                 record.units = self.at_once(&writer, &*session, progress).await?;
                 let learned = session.finish().await?;
@@ -155,13 +163,7 @@ impl BackupStep {
         living(repository, id).await?;
         // A machine that slept for so long may have been given up, and the sign of it be gone.
         if looked.elapsed().unwrap_or_default() > vault.grace / 2 {
-            let found = verify::verify(repository, &manifest, Depth::Quick, cancel).await?;
-            if !found.is_whole() {
-                repository.bury(id, cx.operation()).await?;
-                repository.delete(&key).await?;
-                let message = "a prune deleted chunks of this backup while its machine slept";
-                return Err(Error::new(ErrorKind::Source, message).remedy("make another").into());
-            }
+            self.stands(repository, &manifest, cancel).await?;
         }
         if let Err(error) = repository.end(id).await {
             // The backup is there; the next prune takes the mark away.
@@ -171,28 +173,48 @@ impl BackupStep {
     }
 }
 
+impl BackupStep {
+    /// A backup that is listed has its chunks, or is taken out again.
+    async fn stands(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
+        if verify::verify(repository, manifest, Depth::Quick, cancel).await?.is_whole() {
+            return Ok(());
+        }
+        repository.bury(manifest.id, manifest.operation).await?;
+        ops_core::fault::point("buried what lacks chunks");
+        repository.delete(&Repository::manifest_key(&self.set, manifest.id)).await?;
+        let message = "a prune deleted chunks of this backup while its machine slept";
+        Err(Error::new(ErrorKind::Source, message).remedy("make another"))
+    }
+}
+
 /// Makes the folders of chunks at once: a store that finds one missing syncs the one above it, for
 /// each of 256.
 fn chunk_folders(store: &std::path::Path) -> Result<(), Error> {
     let chunks = store.join("chunks");
-    let mut new = false;
     for byte in 0..=u8::MAX {
         let folder = chunks.join(hex::encode([byte]));
         if !folder.is_dir() {
             std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
-            new = true;
         }
     }
-    if new {
-        ops_core::fs::sync_dir(&chunks)?;
-        ops_core::fs::sync_dir(store)?;
-    }
-    Ok(())
+    // Even where nothing was missing: whoever made them may have been killed before this.
+    ops_core::fs::sync_dir(&chunks)?;
+    Ok(ops_core::fs::sync_dir(store)?)
 }
 
 /// The note of what a source observed before it was opened.
 fn observed(source: usize, id: BackupId) -> String {
     format!("observed by source {source} of {id}")
+}
+
+/// The note of what a source's session observed.
+fn opened(source: usize, id: BackupId) -> String {
+    format!("opened by source {source} of {id}")
 }
 
 /// The note that the manifest of a backup was tried to be written.
@@ -258,8 +280,9 @@ impl Step for BackupStep {
         for (at, spec) in self.sources.iter().enumerate() {
             let source = vault.source(spec)?;
             source.clean_up(id).await?;
-            if let Some(observed) = cx.noted::<String>(&observed(at, id))? {
-                source.clean_up_observed(id, observed).await?;
+            let opened = cx.noted::<String>(&opened(at, id))?;
+            if let Some(seen) = opened.or(cx.noted::<String>(&observed(at, id))?) {
+                source.clean_up_observed(id, seen).await?;
             }
         }
         let (repository, operation) = (&vault.repository, cx.operation());
@@ -269,11 +292,26 @@ impl Step for BackupStep {
             repository.bury(id, operation).await?;
             ops_core::fault::point("buried what may arrive");
         }
-        // By its name and not by its content: whatever is listed keeps its chunks.
-        if repository.exists(&Repository::manifest_key(&self.set, id)).await? {
-            repository.unbury(id, operation).await?;
-        } else {
+        let deletes = match repository.manifest(&self.set, id).await {
+            // A prune may have given it up while its machine slept.
+            Ok(manifest) => {
+                let never = CancellationToken::new();
+                !verify::verify(repository, &manifest, Depth::Quick, &never).await?.is_whole()
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => true,
+            Err(error) if error.class() != Class::Permanent => return Err(error.into()),
+            // Whatever is listed keeps its chunks, also where its content tells nothing any more.
+            Err(error) => {
+                tracing::warn!(target: "ops", set = %self.set, %id, "its manifest: {error}");
+                false
+            }
+        };
+        if deletes {
+            repository.delete(&Repository::manifest_key(&self.set, id)).await?;
+            ops_core::fault::point("deleted the manifest");
             repository.delete_chunks(id).await?;
+        } else {
+            repository.unbury(id, operation).await?;
         }
         Ok(repository.end(id).await?)
     }

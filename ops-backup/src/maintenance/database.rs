@@ -78,11 +78,8 @@ impl Maintenance {
             wrong(ErrorKind::InvalidInput, "cannot be that old".into()).caused_by(e)
         })?;
         let mut connection = connect(&self.url).await?;
-        let kind: Option<(bool, Vec<String>)> = sqlx::query_as(
-            "SELECT a.atttypid IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype),
-                ARRAY(SELECT f.conrelid::regclass::text FROM pg_constraint f
-                    WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.confdeltype = 'c'
-                    ORDER BY 1)
+        let of_time: Option<bool> = sqlx::query_scalar(
+            "SELECT a.atttypid IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                 JOIN pg_attribute a ON a.attrelid = c.oid
             WHERE n.nspname = $1 AND c.relname = $2 AND a.attname = $3 AND c.relkind IN ('r', 'p')
@@ -94,17 +91,13 @@ impl Maintenance {
         .fetch_optional(&mut connection)
         .await
         .map_err(|e| failed("look at the table", e))?;
-        let (of_time, losing) = kind.ok_or_else(|| {
+        let of_time = of_time.ok_or_else(|| {
             let why = format!("is not there, or has no column `{}`", rows.column);
             wrong(ErrorKind::NotFound, why)
         })?;
         if !of_time {
             let why = format!("has a column `{}` that is no date or timestamp", rows.column);
             return Err(wrong(ErrorKind::InvalidInput, why));
-        }
-        if !losing.is_empty() {
-            let why = format!("is referred to with ON DELETE CASCADE by {}", losing.join(", "));
-            return Err(wrong(ErrorKind::InvalidInput, why).remedy("delete from those first"));
         }
         let delete = Delete {
             schema: rows.schema.clone(),
@@ -114,6 +107,7 @@ impl Maintenance {
             batch: rows.batch,
             lock_timeout: rows.lock_timeout,
         };
+        delete.alone(&mut connection).await?;
         let count = delete.count(&mut connection).await?;
         let _ = connection.close().await;
         let plan = self.begin("delete_old_rows", backup)?.fact("rows", count);

@@ -55,8 +55,39 @@ impl Delete {
         count.map_err(|e| failed("count the old rows", e))
     }
 
+    /// Refuses where rows of other tables would go with those of this one, its partitions and its
+    /// children.
+    pub(super) async fn alone(&self, connection: &mut PgConnection) -> Result<(), Error> {
+        let losing: Vec<String> = sqlx::query_scalar(
+            "WITH RECURSIVE family(oid) AS (
+                SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                    WHERE n.nspname = $1 AND c.relname = $2
+                UNION SELECT i.inhrelid FROM pg_inherits i JOIN family f ON i.inhparent = f.oid)
+            SELECT DISTINCT k.conrelid::regclass::text
+            FROM pg_constraint k JOIN family f ON k.confrelid = f.oid
+            WHERE k.contype = 'f' AND k.confdeltype = 'c' ORDER BY 1",
+        )
+        .bind(&self.schema)
+        .bind(&self.table)
+        .fetch_all(connection)
+        .await
+        .map_err(|e| failed("look at who refers to the table", e))?;
+        if losing.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "table `{}.{}` is referred to with ON DELETE CASCADE by {}",
+            self.schema,
+            self.table,
+            losing.join(", ")
+        );
+        Err(Error::new(ErrorKind::InvalidInput, message).remedy("delete from those first"))
+    }
+
     async fn run(&self, database: &Maintenance, cx: &StepContext) -> Result<(), StepError> {
         let mut connection = database.alone(self.lock_timeout).await?;
+        // It may have been some time since the plan.
+        self.alone(&mut connection).await?;
         let (table, old, batch) = (qualified(&self.schema, &self.table), self.old(), self.batch);
         // Rows that somebody holds are left for a later batch, so that none waits for another.
         let sql = format!(

@@ -18,6 +18,7 @@ use super::select::TableChoice;
 use super::url::PostgresUrl;
 use super::{part, refusals, roles, select, stage};
 use crate::allowance::allowances;
+use crate::digest::sha256;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{BackupId, Manifest, SetName, SourceRecord};
 use crate::source::SourceSpec;
@@ -300,9 +301,13 @@ impl DatabasePlace {
     }
 }
 
-/// A name that is derived from another: it is cut where it would be longer than names can be.
+/// A name that is derived from another. Where it would be longer than names can be, it is cut, and
+/// tells by a digest which name it was.
 fn beside(name: &str, what: &str, operation: OperationId) -> String {
-    let suffix = format!("_{what}_{}", operation.to_string().to_ascii_lowercase());
+    let mut suffix = format!("_{what}_{}", operation.to_string().to_ascii_lowercase());
+    if name.len() + suffix.len() > 63 {
+        suffix = format!("_{}{suffix}", &sha256(name.as_bytes())[..8]);
+    }
     let mut end = name.len().min(63_usize.saturating_sub(suffix.len()));
     while !name.is_char_boundary(end) {
         end -= 1;
@@ -517,7 +522,13 @@ mod tests {
         };
         check("app", "app");
         check("", "");
-        check(&"x".repeat(63), &"x".repeat(28));
-        check(&"é".repeat(31), &"é".repeat(14));
+        let long = |name: &str, kept: usize| {
+            let digest = &sha256(name.as_bytes())[..8];
+            check(name, &format!("{}_{digest}", &name[..kept]));
+        };
+        long(&"x".repeat(63), 19);
+        long(&"é".repeat(31), 18);
+        let [a, b] = ["a", "b"].map(|end| beside(&("x".repeat(50) + end), "restore", operation));
+        assert_ne!(a, b);
     }
 }

@@ -260,7 +260,7 @@ impl Stage {
         let done = AtomicU64::new(0);
         let sizes: BTreeMap<&str, u64> =
             record.units.iter().map(|unit| (&*unit.name, unit.plain_size)).collect();
-        let total: u64 = sizes.values().sum();
+        let total = sizes.values().copied().fold(0, u64::saturating_add);
         let units = catalog
             .tables
             .iter()
