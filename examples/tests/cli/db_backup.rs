@@ -49,6 +49,12 @@ fn a_database_is_backed_up_verified_and_restored_after_an_approval() {
     assert_eq!(list()[0]["id"], id.as_str());
     let whole = db_backup(dir, "verify latest --set nightly").expect(0);
     assert_eq!((&whole.json["backup"], &whole.json["whole"]), (&id.clone().into(), &true.into()));
+    for often in ["day", "week"] {
+        let verify = format!("verify latest --subset {often} --store-limit 10M --set nightly");
+        let part = db_backup(dir, &verify).expect(0).json;
+        assert_eq!(part["objects"], whole.json["objects"]);
+        assert!(part["read"].as_u64() <= part["objects"].as_u64(), "{part}");
+    }
 
     write(&path, "after");
     let restore = format!("restore {id} --set nightly --to sqlite:DIR/app.db");
@@ -299,6 +305,10 @@ fn what_makes_no_sense_is_usage() {
         "create --yes --set nightly --source qdrant+http://hunter2@db/docs",
         "create --yes --set No/Name --source sqlite:DIR/x",
         "verify newest --set nightly",
+        "verify latest --quick --subset day --set nightly",
+        "verify latest --subset month --set nightly",
+        "verify latest --store-limit 0 --set nightly",
+        "verify latest --read-limit quick --set nightly",
         "prune --set nightly",
         "prune --set nightly --keep-last 0",
         "prune --yes --keep-last 1",

@@ -10,8 +10,8 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use ops_backup::retention::Policy;
 use ops_backup::{Depth, Fault, FaultStore, Patience, RestoreOptions, Settings, SourceSpec, Vault};
 use ops_core::retry::Retry;
-use ops_core::{Context, Environment};
 
+use crate::fault_rounds;
 use crate::fixture::{all_objects, lenient, once, scratch, tree};
 
 fn patient() -> Patience {
@@ -87,34 +87,12 @@ async fn one_call_that_fails_or_never_answers_is_made_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_many_faults_nothing_torn_is_listed_and_no_success_is_false() {
-    let dir = scratch();
-    let (mut successes, mut failures) = (0, 0);
-    for seed in 0..30 {
-        let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        let store =
-            Arc::new(FaultStore::seeded(inner.clone(), seed, if seed % 2 == 0 { 6 } else { 2 }));
-        // No retries on one third: then it is the way back that is tested.
-        let patience = if seed % 3 == 0 { once() } else { patient() };
-        let Ok(vault) = open(store, patience).await else { continue };
-        let cx = Context::builder(dir.path().join(format!("many-{seed}")))
-            .environment(Environment::Development)
-            .undo_budget(Duration::from_millis(200))
-            .build();
-        let made = vault.create("s", &[data(dir.path())], &cx).await;
-        let look = open(inner, once()).await.unwrap();
-        let listed = look.list("s").await.unwrap();
-        for id in &listed {
-            assert!(look.verify("s", *id, Depth::Full).await.unwrap().is_whole(), "seed {seed}");
-        }
-        match made {
-            Ok(made) => {
-                assert_eq!(listed, [made.id], "seed {seed}");
-                successes += 1;
-            }
-            Err(_) => failures += 1,
-        }
+    // `backup-faults 10000` runs more of them.
+    let figures = fault_rounds::run(0..300, 16).await.unwrap_or_else(|why| panic!("{why}"));
+    for (fine, failed) in [figures.backups, figures.prunes, figures.restores] {
+        assert!(fine > 10 && failed > 3, "{figures}");
     }
-    assert!(successes > 3 && failures > 3, "{successes} {failures}");
+    assert!(figures.restored > 100, "{figures}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
