@@ -33,7 +33,7 @@ impl BackupStep {
     /// Writes the streams of a session, several at once.
     async fn at_once(
         &self,
-        writer: &Writer<'_>,
+        (writer, stop): (&Writer<'_>, &CancellationToken),
         session: &dyn Session,
         progress: &dyn Progress,
     ) -> Result<Vec<UnitRecord>, Error> {
@@ -53,7 +53,16 @@ impl BackupStep {
         let (mut units, total) = (Vec::new(), session.units().len() as u64);
         let [streams, rows] = ["streams", "rows"].map(|what| format!("{what} of {}", self.set));
         while let Some((at, written)) = writing.next().await {
-            units.push((at, written?));
+            let unit = match written {
+                Ok(unit) => unit,
+                Err(error) => {
+                    // The others see to what they have under way before anybody goes back.
+                    stop.cancel();
+                    while writing.next().await.is_some() {}
+                    return Err(error);
+                }
+            };
+            units.push((at, unit));
             progress.update(&Update::items(&*streams, units.len() as u64, Some(total)));
             progress.update(&Update::items(&*rows, session.rows(), None));
         }
@@ -90,7 +99,8 @@ impl BackupStep {
         let created_at = cx.context().clock().now();
         let phase = format!("backing up {}", self.set);
         let progress = |done| cx.context().progress().update(&Update::bytes(&*phase, done, None));
-        let writer = Writer::new(vault, id, self.settings, known, cancel, &progress);
+        let stop = cancel.child_token();
+        let writer = Writer::new(vault, id, self.settings, known, &stop, &progress);
         let mut sources = Vec::new();
         for (at, spec) in self.sources.iter().enumerate() {
             let source = vault.source(spec)?;
@@ -114,7 +124,7 @@ impl BackupStep {
                     cx.observe(&opened(at, id), async { Ok(seen) }).await?;
                 }
                 let progress = &**cx.context().progress();
-                record.units = self.at_once(&writer, &*session, progress).await?;
+                record.units = self.at_once((&writer, &stop), &*session, progress).await?;
                 let learned = session.finish().await?;
                 (record.facts, record.tables) =
                     (learned.facts, repository.seal_tables(learned.tables));

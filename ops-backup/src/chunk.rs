@@ -130,8 +130,16 @@ pub(crate) fn read(
         }
         match chunks.try_next().await {
             Ok(Some(bytes)) => {
-                digest.update(&bytes);
-                Some((Ok(bytes), Some((chunks, digest, expected, name, cancel))))
+                let digested = tokio::task::spawn_blocking(move || {
+                    digest.update(&bytes);
+                    (digest, bytes)
+                });
+                match digested.await {
+                    Ok((digest, bytes)) => {
+                        Some((Ok(bytes), Some((chunks, digest, expected, name, cancel))))
+                    }
+                    Err(panic) => Some((Err(Error::panicked(panic)), None)),
+                }
             }
             Ok(None) if digest.finish() == expected => None,
             Ok(None) => {

@@ -6,7 +6,7 @@ use ulid::Ulid;
 
 use crate::digest::sha256;
 use crate::error::{Error, ErrorKind};
-use crate::key::{KeyName, Recipient, object, wrap};
+use crate::key::{self, KeyName, Recipient, object, wrap};
 use crate::step::VaultStep;
 use crate::vault::Vault;
 
@@ -168,7 +168,7 @@ impl KeyStep {
             let kept = async {
                 let mut kept = Vec::new();
                 for key in self.there(vault).await?.0 {
-                    kept.push((key.clone(), hex::encode(repository.get(&key, 64 << 10).await?)));
+                    kept.push((key.clone(), hex::encode(repository.get(&key, key::MAX).await?)));
                 }
                 Ok(kept)
             };

@@ -55,6 +55,26 @@ impl Delete {
         count.map_err(|e| failed("count the old rows", e))
     }
 
+    /// Whether the column is a date or a timestamp; nothing where there is none.
+    pub(super) async fn is_of_time(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Option<bool>, Error> {
+        sqlx::query_scalar(
+            "SELECT a.atttypid IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                JOIN pg_attribute a ON a.attrelid = c.oid
+            WHERE n.nspname = $1 AND c.relname = $2 AND a.attname = $3 AND c.relkind IN ('r', 'p')
+                AND a.attnum > 0 AND NOT a.attisdropped",
+        )
+        .bind(&self.schema)
+        .bind(&self.table)
+        .bind(&self.column)
+        .fetch_optional(connection)
+        .await
+        .map_err(|e| failed("look at the table", e))
+    }
+
     /// Refuses where rows of other tables would go with those of this one, its partitions and its
     /// children.
     pub(super) async fn alone(&self, connection: &mut PgConnection) -> Result<(), Error> {

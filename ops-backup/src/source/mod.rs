@@ -10,6 +10,8 @@ mod one_file;
 mod percent;
 mod pipe;
 pub(crate) mod postgres;
+#[cfg(any(feature = "postgres", feature = "qdrant"))]
+mod private;
 pub(crate) mod qdrant;
 mod session;
 mod sqlite;
