@@ -21,9 +21,10 @@ use std::str::FromStr;
 use clap::{Parser, Subcommand};
 use ops_backup::retention::Policy;
 use ops_backup::{
-    BackupId, Depth, KeyName, KeyStep, Manifest, Proof, Recipient, SourceSpec, Subset, Unlock,
-    Vault, VaultBuilder,
+    BackupId, Depth, Error, KeyName, KeyStep, Manifest, Proof, Recipient, SourceSpec, Subset,
+    Unlock, Vault, VaultBuilder,
 };
+use ops_core::error::chain;
 use ops_core::{OperationId, Secret};
 use ops_examples::program::{Answer, CommonArgs, Program, run};
 use ops_examples::{Code, Failure};
@@ -463,17 +464,34 @@ async fn create(
 ) -> Result<Answer, Failure> {
     let plan = vault.plan_backup(set, &sources)?;
     let mut answer = program.carry_out(plan, &vault).await?;
-    // The newest may be another program's, which was quicker.
-    for id in vault.list(set).await?.into_iter().rev() {
-        let manifest = vault.show(set, id).await?;
-        if answer.json["report"]["id"] == json!(manifest.operation) {
-            let (plain, new) = (manifest.plain_size(), manifest.uploaded());
+    if answer.json["report"].is_null() {
+        return Ok(answer);
+    }
+    match made(vault, set, &answer).await {
+        Ok(Some(manifest)) => {
+            let (id, plain, new) = (manifest.id, manifest.plain_size(), manifest.uploaded());
             answer.text = format!("backup {id}: {plain} bytes, {new} uploaded");
             answer.json["backup"] = describe(&manifest);
-            break;
         }
+        Ok(None) => answer.warn("it is not listed: a prune was quicker"),
+        Err(error) => answer.warn(format!("it cannot be looked at: {}", chain(&error).join(": "))),
     }
     Ok(answer)
+}
+
+/// The backup that an operation made. The newest may be another program's, which was quicker.
+async fn made(vault: &Vault, set: &str, answer: &Answer) -> Result<Option<Manifest>, Error> {
+    let mut unreadable = None;
+    for id in vault.list(set).await?.into_iter().rev() {
+        match vault.show(set, id).await {
+            Ok(manifest) if answer.json["report"]["id"] == json!(manifest.operation) => {
+                return Ok(Some(manifest));
+            }
+            Ok(_) => {}
+            Err(error) => unreadable = Some(error),
+        }
+    }
+    unreadable.map_or(Ok(None), Err)
 }
 
 async fn list(vault: &Vault, set: &str) -> Result<Answer, Failure> {

@@ -123,6 +123,28 @@ fn a_damaged_backup_needs_a_person_and_is_never_restored() {
 }
 
 #[test]
+fn a_damaged_manifest_needs_a_person_and_a_backup_that_was_made_beside_it_is_told_as_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let (dir, path) = (dir.path(), dir.path().join("app.db"));
+    write(&path, "row");
+    let create = "create --yes --set nightly --source sqlite:DIR/app.db";
+    let made = db_backup(dir, create).expect(0);
+    let id = made.json["backup"]["id"].as_str().unwrap();
+    let manifest = dir.join("backups/sets/nightly").join(id).join("manifest.json");
+    let mut bytes = std::fs::read(&manifest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&manifest, bytes).unwrap();
+
+    for verb in ["verify latest", "show latest", "restore latest --to sqlite:DIR/other.db --yes"] {
+        let damaged = db_backup(dir, &format!("{verb} --set nightly")).expect(5);
+        assert!(damaged.err.contains("manifest is damaged"), "{verb}: {}", damaged.err);
+    }
+    let again = db_backup(dir, create).expect(0);
+    assert_ne!(again.json["backup"]["id"], id, "{}", again.out);
+}
+
+#[test]
 fn a_drill_proves_and_a_prune_tells_each_fate_and_keeps_what_is_proven() {
     let dir = tempfile::tempdir().unwrap();
     let (dir, path) = (dir.path(), dir.path().join("app.db"));

@@ -12,4 +12,5 @@ mod git_sync;
 #[path = "../../../ops-backup/tests/qdrant/server.rs"]
 mod qdrant_server;
 mod quickstart;
+mod signals;
 mod small;
