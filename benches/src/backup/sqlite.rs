@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ops_backup::{Depth, Settings, SourceSpec, Vault, open_store};
+use ops_backup::{Depth, Settings, SourceSpec, Vault};
 use ops_core::{Context, Environment};
 use tokio::runtime::Runtime;
 
@@ -30,7 +30,7 @@ pub(super) fn benchmark(quick: bool, dir: &Path) -> Result<Benchmark, Failure> {
         let _held_open = &live;
         let store = folder.join("store");
         let url = format!("file://{}", store.display());
-        let vault = runtime.block_on(Vault::open(open_store(&url)?, &url))?;
+        let vault = runtime.block_on(Vault::open_url(&url))?;
         settle(&folder)?;
         let (made, took) = timed(|| Ok(runtime.block_on(vault.create("bench", &source, &cx))?))?;
         if std::mem::take(&mut is_first) {

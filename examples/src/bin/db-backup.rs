@@ -423,7 +423,7 @@ async fn init(
     }
     let who = names.join(", ");
     if dry_run {
-        let text = format!("would begin an encrypted repository in `{store}` for {who}");
+        let text = format!("would begin an encrypted repository for {who}");
         return Ok(Answer::new(text, json!({"keys": names})));
     }
     let vault = builder.open_url(store).await?;
