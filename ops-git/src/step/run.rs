@@ -2,7 +2,7 @@
 
 use ops_core::{CommitId, Refusal, StepContext, StepError};
 
-use super::{GitStep, folders_made};
+use super::{GitStep, bounded, folders_made};
 use crate::branch;
 use crate::export;
 use crate::linked;
@@ -22,7 +22,7 @@ pub(super) async fn check(
             let (branch, old) = (branch.clone(), old.clone());
             Ok(env.blocking(move |repo| branch::check(repo, &branch, old.as_ref())).await?)
         }
-        GitStep::Export { folder, .. } => Ok(export::check(&folder.to_path(), cx)),
+        GitStep::Export { folder, .. } => export::check(&folder.to_path(), cx),
         GitStep::Tag { tag } => {
             let tag = tag.clone();
             Ok(env.blocking(move |repo| tag::check(repo, &tag)).await?)
@@ -33,7 +33,7 @@ pub(super) async fn check(
             None => Ok(Vec::new()),
         },
         GitStep::RemoveWorktree { .. } => match step.removal(env) {
-            Some(removal) => cx.blocking(move |_| removal.check()).await,
+            Some(removal) => bounded(cx, move || removal.check()).await,
             None => Ok(Vec::new()),
         },
         _ => Ok(Vec::new()),
@@ -71,7 +71,7 @@ pub(super) async fn run(
         }
         GitStep::WriteMerge { merge } => {
             let (env, id) = (env.clone(), cx.operation());
-            cx.blocking(move |_| merge::write(&env.handle()?, &merge, id)).await
+            bounded(cx, move || merge::write(&env.handle()?, &merge, id)).await
         }
         GitStep::Tag { tag } => {
             let (env, in_step, commit) = (env.clone(), cx.clone(), tag.commit.clone());
@@ -117,7 +117,7 @@ pub(super) async fn run(
         GitStep::AddWorktree { folder, name, .. } => {
             let Some(added) = step.added(env) else { return Ok(()) };
             // Known again when it is undone: what was there before stays.
-            let made = async { Ok(linked::levels(&folder.to_path())) };
+            let made = async { Ok(linked::levels(&folder.to_path())?) };
             cx.observe(&folders_made(&name), made).await?;
             let id = cx.operation();
             let env = env.clone();
@@ -134,12 +134,12 @@ pub(super) async fn run(
         GitStep::RemoveWorktree { .. } => {
             let Some(removal) = step.removal(env) else { return Ok(()) };
             let id = cx.operation();
-            cx.blocking(move |_| removal.run(id)).await
+            bounded(cx, move || removal.run(id)).await
         }
         GitStep::ReleaseRemovedWorktree { .. } => {
             let Some(removal) = step.removal(env) else { return Ok(()) };
             let id = cx.operation();
-            let saved = cx.blocking(move |_| removal.release(id)).await?;
+            let saved = bounded(cx, move || removal.release(id)).await?;
             if !saved.is_empty() {
                 cx.observe("saved files", async { Ok(saved) }).await?;
             }
@@ -162,7 +162,7 @@ async fn against(
     let (at, switch) =
         step.switch().ok_or_else(|| StepError::permanent("the step is about no work tree"))?;
     let (at, merge, env) = (at.to_path(), merge.cloned(), env.clone());
-    cx.blocking(move |_| {
+    bounded(cx, move || {
         let repo = open_git_dir(&at)?;
         match merge {
             Some(merge) => worktree::check(&merge::in_memory(&repo, &merge)?, &switch, env.memo()),
