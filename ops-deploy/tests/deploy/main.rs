@@ -12,6 +12,7 @@ mod detached;
 mod emergency;
 mod faults;
 mod guards;
+mod handover;
 mod http2;
 #[path = "../shared/killed.rs"]
 mod killed;
@@ -20,6 +21,7 @@ mod load;
 mod odd_switch;
 mod pipeline;
 mod provider;
+mod provider_stages;
 mod proxy;
 mod proxy_dies;
 #[path = "../shared/public.rs"]
