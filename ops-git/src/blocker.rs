@@ -319,7 +319,7 @@ impl From<Blocker> for Refusal {
                     "which branch the work tree of `{}` is on cannot be told: {reason}",
                     git_dir.display()
                 ),
-                "repair what is named, or take that work tree away with `git worktree remove`",
+                "repair what is named; if that work tree is gone, `git worktree prune` forgets it",
             ),
             Blocker::NoUpstream { branch } => Self::new(
                 format!("branch `{branch}` has no upstream"),

@@ -18,8 +18,8 @@ impl GitRepository {
     /// It is built under a temporary name beside and renamed, so after a crash it is there or not;
     /// a temporary folder `.NAME.ops-git-new-*` may stay behind, which nobody needs.
     ///
-    /// The URL is stored in the mirror's configuration, so it must hold no password: see
-    /// [`with_credentials`](Self::with_credentials).
+    /// The URL is stored in the mirror's configuration, so it must hold no password, and no token in
+    /// the place of a user: see [`with_credentials`](Self::with_credentials).
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a URL that is none or holds a password,

@@ -4,7 +4,7 @@
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
@@ -26,6 +26,16 @@ pub(crate) fn inode(path: &Path) -> Result<Option<(u64, u64)>, Error> {
 /// What a file holds; `None` if there is none.
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     unless_absent("read", path, fs::read(path))
+}
+
+/// What lies in a folder; nothing if there is none.
+pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let Some(entries) = unless_absent("list", folder, folder.read_dir())? else {
+        return Ok(Vec::new());
+    };
+    entries
+        .map(|entry| Ok(entry.map_err(|source| Error::io("list", folder, source))?.path()))
+        .collect()
 }
 
 fn unless_absent<T>(action: &str, path: &Path, found: io::Result<T>) -> Result<Option<T>, Error> {
@@ -58,5 +68,8 @@ mod tests {
         assert_eq!(read(&file).unwrap().as_deref(), Some(&b"x"[..]));
         assert!(read(&dir.path().join("none")).unwrap().is_none());
         assert!(read(&circle).is_err() && read(dir.path()).is_err());
+        assert_eq!(list(dir.path()).unwrap().len(), 2);
+        assert!(list(&dir.path().join("none")).unwrap().is_empty());
+        assert!(list(&file).unwrap().is_empty() && list(&circle).is_err());
     }
 }

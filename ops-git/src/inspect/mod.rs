@@ -98,7 +98,7 @@ pub(crate) fn of_the_repository(repo: &gix::Repository) -> Result<Vec<Blocker>, 
         let Some(LockFile { path, age, owner }) = LockFile::at(&path) else { continue };
         blockers.push(Blocker::Locked { path, age, owner });
     }
-    let interrupted = worktree::interrupted(repo.git_dir()).into_iter();
+    let interrupted = worktree::interrupted(repo.git_dir())?.into_iter();
     blockers
         .extend(interrupted.map(|(operation, folder)| Blocker::Interrupted { operation, folder }));
     Ok(blockers)

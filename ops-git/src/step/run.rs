@@ -4,6 +4,7 @@ use ops_core::{CommitId, Refusal, StepContext, StepError};
 
 use super::{GitStep, bounded, folders_made};
 use crate::branch;
+use crate::error::Error;
 use crate::export;
 use crate::linked;
 use crate::merge::{self, MergeCommit};
@@ -33,7 +34,7 @@ pub(super) async fn check(
             None => Ok(Vec::new()),
         },
         GitStep::RemoveWorktree { .. } => match step.removal(env) {
-            Some(removal) => bounded(cx, move || removal.check()).await,
+            Some(removal) => looked(env, cx, move || removal.check()).await,
             None => Ok(Vec::new()),
         },
         _ => Ok(Vec::new()),
@@ -161,15 +162,25 @@ async fn against(
 ) -> Result<Vec<Refusal>, StepError> {
     let (at, switch) =
         step.switch().ok_or_else(|| StepError::permanent("the step is about no work tree"))?;
-    let (at, merge, env) = (at.to_path(), merge.cloned(), env.clone());
-    bounded(cx, move || {
+    let (at, merge, this) = (at.to_path(), merge.cloned(), env.clone());
+    looked(env, cx, move || {
         let repo = open_git_dir(&at)?;
         match merge {
-            Some(merge) => worktree::check(&merge::in_memory(&repo, &merge)?, &switch, env.memo()),
-            None => worktree::check(&repo, &switch, env.memo()),
+            Some(merge) => worktree::check(&merge::in_memory(&repo, &merge)?, &switch, this.memo()),
+            None => worktree::check(&repo, &switch, this.memo()),
         }
     })
     .await
+}
+
+/// Looks before anything has begun: nobody waits for that work when it is given up, so it is given
+/// up with its future, and with the context.
+async fn looked(
+    env: &GitRepository,
+    cx: &StepContext,
+    look: impl FnOnce() -> Result<Vec<Refusal>, Error> + Send + 'static,
+) -> Result<Vec<Refusal>, StepError> {
+    Ok(env.blocking_until(cx.context().cancellation(), move |_| look()).await?)
 }
 
 /// Notes for the report which commit was found. An operation may verify several, so each has a key

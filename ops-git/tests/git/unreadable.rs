@@ -121,7 +121,7 @@ async fn a_work_tree_of_which_the_branch_cannot_be_told_is_in_the_way() {
 }
 
 #[tokio::test]
-async fn a_tracking_ref_that_leads_nowhere_is_no_clear_inspection() {
+async fn an_inspection_that_cannot_read_everything_is_not_clear() {
     let world = World::new();
     git(world.dir.path(), &["clone", "-q", "origin.git", "clone"]);
     let dir = world.dir.path().join("clone");
@@ -135,6 +135,9 @@ async fn a_tracking_ref_that_leads_nowhere_is_no_clear_inspection() {
     assert!(clone.inspect().await.is_err());
     fs::remove_file(&tracking).unwrap();
     assert!(clone.inspect().await.unwrap().is_clear(), "it was never fetched");
+    // Nor is one where the folder of interrupted checkouts cannot be read.
+    circle(&dir.join(".git/ops-git"));
+    assert!(clone.inspect().await.unwrap_err().to_string().contains("cannot list"));
 }
 
 #[tokio::test]

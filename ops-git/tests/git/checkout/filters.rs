@@ -71,6 +71,27 @@ impl Hung {
     }
 }
 
+/// Surroundings with a deadline that comes when it is called.
+fn at(arena: &Arena, clock: &ManualClock) -> Context {
+    Context::builder(arena.path("state"))
+        .environment(Environment::Development)
+        .clock(clock.clone())
+        .deadline(DEADLINE)
+        .build()
+}
+
+const DEADLINE: Duration = Duration::from_mins(10);
+
+/// Waits until the filter runs, and then cancels, or lets the deadline come.
+async fn over(hung: &Hung, cancels: bool, cx: &Context, clock: &ManualClock) {
+    hung.began().await;
+    if cancels {
+        cx.cancellation().cancel();
+    } else {
+        clock.advance(DEADLINE);
+    }
+}
+
 #[tokio::test]
 async fn a_filter_that_hangs_ends_with_the_step_at_a_cancellation_and_at_the_deadline() {
     for (number, (key, cancels)) in
@@ -86,20 +107,10 @@ async fn a_filter_that_hangs_ends_with_the_step_at_a_cancellation_and_at_the_dea
         let repository = GitRepository::open(&repo).unwrap();
         let plan = repository.plan_checkout("new", CheckoutOptions::default()).await.unwrap();
         let clock = ManualClock::new(jiff::Timestamp::UNIX_EPOCH);
-        let cx = Context::builder(arena.path("state"))
-            .environment(Environment::Development)
-            .clock(clock.clone())
-            .deadline(Duration::from_mins(10))
-            .build();
-        let meanwhile = async {
-            hung.began().await;
-            if cancels {
-                cx.cancellation().cancel();
-            } else {
-                clock.advance(Duration::from_mins(10));
-            }
+        let cx = at(&arena, &clock);
+        let both = async {
+            tokio::join!(repository.execute(plan, &cx), over(&hung, cancels, &cx, &clock)).0
         };
-        let both = async { tokio::join!(repository.execute(plan, &cx), meanwhile).0 };
         let ended = tokio::time::timeout(LONG, both).await.unwrap();
         let error = ended.unwrap_err();
         let report = error.report().unwrap();
@@ -161,6 +172,31 @@ async fn a_filter_that_hangs_while_something_is_planned_ends_when_nobody_waits()
     assert!(planned.is_none(), "{planned:?}");
     tokio::task::spawn_blocking(move || no_process(&hung.word)).await.unwrap();
     tidy(&repo);
+}
+
+#[tokio::test]
+async fn a_filter_that_hangs_before_an_operation_begins_ends_with_it() {
+    for cancels in [true, false] {
+        let arena = Arena::new("a=1", "a=2", "echo 'a filter=hang' > .git/info/attributes");
+        let hung = Hung::new(arena.dir.path(), 7);
+        let repo = arena.copy("ours");
+        let repository = GitRepository::open(&repo).unwrap();
+        let plan = repository.plan_checkout("new", CheckoutOptions::default()).await.unwrap();
+        git(&repo, &["config", "filter.hang.clean", &hung.line()]);
+        shell(&repo, "touch -d '1 hour ago' a");
+        let clock = ManualClock::new(jiff::Timestamp::UNIX_EPOCH);
+        let cx = at(&arena, &clock);
+        let both = async {
+            tokio::join!(repository.execute(plan, &cx), over(&hung, cancels, &cx, &clock)).0
+        };
+        let error = tokio::time::timeout(LONG, both).await.unwrap().unwrap_err();
+        let outcome = &error.report().unwrap().outcome;
+        assert!(matches!(outcome, Outcome::Refused { .. }), "{outcome:?}");
+        tokio::task::spawn_blocking(move || no_process(&hung.word)).await.unwrap();
+        shell(&repo, "git config --unset filter.hang.clean");
+        assert_eq!(git(&repo, &["status", "--porcelain"]), "");
+        tidy(&repo);
+    }
 }
 
 #[tokio::test]

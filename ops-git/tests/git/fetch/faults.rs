@@ -8,6 +8,7 @@ use ops_git::{ErrorKind, GitRepository, PullOptions};
 use super::left::{no_thread, nothing_temporary, refs_of, sound};
 use super::ssh::noise;
 use crate::fixture::{World, chain, git};
+use crate::meddler::circle;
 use crate::server::{Manner, Server};
 
 /// A mirror that was pulled once, and an upstream with some 100 KiB more.
@@ -146,6 +147,11 @@ async fn what_a_killed_fetch_left_is_taken_away_and_what_others_left_is_not() {
     std::fs::write(incoming.join("pack-x.idx"), "index").unwrap();
     let half = world.mirror_path().join("objects/pack/pack-x.pack");
     std::fs::write(&half, "pack").unwrap();
+    // This one has an index, whatever is to be thought of it.
+    std::fs::write(incoming.join("pack-y.idx"), "index").unwrap();
+    let whole = world.mirror_path().join("objects/pack/pack-y.pack");
+    std::fs::write(&whole, "pack").unwrap();
+    circle(&whole.with_extension("idx"));
     let young = world.mirror_path().join("objects/ops-git-incoming-y");
     std::fs::create_dir(&young).unwrap();
     let hour = filetime::FileTime::from_unix_time(1_700_000_000, 0);
@@ -163,7 +169,9 @@ async fn what_a_killed_fetch_left_is_taken_away_and_what_others_left_is_not() {
     assert_eq!(error.reasons().len(), 1, "{error}");
     assert!(error.to_string().contains("refs/heads/main.lock"), "{error}");
     assert!(foreign.exists() && !lock.exists() && !incoming.exists() && young.exists());
-    assert!(!half.exists());
+    assert!(!half.exists() && whole.exists());
+    std::fs::remove_file(&whole).unwrap();
+    std::fs::remove_file(whole.with_extension("idx")).unwrap();
     std::fs::remove_file(&foreign).unwrap();
     std::fs::remove_dir(&young).unwrap();
     sound(&world.mirror_path(), &refs);
