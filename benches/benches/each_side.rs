@@ -7,10 +7,10 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use ops_benches::rounds::Side;
-use ops_benches::{ALL, Failure, Wish, git, proxy, scratch};
+use ops_benches::{ALL, Failure, Wish, own_program, scratch};
 
 fn main() -> Result<ExitCode, Failure> {
-    if let Some(code) = git::our_program().or_else(proxy::our_program) {
+    if let Some(code) = own_program::run() {
         return Ok(code);
     }
     let mut criterion = Criterion::default().sample_size(10).configure_from_args();

@@ -2,9 +2,12 @@
 //! turns and tells their ratio; `cargo bench` has criterion look at each side for itself.
 
 pub mod backup;
+mod child;
 pub mod deploy;
 pub mod git;
 pub mod journal;
+pub mod own_program;
+mod peers;
 pub mod proxy;
 pub mod rounds;
 pub mod saga;
@@ -24,12 +27,29 @@ pub struct Wish {
     pub folder: PathBuf,
     /// A repository to measure beside the generated one.
     pub git_repository: Option<PathBuf>,
+    /// How many MB of rows a PostgreSQL database has, if not as many as usual.
+    pub megabytes: Option<u32>,
+    /// Peers that are left out.
+    pub without: Vec<String>,
 }
 
 impl Wish {
     /// Of a run in this folder, without a repository.
     pub fn new(quick: bool, folder: &Path) -> Self {
-        Self { quick, folder: folder.to_owned(), git_repository: None }
+        Self {
+            quick,
+            folder: folder.to_owned(),
+            git_repository: None,
+            megabytes: None,
+            without: Vec::new(),
+        }
+    }
+}
+
+impl Wish {
+    /// Whether this peer is left out.
+    pub fn is_without(&self, peer: &str) -> bool {
+        self.without.iter().any(|name| name == peer)
     }
 }
 
@@ -39,7 +59,7 @@ pub struct Family {
     /// What they are of.
     pub name: &'static str,
     /// Names every program of the peers that is missing.
-    pub need: fn() -> Result<(), Failure>,
+    pub need: fn(&Wish) -> Result<(), Failure>,
     /// Makes them.
     pub make: fn(&Wish) -> Result<Vec<rounds::Benchmark>, Failure>,
 }
@@ -48,19 +68,15 @@ pub struct Family {
 pub const ALL: [Family; 6] = [
     Family {
         name: "journal",
-        need: || Ok(()),
+        need: |_| Ok(()),
         make: |wish| Ok(vec![journal::benchmark(wish.quick, &wish.folder)?]),
     },
     Family {
         name: "saga",
-        need: || Ok(()),
+        need: |_| Ok(()),
         make: |wish| Ok(vec![saga::benchmark(wish.quick, &wish.folder)?]),
     },
-    Family {
-        name: "backup",
-        need: backup::need_programs,
-        make: |wish| Ok(vec![backup::benchmark(wish.quick, &wish.folder)?]),
-    },
+    Family { name: "backup", need: backup::need_programs, make: backup::benchmarks },
     Family { name: "git", need: git::need_programs, make: git::benchmarks },
     Family { name: "deploy", need: deploy::need_programs, make: deploy::benchmarks },
     Family { name: "proxy", need: proxy::need_programs, make: proxy::benchmarks },

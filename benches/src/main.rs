@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 
 use compare::{Comparison, Gate};
 use measurement::Measurement;
-use ops_benches::{ALL, Failure, Family, Wish, git, proxy, scratch};
+use ops_benches::{ALL, Failure, Family, Wish, backup, own_program, scratch};
 
 /// How many times worse than the stored result is a regression, unless said otherwise.
 const MAX_REGRESSION: f64 = 1.25;
@@ -44,6 +44,14 @@ enum Verb {
         /// A repository to measure the git family on, too; it is only read.
         #[arg(long)]
         git_repository: Option<PathBuf>,
+        /// How much data of PostgreSQL is backed up, in MB of rows. Default: 150 in a quick run, 1400
+        /// in a full one.
+        #[arg(long)]
+        megabytes: Option<u32>,
+        /// A peer to leave out, for it cannot be had everywhere; else one that is missing fails the
+        /// run.
+        #[arg(long, value_parser = backup::OPTIONAL)]
+        without: Vec<String>,
         /// A stored result to compare with at once.
         #[arg(long)]
         base: Option<PathBuf>,
@@ -80,7 +88,7 @@ fn factor(text: &str) -> Result<f64, String> {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = git::our_program().or_else(proxy::our_program) {
+    if let Some(code) = own_program::run() {
         return code;
     }
     match act(Arguments::parse().verb) {
@@ -96,11 +104,22 @@ fn main() -> ExitCode {
 /// Whether nothing has become too slow.
 fn act(verb: Verb) -> Result<bool, Failure> {
     match verb {
-        Verb::Run { quick, output, scratch, only, git_repository, base, limit } => {
+        Verb::Run {
+            quick,
+            output,
+            scratch,
+            only,
+            git_repository,
+            megabytes,
+            without,
+            base,
+            limit,
+        } => {
             // Before a minute of measuring, not after it.
             let base = base.map(|base| measurement::read(&base)).transpose()?;
             let scratch = scratch::open(scratch.as_deref())?;
-            let wish = Wish { git_repository, ..Wish::new(quick, scratch.path()) };
+            let wish =
+                Wish { git_repository, megabytes, without, ..Wish::new(quick, scratch.path()) };
             let new = run(&wish, &only)?;
             measurement::write(&output, &new)?;
             print!("\n{}", measurement::table(&new));
@@ -119,7 +138,7 @@ fn run(wish: &Wish, only: &[String]) -> Result<Vec<Measurement>, Failure> {
     let families: Vec<_> = ALL.iter().filter(is_wished).collect();
     let missing: Vec<_> = families
         .iter()
-        .filter_map(|family| (family.need)().err().map(|error| error.to_string()))
+        .filter_map(|family| (family.need)(wish).err().map(|error| error.to_string()))
         .collect();
     if !missing.is_empty() {
         return Err(missing.join("; ").into());

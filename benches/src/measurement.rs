@@ -14,7 +14,7 @@ use ops_benches::Failure;
 pub(crate) struct Measurement {
     /// `group/ops`, `group/peer: x`, or `group/ops : peer: x` for the ratio of the two.
     pub name: String,
-    /// `ns` or `ratio`.
+    /// `ns`, `bytes` or `ratio`.
     pub unit: String,
     /// The median.
     pub value: f64,
@@ -29,6 +29,8 @@ pub(crate) struct Measurement {
 impl Measurement {
     /// The unit of a ratio of ours to a peer.
     pub const RATIO: &'static str = "ratio";
+    /// The unit of a size.
+    pub const BYTES: &'static str = "bytes";
 
     pub fn is_ratio(&self) -> bool {
         self.unit == Self::RATIO
@@ -42,6 +44,7 @@ impl Measurement {
     fn amount(&self) -> String {
         match self.value {
             ratio if self.is_ratio() => format!("{ratio:.2}"),
+            bytes if self.unit == Self::BYTES => format!("{:.1} MB", bytes / 1e6),
             other if self.unit != "ns" => format!("{other} {}", self.unit),
             ns if ns < 1e3 => format!("{ns:.0} ns"),
             ns if ns < 1e6 => format!("{:.1} µs", ns / 1e3),
@@ -132,8 +135,10 @@ mod tests {
         let text = table(&[
             one("a/ops", "ns", 1500.0, "1000 .. 2000000"),
             one("a/ops : peer: x | y", "ratio", 1.234, "1.0 .. 2.0"),
+            one("a, memory/ops", "bytes", 2.5e6, "2000000 .. 3000000"),
         ]);
         assert!(text.contains("| a/ops | 1.5 µs | 1.0 µs .. 2.00 ms |"), "{text}");
+        assert!(text.contains("| a, memory/ops | 2.5 MB | 2.0 MB .. 3.0 MB |"), "{text}");
         assert!(text.contains("| a/ops : peer: x \\| y | **1.23** | 1.00 .. 2.00 |"), "{text}");
     }
 }

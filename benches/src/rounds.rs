@@ -21,17 +21,27 @@ pub struct Benchmark {
 }
 
 /// What one run of a side cost.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Cost {
     /// How long the part that counts took.
     pub wall: Duration,
     /// How long processors worked for it, in user space and in the kernel, where that is known.
     pub cpu: Option<Duration>,
+    /// What else it took, in bytes: the memory, or the space in a store.
+    pub sizes: Vec<(&'static str, u64)>,
+}
+
+impl Cost {
+    /// With another size.
+    pub fn with(mut self, what: &'static str, bytes: u64) -> Self {
+        self.sizes.push((what, bytes));
+        self
+    }
 }
 
 impl From<Duration> for Cost {
     fn from(wall: Duration) -> Self {
-        Self { wall, cpu: None }
+        Self { wall, cpu: None, sizes: Vec::new() }
     }
 }
 

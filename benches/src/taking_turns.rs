@@ -30,6 +30,16 @@ pub(crate) fn measure(benchmark: Benchmark) -> Result<Vec<Measurement>, Failure>
         let one = |cost| Some(figure(cost)?.as_secs_f64() * 1e9 / f64::from(items));
         costs.iter().map(|costs| costs.iter().map(one).collect()).collect()
     };
+    let sizes_of = |what: &str| {
+        let one = |cost: &Cost| {
+            let size = cost.sizes.iter().find(|(name, _)| *name == what);
+            size.map(|(_, bytes)| *bytes as f64)
+        };
+        let all = names.iter().zip(&costs);
+        // Of some sides nobody knows it, and they are left out.
+        all.filter_map(|(name, costs)| Some((*name, costs.iter().map(one).collect::<Option<_>>()?)))
+            .collect::<Vec<(&str, Vec<f64>)>>()
+    };
     let mut results = Vec::new();
     // The work of the processors is the better measure on a machine that does other things too.
     if let Some(times) = of_each(&|cost| cost.cpu) {
@@ -37,6 +47,18 @@ pub(crate) fn measure(benchmark: Benchmark) -> Result<Vec<Measurement>, Failure>
     }
     if let Some(times) = of_each(&|cost| Some(cost.wall)) {
         results.extend(compared(&group, &names, &times, bytes));
+    }
+    // Those of ours: what only a peer tells has nothing to be compared with.
+    let ours = costs.first().and_then(|costs| costs.first());
+    for (what, _) in ours.map_or(&[][..], |cost| &cost.sizes) {
+        let (names, sizes): (Vec<_>, Vec<_>) = sizes_of(what).into_iter().unzip();
+        let found = compared(&format!("{group}, {what}"), &names, &sizes, None);
+        results.extend(found.into_iter().map(|mut one| {
+            if !one.is_ratio() {
+                Measurement::BYTES.clone_into(&mut one.unit);
+            }
+            one
+        }));
     }
     Ok(results)
 }
@@ -111,7 +133,9 @@ mod tests {
     fn processors_are_told_apart_where_they_are_known() {
         let side = |name: &str, cpu| {
             let cpu = Some(Duration::from_millis(cpu));
-            Side::new(name, move || Ok(Cost { wall: Duration::from_secs(1), cpu }))
+            Side::new(name, move || {
+                Ok(Cost { wall: Duration::from_secs(1), cpu, sizes: vec![("space", 7)] })
+            })
         };
         let sides = vec![side("ops", 30), side("peer: x", 20)];
         let benchmark =
@@ -121,6 +145,10 @@ mod tests {
             found.iter().map(|one| format!("{} {:.1}", one.name, one.value)).collect();
         assert_eq!(found[2], "g, CPU/ops : peer: x 1.5");
         assert_eq!(found[5], "g/ops : peer: x 1.0");
+        assert_eq!(
+            found[6..],
+            ["g, space/ops 7.0", "g, space/peer: x 7.0", "g, space/ops : peer: x 1.0"]
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use ops_backup::{SourceSpec, Vault, open_store};
+use ops_backup::{SourceSpec, Vault};
 use ops_core::{Context, Effect, Environment, Resource, ResourceId, Step, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +58,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cx =
         Context::builder(dir.path().join("state")).environment(Environment::Development).build();
     let url = format!("file://{}", dir.path().join("backups").display());
-    let vault = Vault::open(open_store(&url)?, &url).await?;
+    let vault = Vault::open_url(&url).await?;
 
     let step = Replace { old: "colour = blue".into(), new: "colour = green".into() };
     let change = ops_core::Plan::new("repaint").change(&settings, &step)?;

@@ -31,9 +31,12 @@ impl Approver for ApproveAtTerminal {
                     ),
                 });
             }
-            let asked = tokio::task::spawn_blocking(move || ask(&question)).await;
+            // A thread of its own: the runtime would wait for its end, and so for Enter.
+            let (answer, asked) = tokio::sync::oneshot::channel();
+            std::thread::spawn(move || answer.send(ask(&question)));
             let yes = asked
-                .map_err(|join| join.to_string())
+                .await
+                .map_err(|gone| gone.to_string())
                 .and_then(|answer| answer.map_err(|error| error.to_string()))
                 .map_err(|why| {
                     Error::new(ErrorKind::Io, format!("the terminal gave no answer: {why}"))

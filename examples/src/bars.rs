@@ -224,9 +224,11 @@ impl Progress for Bars {
         let Inner { terminal: Some(bars), phases, .. } = &mut *inner else { return };
         let bar = phases.entry(update.phase.clone()).or_insert_with(|| {
             let look = match (update.unit, update.total) {
-                (Unit::Bytes, Some(_)) => "    {prefix} [{bar:24}] {bytes}/{total_bytes}",
-                (Unit::Bytes, None) => "    {prefix} {bytes}",
-                (Unit::Items, Some(_)) => "    {prefix} [{bar:24}] {pos}/{len}",
+                (Unit::Bytes, Some(_)) => {
+                    "    {prefix} [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta}"
+                }
+                (Unit::Bytes, None) => "    {prefix} {bytes} {bytes_per_sec}",
+                (Unit::Items, Some(_)) => "    {prefix} [{bar:24}] {pos}/{len} eta {eta}",
                 (Unit::Items, None) => "    {prefix} {pos}",
             };
             let style = ProgressStyle::with_template(look).expect("the templates are constants");

@@ -109,9 +109,10 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// The errors of the crates have one shape, but each its own kinds: those of a wrong input are the
-/// user's, and an error with a report left the state that its outcome says.
+/// user's, those of damage are for a person, and an error with a report left the state that its outcome
+/// says.
 macro_rules! from_operations {
-    ($($krate:ident: $($usage:ident)|+;)+) => {$(
+    ($($krate:ident: $($usage:ident)|+ $(, damaged: $($damaged:ident)|+)?;)+) => {$(
         impl From<$krate::Error> for Failure {
             fn from(error: $krate::Error) -> Self {
                 let mut failure = Self::of(&error);
@@ -120,6 +121,9 @@ macro_rules! from_operations {
                     Some(5) => Code::NeedsPerson,
                     Some(_) => Code::Refused,
                     None if matches!(error.kind(), $($krate::ErrorKind::$usage)|+) => Code::Usage,
+                    $(None if matches!(error.kind(), $($krate::ErrorKind::$damaged)|+) => {
+                        Code::NeedsPerson
+                    })?
                     None => Code::Refused,
                 };
                 failure.reasons = error.reasons().to_vec();
@@ -131,7 +135,7 @@ macro_rules! from_operations {
 }
 from_operations! {
     ops_git: InvalidInput;
-    ops_backup: InvalidInput;
+    ops_backup: InvalidInput, damaged: Corrupt | Tampered;
     ops_deploy: InvalidConfig;
     ops_logging: InvalidInput;
     ops_alerts: InvalidInput;

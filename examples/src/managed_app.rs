@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ops_backup::{SourceSpec, Vault, open_store};
+use ops_backup::{SourceSpec, Vault};
 use ops_core::{Context, Plan, World};
 use ops_deploy::{Gate, Identity, ProxyClient, ReleaseDirectory, ServiceSpec, Target as _};
 use ops_git::{GitRepository, PullOptions};
@@ -58,7 +58,7 @@ impl ManagedApp {
 
         let store = Url::from_directory_path(dir.join("backups"))
             .map_err(|()| Failure::usage(format!("`{}` is not absolute", dir.display())))?;
-        let vault = Vault::open(open_store(store.as_str())?, store.as_str()).await?;
+        let vault = Vault::open_url(store.as_str()).await?;
 
         let database = database_path(dir);
         let arguments = ["--port", "{port}", "--version", "{version}", "--release", "{release}"];

@@ -9,6 +9,7 @@ use ops_core::reporter::JsonLinesReporter;
 use ops_core::{ApproveDigest, ApproveIf, Context, Environment, Plan, PlanDigest, Recovery, World};
 use ops_logging::{Console, LogGuard, Logging};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::approve_at_terminal::{ApproveAtTerminal, user};
@@ -52,6 +53,12 @@ impl Answer {
     pub fn new(text: impl Into<String>, json: Value) -> Self {
         Self { text: text.into(), json }
     }
+
+    /// What was done is done, and something about it is to be said.
+    pub fn warn(&mut self, what: impl std::fmt::Display) {
+        self.text = format!("{}\nwarning: {what}", self.text);
+        self.json["warning"] = what.to_string().into();
+    }
 }
 
 /// A program that runs one verb.
@@ -92,12 +99,7 @@ impl Program {
             None if args.yes => builder.approver(ApproveIf::new(user(), |_: &_| true)),
             None => builder.approver(ApproveAtTerminal),
         };
-        tokio::spawn(async move {
-            // The operation goes back, and says so. A second one is for the impatient.
-            if tokio::signal::ctrl_c().await.is_ok() {
-                cancellation.cancel();
-            }
-        });
+        tokio::spawn(ended_by_signals(cancellation)?);
         let bars = (!args.json).then_some(bars);
         Ok(Self { args, cx: builder.build(), bars, _log: log })
     }
@@ -145,6 +147,29 @@ impl Program {
         };
         Ok(Answer::new(text, json!({"recovered": reports, "running": running})))
     }
+}
+
+/// At the first SIGINT or SIGTERM the operation goes back, and says so. The second one ends the program
+/// where it stands, as a kill would: `recover` goes on from there.
+#[expect(clippy::exit, reason = "the second signal is a kill")]
+fn ended_by_signals(
+    cancellation: CancellationToken,
+) -> Result<impl Future<Output = ()> + use<>, Failure> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        loop {
+            let number = tokio::select! {
+                Some(()) = interrupt.recv() => 2,
+                Some(()) = terminate.recv() => 15,
+                else => return,
+            };
+            if cancellation.is_cancelled() {
+                std::process::exit(128 + number);
+            }
+            cancellation.cancel();
+        }
+    })
 }
 
 /// A plan, for reading: the dry run.

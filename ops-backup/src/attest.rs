@@ -119,7 +119,9 @@ impl Attestation {
     /// What is damaged, of a newer program, or not of who has the key, proves nothing.
     fn from_bytes(bytes: &[u8], identity: Option<&Identity>) -> Option<Self> {
         let Sealed { attestation, .. } = serde_json::from_slice(bytes).ok()?;
-        let same = attestation.to_bytes(identity).is_ok_and(|again| again == bytes);
+        let again = attestation.to_bytes(identity).ok()?;
+        // Digests are compared in the same time whatever differs; of a MAC nothing is to be learned.
+        let same = blake3::hash(&again) == blake3::hash(bytes);
         (same && attestation.format <= FORMAT).then_some(attestation)
     }
 }

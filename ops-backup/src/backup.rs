@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use futures::StreamExt as _;
 use ops_core::progress::Update;
-use ops_core::{Effect, Progress, Refusal, Step, StepContext, StepError};
+use ops_core::{Class, Classify as _, Effect, Progress, Refusal, Step, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +33,7 @@ impl BackupStep {
     /// Writes the streams of a session, several at once.
     async fn at_once(
         &self,
-        writer: &Writer<'_>,
+        (writer, stop): (&Writer<'_>, &CancellationToken),
         session: &dyn Session,
         progress: &dyn Progress,
     ) -> Result<Vec<UnitRecord>, Error> {
@@ -53,7 +53,16 @@ impl BackupStep {
         let (mut units, total) = (Vec::new(), session.units().len() as u64);
         let [streams, rows] = ["streams", "rows"].map(|what| format!("{what} of {}", self.set));
         while let Some((at, written)) = writing.next().await {
-            units.push((at, written?));
+            let unit = match written {
+                Ok(unit) => unit,
+                Err(error) => {
+                    // The others see to what they have under way before anybody goes back.
+                    stop.cancel();
+                    while writing.next().await.is_some() {}
+                    return Err(error);
+                }
+            };
+            units.push((at, unit));
             progress.update(&Update::items(&*streams, units.len() as u64, Some(total)));
             progress.update(&Update::items(&*rows, session.rows(), None));
         }
@@ -70,7 +79,12 @@ impl BackupStep {
         let id = BackupId::of(cx.operation(), &self.set)?;
         let repository = &vault.repository;
         match repository.manifest(&self.set, id).await {
-            Ok(_) => return Ok(repository.end(id).await?),
+            // An earlier try wrote it, and may not have looked what became of it.
+            Ok(manifest) => {
+                living(repository, id).await?;
+                self.stands(repository, &manifest, cancel).await?;
+                return Ok(repository.end(id).await?);
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
@@ -85,7 +99,8 @@ impl BackupStep {
         let created_at = cx.context().clock().now();
         let phase = format!("backing up {}", self.set);
         let progress = |done| cx.context().progress().update(&Update::bytes(&*phase, done, None));
-        let writer = Writer::new(vault, id, self.settings, known, cancel, &progress);
+        let stop = cancel.child_token();
+        let writer = Writer::new(vault, id, self.settings, known, &stop, &progress);
         let mut sources = Vec::new();
         for (at, spec) in self.sources.iter().enumerate() {
             let source = vault.source(spec)?;
@@ -105,8 +120,11 @@ impl BackupStep {
                 units: Vec::new(),
             };
             if let Some(session) = source.open(id).await? {
+                if let Some(seen) = session.observe() {
+                    cx.observe(&opened(at, id), async { Ok(seen) }).await?;
+                }
                 let progress = &**cx.context().progress();
-                record.units = self.at_once(&writer, &*session, progress).await?;
+                record.units = self.at_once((&writer, &stop), &*session, progress).await?;
                 let learned = session.finish().await?;
                 (record.facts, record.tables) =
                     (learned.facts, repository.seal_tables(learned.tables));
@@ -155,13 +173,7 @@ impl BackupStep {
         living(repository, id).await?;
         // A machine that slept for so long may have been given up, and the sign of it be gone.
         if looked.elapsed().unwrap_or_default() > vault.grace / 2 {
-            let found = verify::verify(repository, &manifest, Depth::Quick, cancel).await?;
-            if !found.is_whole() {
-                repository.bury(id, cx.operation()).await?;
-                repository.delete(&key).await?;
-                let message = "a prune deleted chunks of this backup while its machine slept";
-                return Err(Error::new(ErrorKind::Source, message).remedy("make another").into());
-            }
+            self.stands(repository, &manifest, cancel).await?;
         }
         if let Err(error) = repository.end(id).await {
             // The backup is there; the next prune takes the mark away.
@@ -171,28 +183,48 @@ impl BackupStep {
     }
 }
 
+impl BackupStep {
+    /// A backup that is listed has its chunks, or is taken out again.
+    async fn stands(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
+        if verify::verify(repository, manifest, Depth::Quick, cancel).await?.is_whole() {
+            return Ok(());
+        }
+        repository.bury(manifest.id, manifest.operation).await?;
+        ops_core::fault::point("buried what lacks chunks");
+        repository.delete(&Repository::manifest_key(&self.set, manifest.id)).await?;
+        let message = "a prune deleted chunks of this backup while its machine slept";
+        Err(Error::new(ErrorKind::Source, message).remedy("make another"))
+    }
+}
+
 /// Makes the folders of chunks at once: a store that finds one missing syncs the one above it, for
 /// each of 256.
 fn chunk_folders(store: &std::path::Path) -> Result<(), Error> {
     let chunks = store.join("chunks");
-    let mut new = false;
     for byte in 0..=u8::MAX {
         let folder = chunks.join(hex::encode([byte]));
         if !folder.is_dir() {
             std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
-            new = true;
         }
     }
-    if new {
-        ops_core::fs::sync_dir(&chunks)?;
-        ops_core::fs::sync_dir(store)?;
-    }
-    Ok(())
+    // Even where nothing was missing: whoever made them may have been killed before this.
+    ops_core::fs::sync_dir(&chunks)?;
+    Ok(ops_core::fs::sync_dir(store)?)
 }
 
 /// The note of what a source observed before it was opened.
 fn observed(source: usize, id: BackupId) -> String {
     format!("observed by source {source} of {id}")
+}
+
+/// The note of what a source's session observed.
+fn opened(source: usize, id: BackupId) -> String {
+    format!("opened by source {source} of {id}")
 }
 
 /// The note that the manifest of a backup was tried to be written.
@@ -258,8 +290,9 @@ impl Step for BackupStep {
         for (at, spec) in self.sources.iter().enumerate() {
             let source = vault.source(spec)?;
             source.clean_up(id).await?;
-            if let Some(observed) = cx.noted::<String>(&observed(at, id))? {
-                source.clean_up_observed(id, observed).await?;
+            let opened = cx.noted::<String>(&opened(at, id))?;
+            if let Some(seen) = opened.or(cx.noted::<String>(&observed(at, id))?) {
+                source.clean_up_observed(id, seen).await?;
             }
         }
         let (repository, operation) = (&vault.repository, cx.operation());
@@ -269,11 +302,26 @@ impl Step for BackupStep {
             repository.bury(id, operation).await?;
             ops_core::fault::point("buried what may arrive");
         }
-        // By its name and not by its content: whatever is listed keeps its chunks.
-        if repository.exists(&Repository::manifest_key(&self.set, id)).await? {
-            repository.unbury(id, operation).await?;
-        } else {
+        let deletes = match repository.manifest(&self.set, id).await {
+            // A prune may have given it up while its machine slept.
+            Ok(manifest) => {
+                let never = CancellationToken::new();
+                !verify::verify(repository, &manifest, Depth::Quick, &never).await?.is_whole()
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => true,
+            Err(error) if error.class() != Class::Permanent => return Err(error.into()),
+            // Whatever is listed keeps its chunks, also where its content tells nothing any more.
+            Err(error) => {
+                tracing::warn!(target: "ops", set = %self.set, %id, "its manifest: {error}");
+                false
+            }
+        };
+        if deletes {
+            repository.delete(&Repository::manifest_key(&self.set, id)).await?;
+            ops_core::fault::point("deleted the manifest");
             repository.delete_chunks(id).await?;
+        } else {
+            repository.unbury(id, operation).await?;
         }
         Ok(repository.end(id).await?)
     }

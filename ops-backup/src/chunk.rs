@@ -21,7 +21,7 @@ use crate::source::ByteStream;
 /// A chunk is held in memory, so no manifest may ask for more.
 const MAX_CHUNK: u64 = 1 << 30;
 /// How many chunks are fetched and decompressed at once.
-const READ_AHEAD: usize = 3;
+const READ_AHEAD: usize = 2;
 
 /// The stored bytes of a chunk.
 pub(crate) fn encode(
@@ -130,8 +130,16 @@ pub(crate) fn read(
         }
         match chunks.try_next().await {
             Ok(Some(bytes)) => {
-                digest.update(&bytes);
-                Some((Ok(bytes), Some((chunks, digest, expected, name, cancel))))
+                let digested = tokio::task::spawn_blocking(move || {
+                    digest.update(&bytes);
+                    (digest, bytes)
+                });
+                match digested.await {
+                    Ok((digest, bytes)) => {
+                        Some((Ok(bytes), Some((chunks, digest, expected, name, cancel))))
+                    }
+                    Err(panic) => Some((Err(Error::panicked(panic)), None)),
+                }
             }
             Ok(None) if digest.finish() == expected => None,
             Ok(None) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use ops_core::{Effect, Refusal, Step, StepContext, StepError};
+use ops_core::{Class, Classify as _, Effect, Refusal, Step, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -291,7 +291,7 @@ async fn rehearse(
         // What an older program wrote has no rows to compare with.
         for unit in record.units.iter().filter(|unit| !unit.rows.is_empty()) {
             let rows = source.rows(place).await?;
-            found.rows += rows.values().sum::<u64>();
+            found.rows = rows.values().fold(found.rows, |sum, rows| sum.saturating_add(*rows));
             if rows != unit.rows {
                 problems.push(format!("rows are {rows:?}, the manifest says {:?}", unit.rows));
             }
@@ -301,8 +301,10 @@ async fn rehearse(
     Ok(())
 }
 
+/// What may go well the next time says nothing about the backup.
 fn says_damaged(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Source | ErrorKind::NotFound)
+    error.class() == Class::Permanent
+        && matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Source | ErrorKind::NotFound)
 }
 
 impl Step for DrillStep {
@@ -327,7 +329,10 @@ impl Step for DrillStep {
             reasons.extend(self.unfit(vault, record, cx).await?);
         }
         let here = manifest.sources.iter().filter(|r| matches!(self.of(r), Scratch::Folder));
-        let need: u64 = here.flat_map(|record| &record.units).map(|unit| unit.plain_size).sum();
+        let need: u64 = here
+            .flat_map(|record| &record.units)
+            .map(|unit| unit.plain_size)
+            .fold(0, u64::saturating_add);
         let state = cx.context().state_dir();
         let free = ops_core::fs::space(state)?.available;
         if free < need {

@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Store,
     /// The file system refused a call.
     Io,
+    /// A part of this program died: a bug, and nothing that a backup or a store is to blame for.
+    Internal,
     /// The work was asked to end.
     Cancelled,
     /// The operation around it was refused, or went back.
@@ -81,7 +83,11 @@ impl Error {
     }
 
     pub(crate) fn panicked(join: tokio::task::JoinError) -> Self {
-        Self::new(ErrorKind::Source, "a worker thread panicked").caused_by(join)
+        Self::internal("a worker thread panicked").caused_by(join)
+    }
+
+    pub(crate) fn internal(what: &str) -> Self {
+        Self::new(ErrorKind::Internal, what)
     }
 }
 

@@ -57,6 +57,7 @@ pub struct FaultStore {
 struct Gate {
     turns: Semaphore,
     waiting: AtomicU64,
+    passed: AtomicU64,
 }
 
 impl FaultStore {
@@ -77,7 +78,11 @@ impl FaultStore {
     /// Lets each call wait until [`grant`](Self::grant) lets it on: for stepping several programs
     /// that share a store through one another, each with a store like this around the same one.
     pub fn in_turns(inner: Arc<dyn ObjectStore>) -> Self {
-        let gate = Gate { turns: Semaphore::new(0), waiting: AtomicU64::new(0) };
+        let gate = Gate {
+            turns: Semaphore::new(0),
+            waiting: AtomicU64::new(0),
+            passed: AtomicU64::new(0),
+        };
         Self { gate: Some(Arc::new(gate)), ..Self::new(inner, 0, Fault::Refused) }
     }
 
@@ -91,6 +96,11 @@ impl FaultStore {
     /// How many calls wait for their turn.
     pub fn waiting(&self) -> u64 {
         self.gate.as_ref().map_or(0, |gate| gate.waiting.load(Ordering::SeqCst))
+    }
+
+    /// How many calls have had their turn.
+    pub fn passed(&self) -> u64 {
+        self.gate.as_ref().map_or(0, |gate| gate.passed.load(Ordering::SeqCst))
     }
 
     /// Lets so many calls in a row fail. Default: 1.
@@ -146,6 +156,7 @@ impl Gate {
         let _waits = Waits(&gate.waiting);
         if let Ok(permit) = gate.turns.acquire().await {
             permit.forget();
+            gate.passed.fetch_add(1, Ordering::SeqCst);
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use age::secrecy::SecretString;
 use object_store::ObjectMeta;
@@ -16,9 +17,14 @@ use crate::manifest::SetName;
 use crate::repository::Repository;
 
 /// What one wrapped identity takes at most.
-const MAX: u64 = 64 << 10;
+pub(crate) const MAX: u64 = 64 << 10;
 /// As scrypt's work doubles with each step, a hostile file could ask for hours: about 16 s.
 const MAX_WORK: u8 = 22;
+/// More wrapped identities than these nobody has made: each costs a passphrase its work, before
+/// anything tells who wrote it.
+const MAX_KEYS: usize = 256;
+/// How long all of them may be tried.
+const PATIENCE: Duration = Duration::from_mins(2);
 /// The work of a new passphrase: about a second.
 const WORK: u8 = 18;
 
@@ -167,6 +173,12 @@ impl Repository {
             candidates.extend(unlock.identities()?);
         }
         let wrapped = self.wrapped().await?;
+        if wrapped.len() > MAX_KEYS {
+            let message =
+                format!("the repository has {} keys, {MAX_KEYS} is the most", wrapped.len());
+            return Err(Error::new(ErrorKind::WrongKey, message)
+                .remedy("look who writes to `keys/` of the store, and remove what is strange"));
+        }
         let mut files = Vec::new();
         for key in wrapped.keys() {
             match self.get(key, MAX).await {
@@ -175,7 +187,7 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
-        let wanted = recipient.to_owned();
+        let (wanted, until) = (recipient.to_owned(), Instant::now() + PATIENCE);
         // A passphrase costs a second of work.
         let opened = tokio::task::spawn_blocking(move || {
             let pairs =
@@ -185,7 +197,7 @@ impl Repository {
                 let identity = Identity::from_text(std::str::from_utf8(&text).ok()?)?;
                 (identity.recipient() == wanted).then_some(identity)
             };
-            pairs.into_iter().find_map(open)
+            pairs.into_iter().take_while(|_| Instant::now() < until).find_map(open)
         });
         opened.await.map_err(Error::panicked)?.ok_or_else(|| {
             let names: Vec<_> = wrapped.values().map(ToString::to_string).collect();

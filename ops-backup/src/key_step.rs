@@ -6,7 +6,7 @@ use ulid::Ulid;
 
 use crate::digest::sha256;
 use crate::error::{Error, ErrorKind};
-use crate::key::{KeyName, Recipient, object, wrap};
+use crate::key::{self, KeyName, Recipient, object, wrap};
 use crate::step::VaultStep;
 use crate::vault::Vault;
 
@@ -53,6 +53,16 @@ impl KeyStep {
         let digest = sha256(format!("{operation}/{}", self.name_of_key()).as_bytes());
         let random = u128::from_str_radix(&digest[..20], 16).unwrap_or_default();
         Ok(object(self.name_of_key(), Ulid::from_parts(moment, random)))
+    }
+
+    fn note(&self) -> String {
+        format!("key {}", self.name_of_key())
+    }
+
+    fn last_one(&self) -> Error {
+        let message =
+            format!("without key `{}` nobody could open the repository", self.name_of_key());
+        Error::new(ErrorKind::InvalidInput, message)
     }
 
     fn recipient(&self, vault: &Vault) -> Result<Recipient, Error> {
@@ -117,10 +127,10 @@ impl Step for KeyStep {
         if let Self::Remove { .. } = self {
             return match (ours.len(), all) {
                 (0, _) => refuse(format!("there is no key `{name}`"), "list the keys"),
-                (n, all) if n == all => refuse(
-                    format!("without key `{name}` nobody could open the repository"),
-                    "add another key first",
-                ),
+                (n, all) if n == all => {
+                    let error = self.last_one();
+                    refuse(error.to_string(), "add another key first")
+                }
                 _ => Ok(Vec::new()),
             };
         }
@@ -134,6 +144,21 @@ impl Step for KeyStep {
     }
 
     async fn run(&self, vault: &Vault, cx: &StepContext) -> Result<(), StepError> {
+        // On a thread that the engine waits for: no call may arrive after the way back.
+        let (step, vault, own) = (self.clone(), vault.clone(), cx.clone());
+        let runtime = tokio::runtime::Handle::current();
+        cx.blocking(move |_| runtime.block_on(step.turn(&vault, &own))).await
+    }
+
+    async fn undo(&self, vault: &Vault, cx: &StepContext) -> Result<(), StepError> {
+        let (step, vault, own) = (self.clone(), vault.clone(), cx.clone());
+        let runtime = tokio::runtime::Handle::current();
+        cx.blocking(move |_| runtime.block_on(step.turn_back(&vault, &own))).await
+    }
+}
+
+impl KeyStep {
+    async fn turn(&self, vault: &Vault, cx: &StepContext) -> Result<(), StepError> {
         let repository = &vault.repository;
         let Some(identity) = repository.identity() else {
             return Err(Error::new(ErrorKind::WrongKey, "the repository is not encrypted").into());
@@ -143,16 +168,24 @@ impl Step for KeyStep {
             let kept = async {
                 let mut kept = Vec::new();
                 for key in self.there(vault).await?.0 {
-                    kept.push((key.clone(), hex::encode(repository.get(&key, 64 << 10).await?)));
+                    kept.push((key.clone(), hex::encode(repository.get(&key, key::MAX).await?)));
                 }
                 Ok(kept)
             };
             let kept: Vec<(String, String)> = cx.observe(&self.note(), kept).await?;
+            let (ours, all) = self.there(vault).await?;
+            if ours.len() == all {
+                return Err(self.last_one().into());
+            }
             for (key, _) in kept {
                 repository.delete(&key).await?;
                 ops_core::fault::point("removed a key");
             }
-            return Ok(());
+            // Another machine may have removed the others meanwhile. Then both go back.
+            return match self.there(vault).await? {
+                (_, 0) => Err(self.last_one().into()),
+                _ => Ok(()),
+            };
         }
         let place = self.place(cx.operation())?;
         if repository.exists(&place).await? {
@@ -163,7 +196,7 @@ impl Step for KeyStep {
         Ok(repository.create(&place, wrapped.into()).await?)
     }
 
-    async fn undo(&self, vault: &Vault, cx: &StepContext) -> Result<(), StepError> {
+    async fn turn_back(&self, vault: &Vault, cx: &StepContext) -> Result<(), StepError> {
         let repository = &vault.repository;
         if let Self::Remove { .. } = self {
             let kept: Vec<(String, String)> = cx.noted(&self.note())?.unwrap_or_default();
@@ -176,12 +209,6 @@ impl Step for KeyStep {
             return Ok(());
         }
         Ok(repository.delete(&self.place(cx.operation())?).await?)
-    }
-}
-
-impl KeyStep {
-    fn note(&self) -> String {
-        format!("key {}", self.name_of_key())
     }
 }
 

@@ -4,7 +4,7 @@
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use ops_backup::{Depth, SourceSpec, Vault, open_store};
+//! use ops_backup::{Depth, SourceSpec, Vault};
 //! use ops_core::{Context, Environment};
 //!
 //! # let dir = tempfile::tempdir()?;
@@ -13,7 +13,7 @@
 //! # std::fs::write(data.join("note.txt"), "keep me")?;
 //! let cx = Context::builder(dir.path().join("state")).environment(Environment::Development).build();
 //! let url = format!("file://{}", dir.path().join("backups").display());
-//! let vault = Vault::open(open_store(&url)?, &url).await?;
+//! let vault = Vault::open_url(&url).await?;
 //! let backup = vault.create("nightly", &[SourceSpec::directory(&data)], &cx).await?;
 //! assert!(vault.verify("nightly", backup.id, Depth::Full).await?.is_whole());
 //! # Ok(())

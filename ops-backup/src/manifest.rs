@@ -302,7 +302,7 @@ impl Manifest {
         let chunks: BTreeMap<_, _> = (self.units().flat_map(|unit| &unit.chunks).filter(own))
             .map(|chunk| (&chunk.key, chunk.stored_size))
             .collect();
-        chunks.values().sum()
+        chunks.values().copied().fold(0, u64::saturating_add)
     }
 
     /// The size of everything in it, decompressed, in bytes.

@@ -21,11 +21,19 @@ use crate::error::{Error, ErrorKind};
 /// [`ErrorKind::InvalidInput`] if the URL is none, or of another kind; [`ErrorKind::Io`] if the
 /// folder cannot be created.
 pub fn open_store(url: &str) -> Result<Arc<dyn ObjectStore>, Error> {
+    // Never the text itself: it may hold a key.
     let refuse = |why: String| {
-        Error::new(ErrorKind::InvalidInput, format!("`{url}` is no store: {why}"))
+        Error::new(ErrorKind::InvalidInput, format!("that is no address of a store: {why}"))
             .remedy("use `file:///absolute/path`, `s3://bucket/prefix` or `memory:`")
     };
     let parsed = Url::parse(url).map_err(|e| refuse(e.to_string()))?;
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            "the address of a store must hold no secret",
+        )
+        .remedy("give the keys of `s3:` as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"));
+    }
     match parsed.scheme() {
         "memory" => Ok(Arc::new(InMemory::new())),
         "file" => {

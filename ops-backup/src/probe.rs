@@ -3,10 +3,10 @@
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 //! use std::time::Duration;
-//! use ops_backup::{BackupAge, Vault, open_store};
+//! use ops_backup::{BackupAge, Vault};
 //! use ops_core::probe::{Health, Probe as _};
 //!
-//! let vault = Vault::open(open_store("memory:")?, "memory:").await?;
+//! let vault = Vault::open_url("memory:").await?;
 //! let probe = BackupAge::new(vault, "nightly", Duration::from_hours(26))?;
 //! assert!(matches!(probe.check().await, Health::Unhealthy { .. }), "there is no backup");
 //! # Ok::<(), ops_backup::Error>(())

@@ -1,7 +1,7 @@
 //! Pruning: backups are taken out by tombstones, which can be taken back; after the commit, what
 //! no listed backup names is deleted.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -120,7 +120,10 @@ impl Vault {
         }
         let gone: BTreeSet<_> = buried.keys().chain(&backups).chain(&abandoned).copied().collect();
         // A manifest that cannot be read is a reason to refuse, which the check of the sweep gives.
-        let (free, shared) = free(repository, uploads, &gone).await.unwrap_or_default();
+        let (free, shared) = match free(repository, uploads, &gone).await {
+            Err(error) if error.kind() == ErrorKind::Store => return Err(error),
+            seen => seen.unwrap_or_default(),
+        };
         let freed: u64 = free.values().sum();
         let mut to_sweep = !free.is_empty() || buried.keys().any(|id| seen.remains.contains(id));
         for id in buried.keys().filter(|id| free.contains_key(id)) {
@@ -331,6 +334,41 @@ async fn named_chunks(
     Err(Error::new(ErrorKind::Store, message).remedy("prune when less of it goes on"))
 }
 
+/// Whether one of the backups of a set that stay has all its chunks: a damaged one is no reason to take
+/// the others away.
+async fn keeps_a_whole_one(
+    repository: &Repository,
+    set: &SetName,
+    gone: &BTreeSet<BackupId>,
+) -> Result<bool, Error> {
+    for id in repository.list(set).await?.into_iter().rev().filter(|id| !gone.contains(id)) {
+        let manifest = match repository.manifest(set, id).await {
+            Ok(manifest) => manifest,
+            Err(error) if error.kind() == ErrorKind::Store => return Err(error),
+            Err(_) => continue,
+        };
+        let needed = || -> HashMap<&str, u64> {
+            let chunks = manifest.units().flat_map(|unit| &unit.chunks);
+            chunks.map(|chunk| (&*chunk.key, chunk.stored_size)).collect()
+        };
+        let add = |missing: &mut HashMap<&str, u64>, object: &ObjectMeta| {
+            let key = object.location.as_ref();
+            if missing.get(key) == Some(&object.size) {
+                missing.remove(key);
+            }
+        };
+        if repository.fold("chunks", needed, add).await?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Where the repository writes, below a store's folder. The rest of it may be somebody else's.
+const WRITTEN: [&str; 5] = ["begun", "chunks", "keys", "sets", "tombstones"];
+/// What it writes at the top.
+const AT_TOP: [&str; 2] = ["clock", "format.json"];
+
 /// The files that `object_store` was writing when its process died: `<name>#<number>`. It does not
 /// list them.
 async fn staged(folder: &Path, grace: Duration) -> Result<Vec<PathBuf>, Error> {
@@ -341,12 +379,16 @@ async fn staged(folder: &Path, grace: Duration) -> Result<Vec<PathBuf>, Error> {
 
 fn staged_below(folder: &Path, grace: Duration) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for entry in walkdir::WalkDir::new(folder) {
+    let below = WRITTEN.iter().flat_map(|name| walkdir::WalkDir::new(folder.join(name)));
+    for entry in walkdir::WalkDir::new(folder).max_depth(1).into_iter().chain(below) {
         // What vanishes meanwhile is somebody's finished upload.
         let Ok(entry) = entry else { continue };
         let name = entry.file_name().to_string_lossy();
-        let half = name.rsplit_once('#').is_some_and(|(_, number)| {
-            !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+        let at_top = entry.path().parent() == Some(folder);
+        let half = name.rsplit_once('#').is_some_and(|(name, number)| {
+            !number.is_empty()
+                && number.bytes().all(|b| b.is_ascii_digit())
+                && (!at_top || AT_TOP.contains(&name))
         });
         if !half || !entry.file_type().is_file() {
             continue;
@@ -373,7 +415,7 @@ impl PruneStep {
     }
 
     async fn bury(&self, vault: &Vault, operation: ops_core::OperationId) -> Result<(), Error> {
-        let Self::Bury { backups, abandoned, .. } = self else { return Ok(()) };
+        let Self::Bury { set, backups, abandoned } = self else { return Ok(()) };
         if let Some(refusal) = self.reasons(vault).await?.pop() {
             return Err(Error::new(ErrorKind::InvalidInput, refusal.reason).remedy(refusal.remedy));
         }
@@ -384,9 +426,29 @@ impl PruneStep {
         let silent = |id: &&BackupId| {
             unfinished.get(id).is_some_and(|last| is_over(*last, vault.grace, now))
         };
-        for id in backups.iter().chain(abandoned.iter().filter(silent)) {
+        let silent = abandoned.iter().filter(silent);
+        let gone: BTreeSet<_> = backups.iter().chain(silent).copied().collect();
+        if !backups.is_empty() && !keeps_a_whole_one(repository, set, &gone).await? {
+            let message =
+                format!("of set `{set}`, no backup that would be kept has all its chunks");
+            return Err(Error::new(ErrorKind::Corrupt, message)
+                .remedy("make a new backup, or verify those that there are, before you prune"));
+        }
+        for id in &gone {
             repository.bury(*id, operation).await?;
             ops_core::fault::point("buried a backup");
+        }
+        // Of two prunes, one may have kept what the other gave up, for it finished in between.
+        // Whoever looks last sees it, and takes its tombstones back.
+        let listed = repository.all().await?;
+        for (id, key) in below_sets(repository).await? {
+            let set: Option<SetName> = key.split('/').nth(1).and_then(|set| set.parse().ok());
+            let Some(set) = set.filter(|_| gone.contains(&id)) else { continue };
+            if listed.get(&set).is_none_or(BTreeMap::is_empty) {
+                let message = format!("set `{set}` would be left without a backup");
+                return Err(Error::new(ErrorKind::Changed, message)
+                    .remedy("another prune runs at the same time; prune again when it has ended"));
+            }
         }
         Ok(())
     }

@@ -16,11 +16,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use jiff::Timestamp;
 use object_store::path::Path as Key;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+use object_store::{
+    GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
+};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
@@ -179,7 +182,11 @@ impl Repository {
             ));
         }
         let size = answer.meta.size;
-        let bytes = answer.bytes().await.map_err(fail)?;
+        // A file's size is known; what comes over a network may go on for ever.
+        let bytes = match answer.payload {
+            GetResultPayload::Stream(pieces) => gathered(pieces, size).await.map_err(fail)?,
+            GetResultPayload::File(..) => answer.bytes().await.map_err(fail)?,
+        };
         // What ends early is the connection's fault: to be asked again, and no damage.
         if bytes.len() as u64 != size {
             let message = format!("object `{key}` came with {} of {size} bytes", bytes.len());
@@ -332,6 +339,20 @@ impl Repository {
         }
         Ok(())
     }
+}
+
+/// So many bytes, and those of the piece after at most.
+async fn gathered(
+    mut pieces: BoxStream<'static, object_store::Result<Bytes>>,
+    size: u64,
+) -> object_store::Result<Bytes> {
+    let mut all = BytesMut::new();
+    while all.len() as u64 <= size
+        && let Some(piece) = pieces.next().await
+    {
+        all.extend_from_slice(&piece?);
+    }
+    Ok(all.freeze())
 }
 
 /// The listed backups by set, each with the keys of what attests it.

@@ -14,8 +14,8 @@ use crate::allowance::{self, allowances};
 use crate::chunk;
 use crate::component;
 use crate::error::{Error, ErrorKind};
-use crate::manifest::{BackupId, Manifest, SetName, SourceRecord};
-use crate::source::{Directory, Source, SourceSpec, Unit, beside};
+use crate::manifest::{BackupId, Manifest, SetName, SourceRecord, UnitRecord};
+use crate::source::{Contents, Directory, Source, SourceSpec, Unit, beside};
 use crate::swap::{Before, Swap};
 use crate::vault::Vault;
 use crate::verify::Depth;
@@ -134,12 +134,22 @@ impl Place {
             target: self.path.clone(),
             staged: self.staged(cx.operation()),
             old: self.old(cx.operation()),
+            sides: self.is_database(),
         }
+    }
+
+    fn is_database(&self) -> bool {
+        matches!(self.target, SourceSpec::Sqlite { .. })
     }
 
     /// The exchange with what an earlier restore kept.
     fn exchange(&self, restore: OperationId, cx: &StepContext) -> Swap {
-        Swap { target: self.path.clone(), staged: self.old(restore), old: self.old(cx.operation()) }
+        Swap {
+            target: self.path.clone(),
+            staged: self.old(restore),
+            old: self.old(cx.operation()),
+            sides: self.is_database(),
+        }
     }
 
     pub(crate) fn plan_undo(&self, restore: OperationId) -> Result<Plan, Error> {
@@ -230,9 +240,7 @@ impl Place {
             let message = format!("a part of a backup does not replace `{}`", self.path.display());
             return refuse(message, "restore it to a path where nothing is, and copy from there");
         }
-        let bytes =
-            chunk::read(self.vault.repository.clone(), unit.clone(), CancellationToken::new());
-        let part = Directory::new(&self.path).restoring(&options.only).contents(bytes).await?;
+        let part = self.part(unit, &options.only).await?;
         let shown = |names: &mut dyn Iterator<Item = &PathBuf>, all: usize| {
             let shown: Vec<_> =
                 names.take(MAX_NAMES).map(|name| name.display().to_string()).collect();
@@ -252,6 +260,32 @@ impl Place {
             ("bytes", part.bytes.to_string()),
             ("comes", shown(&mut part.names.iter(), part.names.len())),
         ])
+    }
+
+    /// How many bytes a restore writes. Of a part it is looked only where the whole has no room.
+    async fn needs(
+        &self,
+        manifest: &Manifest,
+        component: &SourceSpec,
+        only: &[String],
+        free: u64,
+    ) -> Result<u64, Error> {
+        let mut records = manifest.sources.iter();
+        let Some(record) = records.find(|record| record.source == *component) else {
+            return Ok(0);
+        };
+        let whole = record.units.iter().map(|unit| unit.plain_size).fold(0, u64::saturating_add);
+        match (only, &*record.units) {
+            ([_, ..], [unit]) if whole > free => Ok(self.part(unit, only).await?.bytes),
+            _ => Ok(whole),
+        }
+    }
+
+    /// What a part of a directory consists of.
+    async fn part(&self, unit: &UnitRecord, only: &[String]) -> Result<Contents, Error> {
+        let never = CancellationToken::new();
+        let bytes = chunk::read(self.vault.repository.clone(), unit.clone(), never);
+        Directory::new(&self.path).restoring(only).contents(bytes).await
     }
 
     async fn stage(
@@ -354,13 +388,13 @@ impl Step for RestoreStep {
     async fn check(&self, place: &Place, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
         let mut reasons = Vec::new();
         match self {
-            Self::Stage { set, backup, other_environment, .. } => {
+            Self::Stage { set, backup, component, other_environment, only } => {
                 let manifest = place.vault.repository.manifest(set, *backup).await?;
                 let here = cx.context().environment();
                 reasons.extend(allowance::environment(&manifest, here, *other_environment));
                 let free = ops_core::fs::space(&place.path)?.available;
-                if free < manifest.plain_size() {
-                    let need = manifest.plain_size();
+                let need = place.needs(&manifest, component, only, free).await?;
+                if free < need {
                     reasons.push(Refusal::new(
                         format!("the restore needs {need} bytes, {free} are free"),
                         "make room on the target's file system",
@@ -375,7 +409,7 @@ impl Step for RestoreStep {
                         "plan the restore again",
                     ));
                 }
-                if !there {
+                if !there && place.is_database() {
                     for side in crate::swap::sidecars(path) {
                         reasons.push(Refusal::new(
                             format!("`{}` is there without its database", side.display()),

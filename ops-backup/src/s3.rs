@@ -57,19 +57,20 @@ impl S3Options {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if it is none.
     pub fn from_url(url: &str) -> Result<Self, Error> {
+        // Never the text itself: it may hold a key.
         let refuse = |why: String| {
-            Error::new(ErrorKind::InvalidInput, format!("`{url}` is no S3 store: {why}")).remedy(
+            Error::new(ErrorKind::InvalidInput, format!("that is no address of an S3 store: {why}")).remedy(
                 "use `s3://bucket/prefix`, and `?endpoint=`, `&region=`, `&storage_class=` as needed",
             )
         };
         let parsed = Url::parse(url).map_err(|e| refuse(e.to_string()))?;
-        let bucket = parsed.host_str().unwrap_or_default();
-        if parsed.scheme() != "s3" || bucket.is_empty() {
-            return Err(refuse("it has no bucket".to_owned()));
-        }
         if !parsed.username().is_empty() || parsed.password().is_some() {
             return Err(Error::new(ErrorKind::InvalidInput, "an S3 URL must not hold a secret")
                 .remedy("give the keys as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"));
+        }
+        let bucket = parsed.host_str().unwrap_or_default();
+        if parsed.scheme() != "s3" || bucket.is_empty() {
+            return Err(refuse("it has no bucket".to_owned()));
         }
         let mut options = Self::new(bucket).prefix(parsed.path().trim_matches('/'));
         for (name, value) in parsed.query_pairs() {

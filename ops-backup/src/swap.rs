@@ -26,23 +26,17 @@ pub(crate) struct Swap {
     pub target: PathBuf,
     pub staged: PathBuf,
     pub old: PathBuf,
+    /// Whether it is a database, to which the files beside it belong.
+    pub sides: bool,
 }
 
 /// The files that SQLite keeps beside a database, as far as they are there.
 pub(crate) fn sidecars(path: &Path) -> Vec<PathBuf> {
-    SIDES.iter().map(|side| beside(path, side)).filter(|side| side.exists()).collect()
-}
-
-/// Moves the side files of one path to another.
-fn move_sides(from: &Path, to: &Path) -> Result<(), Error> {
-    for side in SIDES {
-        let (from, to) = (beside(from, side), beside(to, side));
-        if from.exists() {
-            fs::rename_noreplace(&from, &to)?;
-            ops_core::fault::point("moved a side file");
-        }
-    }
-    Ok(())
+    SIDES
+        .iter()
+        .map(|side| beside(path, side))
+        .filter(|side| side.symlink_metadata().is_ok())
+        .collect()
 }
 
 fn inode(path: &Path) -> Option<u64> {
@@ -50,6 +44,28 @@ fn inode(path: &Path) -> Option<u64> {
 }
 
 impl Swap {
+    /// Moves the side files of one path to another.
+    fn move_sides(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        for side in self.sides() {
+            let (from, to) = (beside(from, side), beside(to, side));
+            if from.symlink_metadata().is_ok() {
+                fs::rename_noreplace(&from, &to)?;
+                ops_core::fault::point("moved a side file");
+            }
+        }
+        Ok(())
+    }
+
+    fn sides(&self) -> &'static [&'static str] {
+        if self.sides { &SIDES } else { &[] }
+    }
+
+    /// Whoever was killed between a rename and its durability owes it still. All three paths lie in
+    /// one folder.
+    fn settle(&self) -> Result<(), Error> {
+        Ok(fs::sync_dir(self.target.parent().unwrap_or(Path::new("/")))?)
+    }
+
     pub fn look(&self) -> Result<Before, Error> {
         let new = inode(&self.staged).ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("`{}` is missing", self.staged.display()))
@@ -70,11 +86,11 @@ impl Swap {
                 fs::rename_noreplace(&self.staged, &self.target)?;
             }
             ops_core::fault::point("put in place");
-            return Ok(());
+            return self.settle();
         }
         if inode(&self.target) == before.old {
             // The old side files go first: applied to the new database, they would destroy it.
-            move_sides(&self.target, &self.old)?;
+            self.move_sides(&self.target, &self.old)?;
             fs::exchange(&self.target, &self.staged)?;
             ops_core::fault::point("exchanged");
         }
@@ -82,7 +98,7 @@ impl Swap {
             fs::rename_noreplace(&self.staged, &self.old)?;
             ops_core::fault::point("old has its name");
         }
-        Ok(())
+        self.settle()
     }
 
     /// Puts the old back, and what was restored to where it was staged.
@@ -92,7 +108,7 @@ impl Swap {
                 self.drop_sides_of_new()?;
                 fs::rename_noreplace(&self.target, &self.staged)?;
             }
-            return Ok(());
+            return self.settle();
         };
         if inode(&self.old) == Some(old) {
             fs::rename_noreplace(&self.old, &self.staged)?;
@@ -106,21 +122,21 @@ impl Swap {
         if inode(&self.target) != Some(old) {
             return Err(self.lost("the old content of"));
         }
-        for side in SIDES {
+        for side in self.sides() {
             let kept = beside(&self.old, side);
-            if kept.exists() {
+            if kept.symlink_metadata().is_ok() {
                 fs::rename_durable(&kept, &beside(&self.target, side))?;
                 ops_core::fault::point("side file is back");
             }
         }
-        Ok(())
+        self.settle()
     }
 
     /// Puts what a restore kept back in its place, with its side files. What was restored is kept in
     /// its stead, as [`old`](Self::old); `staged` is where the kept one lies.
     pub fn back_in_place(&self, before: &Before) -> Result<(), Error> {
         if inode(&self.target) == before.old {
-            move_sides(&self.target, &self.old)?;
+            self.move_sides(&self.target, &self.old)?;
             fs::exchange(&self.target, &self.staged)?;
             ops_core::fault::point("exchanged with the kept");
         }
@@ -129,11 +145,11 @@ impl Swap {
         }
         if inode(&self.staged) == before.old {
             // First those that belong to what is in place now: they go by the name of `staged`.
-            move_sides(&self.staged, &self.target)?;
+            self.move_sides(&self.staged, &self.target)?;
             fs::rename_noreplace(&self.staged, &self.old)?;
             ops_core::fault::point("the restored has its name");
         }
-        Ok(())
+        self.settle()
     }
 
     /// The way back from [`back_in_place`](Self::back_in_place).
@@ -143,18 +159,19 @@ impl Swap {
             ops_core::fault::point("the restored is staged again");
         }
         if inode(&self.target) == Some(before.new) && inode(&self.staged) == before.old {
-            move_sides(&self.target, &self.staged)?;
+            self.move_sides(&self.target, &self.staged)?;
             fs::exchange(&self.target, &self.staged)?;
             ops_core::fault::point("kept again");
         }
         if inode(&self.target) != before.old {
             return Err(self.lost("the restored content of"));
         }
-        move_sides(&self.old, &self.target)
+        self.move_sides(&self.old, &self.target)?;
+        self.settle()
     }
 
     fn lost(&self, what: &str) -> Error {
-        let Self { target, staged, old } = self;
+        let Self { target, staged, old, .. } = self;
         Error::new(ErrorKind::NotFound, format!("{what} `{}` cannot be found", target.display()))
             .remedy(format!(
                 "somebody moved it meanwhile; look for `{}` and `{}`",
@@ -165,8 +182,10 @@ impl Swap {
 
     /// Side files that appeared beside the new database belong to it, and must not meet the old.
     fn drop_sides_of_new(&self) -> Result<(), Error> {
-        for side in sidecars(&self.target) {
-            fs::remove_file_durable(&side)?;
+        if self.sides {
+            for side in sidecars(&self.target) {
+                fs::remove_file_durable(&side)?;
+            }
         }
         Ok(())
     }

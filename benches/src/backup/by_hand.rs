@@ -6,29 +6,6 @@ use std::process::{Child, Command, Stdio};
 
 use crate::Failure;
 
-/// Each program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 4] =
-    [("sqlite3", "sqlite3"), ("zstd", "zstd"), ("tee", "coreutils"), ("sha256sum", "coreutils")];
-
-/// That each program is there; a ratio to nothing would be none.
-///
-/// # Errors
-/// Of those that are not, with their packages.
-pub fn need_programs() -> Result<(), Failure> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let there = |name: &str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
-    let missing: Vec<_> = PROGRAMS
-        .iter()
-        .filter(|(name, _)| !there(name))
-        .map(|(name, package)| format!("`{name}` (Debian package `{package}`)"))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let missing = missing.join(", ");
-    Err(format!("the peers of the backup benchmark are not installed: {missing}").into())
-}
-
 pub(super) struct ByHand {
     database: PathBuf,
     folder: PathBuf,
@@ -44,7 +21,7 @@ impl ByHand {
     /// mkdir backup
     /// sqlite3 app.db ".backup backup/copy"
     /// # checked only: sqlite3 backup/copy "PRAGMA integrity_check(1)"; sha256sum backup/copy
-    /// zstd -3 -T1 < backup/copy | tee backup/db.zst | sha256sum > backup/db.zst.sha256
+    /// zstd -1 -T1 < backup/copy | tee backup/db.zst | sha256sum > backup/db.zst.sha256
     /// rm backup/copy
     /// sync backup/db.zst backup/db.zst.sha256 backup .
     /// ```

@@ -1,82 +1,59 @@
-//! A backup of a live SQLite database, beside the same by hand with real programs.
+//! Backups and restores of live databases, beside the same by the programs of others.
 //!
-//! All sides read the same database in write-ahead mode, which a connection holds open, and end
-//! with compressed bytes (zstd, level 3), a SHA-256 of them, and everything synced to the disk.
+//! Of SQLite, all sides read the same database in write-ahead mode, which a connection holds open,
+//! and end with compressed bytes (zstd, level of `Settings`), a SHA-256 of them, and everything synced to the
+//! disk.
 //!
 //! | side | does beyond that |
 //! |---|---|
-//! | `ops` | checks the copy (`integrity_check`), digests the plain bytes too, cuts into chunks of 8 MiB, journals the operation, looks at each object again, writes the manifest |
+//! | `ops` | checks the copy (`integrity_check`), digests the plain bytes too, cuts into chunks, journals the operation, looks at each object again, writes the manifest |
 //! | `peer: by hand` | nothing: `.backup`, then `zstd` to `tee` to `sha256sum`, at once on all cores |
 //! | `peer: by hand, checked` | `integrity_check` and `sha256sum` of the copy before that |
+//!
+//! Of PostgreSQL, see [`postgres`].
 
 mod by_hand;
-mod database;
+mod postgres;
+mod random;
+mod sqlite;
+mod sqlite_data;
 
-use std::path::Path;
+use crate::rounds::Benchmark;
+use crate::{Failure, Wish, peers};
+pub use postgres::{PROGRAM, act};
 
-use ops_backup::{Depth, Settings, SourceSpec, Vault, open_store};
-use ops_core::{Context, Environment};
-use tokio::runtime::Runtime;
+/// What `--without` may name: programs that not every system has.
+pub const OPTIONAL: [&str; 2] = ["pgbackrest", "restic"];
 
-use crate::Failure;
-use crate::rounds::{Benchmark, Side, timed};
-use by_hand::ByHand;
-pub use by_hand::need_programs;
-
-/// Backups of one database.
+/// That each program is there, save those that are left out.
 ///
 /// # Errors
-/// Of a program that is missing, and those of the disk.
-pub fn benchmark(quick: bool, dir: &Path) -> Result<Benchmark, Failure> {
-    need_programs()?;
-    let runtime = Runtime::new()?;
-    let (megabytes, rounds) = if quick { (64, 7) } else { (256, 15) };
-    let database = dir.join("app.db");
-    // Held open: the last connection to close would fold the log into the database.
-    let live = runtime.block_on(database::generate(&database, megabytes << 20))?;
-    let bytes = std::fs::metadata(&database)?.len();
-
-    let cx = Context::builder(dir.join("state")).environment(Environment::Development).build();
-    let (source, folder) = ([SourceSpec::sqlite(&database)], dir.to_owned());
-    let mut is_first = true;
-    let ours = move || {
-        let _held_open = &live;
-        let store = folder.join("store");
-        let url = format!("file://{}", store.display());
-        let vault = runtime.block_on(Vault::open(open_store(&url)?, &url))?;
-        settle(&folder)?;
-        let (made, took) = timed(|| Ok(runtime.block_on(vault.create("bench", &source, &cx))?))?;
-        if std::mem::take(&mut is_first) {
-            let verified = runtime.block_on(vault.verify("bench", made.id, Depth::Full))?;
-            if !verified.is_whole() || verified.bytes < (megabytes << 20) {
-                return Err(format!("the backup is not whole: {verified:?}").into());
-            }
-        }
-        std::fs::remove_dir_all(&store)?;
-        Ok(took)
-    };
-    let by_hand = |name: &str, checked| {
-        let level = Settings::default().zstd_level;
-        let folder = dir.to_owned();
-        let mut hand =
-            ByHand::new(&database, dir.join(if checked { "checked" } else { "plain" }), level);
-        Side::new(name, move || {
-            settle(&folder)?;
-            let took = timed(|| hand.back_up(checked))?.1;
-            hand.prove_and_remove()?;
-            Ok(took)
-        })
-    };
-    let sides = vec![
-        Side::new("ops", ours),
-        by_hand("peer: by hand", false),
-        by_hand("peer: by hand, checked", true),
+/// Of those that are not, with their packages.
+pub fn need_programs(wish: &Wish) -> Result<(), Failure> {
+    let mut programs = vec![
+        ("sqlite3", "sqlite3"),
+        ("zstd", "zstd"),
+        ("gzip", "gzip"),
+        ("bash", "bash"),
+        ("tee", "coreutils"),
+        ("sha256sum", "coreutils"),
+        ("pg_dump", "postgresql-client"),
+        ("pg_restore", "postgresql-client"),
+        ("psql", "postgresql-client"),
+        ("setpriv", "util-linux"),
     ];
-    let group = format!("SQLite backup of {megabytes} MiB");
-    Ok(Benchmark { group, items: 1, bytes: Some(bytes), rounds, sides })
+    programs
+        .extend(OPTIONAL.iter().filter(|name| !wish.is_without(name)).map(|name| (*name, *name)));
+    peers::need("backup", &programs)
 }
 
-/// Waits until the disk has nothing left to do for the one before.
-fn settle(dir: &Path) -> Result<(), Failure> {
-    Ok(rustix::fs::syncfs(std::fs::File::open(dir)?)?)
+/// All that is measured.
+///
+/// # Errors
+/// Of a program that is missing, and those of the disk and of the databases.
+pub fn benchmarks(wish: &Wish) -> Result<Vec<Benchmark>, Failure> {
+    need_programs(wish)?;
+    let mut all = vec![sqlite::benchmark(wish.quick, &wish.folder)?];
+    all.extend(postgres::benchmarks(wish)?);
+    Ok(all)
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use crate::Failure;
+use crate::{Failure, Wish};
 
 /// The two versions.
 pub(super) const TAGS: [&str; 2] = ["a000001", "a000002"];
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 ///
 /// # Errors
 /// Names all that is missing.
-pub fn need_programs() -> Result<(), Failure> {
+pub fn need_programs(_: &Wish) -> Result<(), Failure> {
     let missing: Vec<_> = ["docker", "docker-compose", "nginx", "rustc", "setpriv", "tar"]
         .into_iter()
         .filter(|program| {

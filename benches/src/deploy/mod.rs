@@ -85,7 +85,7 @@ fn side(group: &str, name: &str, mut served: impl Served + 'static, forward: boo
 /// # Errors
 /// Of a program that is missing, and those of the engine.
 pub fn benchmarks(wish: &Wish) -> Result<Vec<Benchmark>, Failure> {
-    need_programs()?;
+    need_programs(wish)?;
     let rounds = if wish.quick { 3 } else { 10 };
     let mut benchmarks = Vec::new();
     for (number, (group, back)) in [

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::child::{ask, git, measured, output};
-use super::our_program::ours;
+use super::program::ours;
 use super::server::Server;
 use super::subject::{Subject, copy, expect, quiet, settle, text};
 use crate::Failure;
+use crate::child::{ask, git, measured, output};
 use crate::rounds::{Benchmark, Side};
 
 /// What a side starts, for the place that it is to work on.

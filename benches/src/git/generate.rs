@@ -5,8 +5,8 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::Stdio;
 
-use super::child::{ask, git};
 use crate::Failure;
+use crate::child::{ask, git};
 
 const FILES: usize = 6_000;
 /// How many commits `main` has on top of `before`.

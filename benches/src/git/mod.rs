@@ -5,35 +5,23 @@
 //! too, are measured alike. The two sides have a repository of their own each, copied from one.
 
 mod bare;
-mod child;
 mod generate;
-mod our_program;
+mod program;
 mod server;
 mod subject;
 mod work_tree;
 
 use crate::rounds::Benchmark;
-use crate::{Failure, Wish};
-pub use our_program::our_program;
+use crate::{Failure, Wish, peers};
+pub use program::{PROGRAM, act};
 use subject::Subject;
 
 /// That git is there, with what merges without a work tree, and what packs archives.
 ///
 /// # Errors
 /// Of those that are not, with their packages.
-pub fn need_programs() -> Result<(), Failure> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let there = |name: &str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
-    let missing: Vec<_> = [("git", "git"), ("tar", "tar"), ("sync", "coreutils")]
-        .iter()
-        .filter(|(name, _)| !there(name))
-        .map(|(name, package)| format!("`{name}` (Debian package `{package}`)"))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let missing = missing.join(", ");
-    Err(format!("the peers of the git benchmarks are not installed: {missing}").into())
+pub fn need_programs(_: &Wish) -> Result<(), Failure> {
+    peers::need("git", &[("git", "git"), ("tar", "tar"), ("sync", "coreutils")])
 }
 
 /// All that is measured, on the generated repository and on the one that was named.
@@ -41,7 +29,7 @@ pub fn need_programs() -> Result<(), Failure> {
 /// # Errors
 /// Of a program that is missing, and those of the disk and of git.
 pub fn benchmarks(wish: &Wish) -> Result<Vec<Benchmark>, Failure> {
-    need_programs()?;
+    need_programs(wish)?;
     let mut subjects = vec![Subject::generated(&wish.folder.join("git"))?];
     if let Some(path) = &wish.git_repository {
         subjects.push(Subject::of(path, &wish.folder.join("git-named"))?);

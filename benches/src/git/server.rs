@@ -13,8 +13,9 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
-use super::our_program::{ours, say};
+use super::program::ours;
 use crate::Failure;
+use crate::own_program::say;
 
 /// A server that ends with this.
 pub(super) struct Server {

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use filetime::FileTime;
 
-use super::child::{ask, git, output};
 use super::generate;
 use crate::Failure;
+use crate::child::{ask, git, output};
 
 /// Files of a work tree that came to rest are older than their index.
 const REST_SECONDS: i64 = 3_600;

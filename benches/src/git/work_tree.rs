@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::child::{ask, git, measured, output};
-use super::our_program::{ROLLED_BACK, ours};
+use super::program::{ROLLED_BACK, ours};
 use super::subject::{Subject, copy, expect, rest, settle};
 use crate::Failure;
+use crate::child::{ask, git, measured, output};
 use crate::rounds::{Benchmark, Cost, Side};
 
 /// What stands in the way of an operation, in a clean work tree: nothing.

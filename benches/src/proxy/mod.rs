@@ -6,11 +6,10 @@
 //! takes longer, and a side without any proxy what of it is the service's.
 
 mod load;
-mod peers;
+mod peer;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::Path;
 use std::rc::Rc;
 
 use ops_deploy::{ProxyClient, ProxyConfig, ReverseProxy, TrafficSwitch as _, Upstream};
@@ -18,11 +17,12 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use crate::rounds::{Benchmark, Cost, Side};
-use crate::{Failure, Wish};
+use crate::{Failure, Wish, peers};
 use load::{Connections, serve};
-use peers::Peer;
+use peer::Peer;
 
-const VERB: &str = "proxy-ours";
+/// Our side, as a program of its own.
+pub const PROGRAM: &str = "proxy-ours";
 /// How many connections ask at the same time.
 const MANY: usize = 32;
 
@@ -30,39 +30,30 @@ const MANY: usize = 32;
 ///
 /// # Errors
 /// Of those that are not, with their packages.
-pub fn need_programs() -> Result<(), Failure> {
-    let missing: Vec<_> = ["nginx", "haproxy"]
-        .into_iter()
-        .filter(|name| peers::program(name).is_none())
-        .map(|name| format!("`{name}` (Debian package `{name}`)"))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let missing = missing.join(", ");
-    Err(format!("the peers of the proxy benchmarks are not installed: {missing}").into())
+pub fn need_programs(_: &Wish) -> Result<(), Failure> {
+    peers::need("proxy", &[("nginx", "nginx-light"), ("haproxy", "haproxy")])
 }
 
-/// Runs the proxy, if this process was started for that: `proxy-ours FOLDER UPSTREAM`.
-pub fn our_program() -> Option<ExitCode> {
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next()? != VERB {
-        return None;
-    }
-    let (folder, upstream) = (PathBuf::from(arguments.next()?), arguments.next()?.parse().ok()?);
-    let served = Runtime::new().map_err(Failure::from).and_then(|runtime| {
-        runtime.block_on(async {
-            let config = ProxyConfig::new(([127, 0, 0, 1], 0).into(), &folder);
-            let proxy = ReverseProxy::bind(config).await?;
-            let address = proxy.address();
-            let serving = tokio::spawn(proxy.serve(CancellationToken::new()));
-            let to = Upstream { address: upstream, instance: "service".to_owned() };
-            ProxyClient::new(&folder).switch(0, Some(&to)).await?;
-            std::fs::write(folder.join("address"), address.to_string())?;
-            Ok(serving.await?)
-        })
-    });
-    Some(if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+/// Runs the proxy: `proxy-ours FOLDER UPSTREAM`. It ends when it is killed.
+///
+/// # Errors
+/// Those of the proxy.
+pub fn act(arguments: &[String]) -> Result<String, Failure> {
+    let [folder, upstream] = arguments else {
+        return Err("it takes a folder and the address of a service".into());
+    };
+    let (folder, upstream) = (Path::new(folder), upstream.parse()?);
+    Runtime::new()?.block_on(async {
+        let config = ProxyConfig::new(([127, 0, 0, 1], 0).into(), folder);
+        let proxy = ReverseProxy::bind(config).await?;
+        let address = proxy.address();
+        let serving = tokio::spawn(proxy.serve(CancellationToken::new()));
+        let to = Upstream { address: upstream, instance: "service".to_owned() };
+        ProxyClient::new(folder).switch(0, Some(&to)).await?;
+        std::fs::write(folder.join("address"), address.to_string())?;
+        serving.await?;
+        Ok(String::new())
+    })
 }
 
 /// Who is asked: a proxy, or the service itself.
@@ -77,7 +68,7 @@ struct Subject {
 /// # Errors
 /// Of a program that is missing or does not listen.
 pub fn benchmarks(wish: &Wish) -> Result<Vec<Benchmark>, Failure> {
-    need_programs()?;
+    need_programs(wish)?;
     let runtime = Rc::new(Runtime::new()?);
     let service = runtime.block_on(serve())?;
     let folder = wish.folder.join("proxy");
@@ -131,7 +122,7 @@ fn benchmark(
                 let after = work()?;
                 let cpu = after.zip(before).map(|(after, before)| after.saturating_sub(before));
                 // Where some sides have none, none is told for any.
-                Ok(Cost { wall, cpu })
+                Ok(Cost { cpu, ..Cost::from(wall) })
             })
         })
     });

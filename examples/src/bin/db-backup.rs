@@ -21,9 +21,10 @@ use std::str::FromStr;
 use clap::{Parser, Subcommand};
 use ops_backup::retention::Policy;
 use ops_backup::{
-    BackupId, Depth, KeyName, KeyStep, Manifest, Proof, Recipient, SourceSpec, Unlock, Vault,
-    VaultBuilder,
+    BackupId, Depth, Error, KeyName, KeyStep, Manifest, Proof, Recipient, SourceSpec, Subset,
+    Unlock, Vault, VaultBuilder,
 };
+use ops_core::error::chain;
 use ops_core::{OperationId, Secret};
 use ops_examples::program::{Answer, CommonArgs, Program, run};
 use ops_examples::{Code, Failure};
@@ -49,6 +50,12 @@ struct Args {
     /// The public key that the repository must have, as `init` told it.
     #[arg(long, global = true, value_name = "KEY", env = "DB_BACKUP_PUBLIC_KEY")]
     public_key: Option<String>,
+    /// Send to the store and fetch from it so many bytes a second at most: `500k`, `10M`, `1G`.
+    #[arg(long, global = true, value_name = "RATE", value_parser = rate)]
+    store_limit: Option<u64>,
+    /// Read what is backed up at so many bytes a second at most.
+    #[arg(long, global = true, value_name = "RATE", value_parser = rate)]
+    read_limit: Option<u64>,
     #[command(flatten)]
     common: CommonArgs,
     #[command(subcommand)]
@@ -106,6 +113,10 @@ enum Verb {
         /// Only look whether every object is there, with its size.
         #[arg(long)]
         quick: bool,
+        /// Read only the objects whose turn it is: run it each day, or each week, and within any month
+        /// all are read.
+        #[arg(long, value_name = "EVERY", conflicts_with = "quick")]
+        subset: Option<Every>,
         /// The set.
         #[arg(long)]
         set: String,
@@ -192,6 +203,27 @@ struct Rules {
     /// Keep the newest backup of each of the last N years.
     #[arg(long = "keep-yearly", group = "rule", value_name = "N", value_parser = count)]
     yearly: Option<usize>,
+}
+
+/// How often a part is verified.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Every {
+    Day,
+    Week,
+}
+
+/// Bytes a second, in powers of 1000 as networks have them.
+fn rate(text: &str) -> Result<u64, String> {
+    let (number, times) = match text.char_indices().next_back() {
+        Some((end, 'k' | 'K')) => (&text[..end], 1_000),
+        Some((end, 'M')) => (&text[..end], 1_000_000),
+        Some((end, 'G')) => (&text[..end], 1_000_000_000),
+        _ => (text, 1),
+    };
+    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(times)) {
+        Some(0) | None => Err("give bytes a second, such as 500k, 10M or 1G".to_owned()),
+        Some(rate) => Ok(rate),
+    }
 }
 
 fn count(text: &str) -> Result<usize, String> {
@@ -284,7 +316,16 @@ impl Wanted {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Args { store, identity, passphrase_file, public_key, common, verb } = Args::parse();
+    let Args {
+        store,
+        identity,
+        passphrase_file,
+        public_key,
+        store_limit,
+        read_limit,
+        common,
+        verb,
+    } = Args::parse();
     let dry_run = common.dry_run;
     run("db-backup", common, async |program| {
         let store = store.ok_or_else(|| {
@@ -300,6 +341,12 @@ async fn main() -> ExitCode {
         }
         if let Some(key) = public_key {
             builder = builder.expect_public_key(key);
+        }
+        if let Some(rate) = store_limit {
+            builder = builder.store_limit(rate);
+        }
+        if let Some(rate) = read_limit {
+            builder = builder.read_limit(rate);
         }
         if let Verb::Init { recipient } = verb {
             return init(builder, &store, recipient, passphrase, dry_run).await;
@@ -321,8 +368,14 @@ async fn main() -> ExitCode {
                 let text = serde_json::to_string_pretty(&manifest)?;
                 Ok(Answer::new(text, json!(manifest)))
             }
-            Verb::Verify { backup, quick, set } => {
-                let depth = if quick { Depth::Quick } else { Depth::Full };
+            Verb::Verify { backup, quick, subset, set } => {
+                let now = program.cx.clock().now();
+                let depth = match subset {
+                    Some(Every::Day) => Depth::Part(Subset::of_day(now)),
+                    Some(Every::Week) => Depth::Part(Subset::of_week(now)),
+                    None if quick => Depth::Quick,
+                    None => Depth::Full,
+                };
                 verify(&vault, &set, &backup, depth).await
             }
             Verb::Drill(args) => targets::drill(program, &vault, args).await,
@@ -370,7 +423,7 @@ async fn init(
     }
     let who = names.join(", ");
     if dry_run {
-        let text = format!("would begin an encrypted repository in `{store}` for {who}");
+        let text = format!("would begin an encrypted repository for {who}");
         return Ok(Answer::new(text, json!({"keys": names})));
     }
     let vault = builder.open_url(store).await?;
@@ -411,17 +464,34 @@ async fn create(
 ) -> Result<Answer, Failure> {
     let plan = vault.plan_backup(set, &sources)?;
     let mut answer = program.carry_out(plan, &vault).await?;
-    // The newest may be another program's, which was quicker.
-    for id in vault.list(set).await?.into_iter().rev() {
-        let manifest = vault.show(set, id).await?;
-        if answer.json["report"]["id"] == json!(manifest.operation) {
-            let (plain, new) = (manifest.plain_size(), manifest.uploaded());
+    if answer.json["report"].is_null() {
+        return Ok(answer);
+    }
+    match made(vault, set, &answer).await {
+        Ok(Some(manifest)) => {
+            let (id, plain, new) = (manifest.id, manifest.plain_size(), manifest.uploaded());
             answer.text = format!("backup {id}: {plain} bytes, {new} uploaded");
             answer.json["backup"] = describe(&manifest);
-            break;
         }
+        Ok(None) => answer.warn("it is not listed: a prune was quicker"),
+        Err(error) => answer.warn(format!("it cannot be looked at: {}", chain(&error).join(": "))),
     }
     Ok(answer)
+}
+
+/// The backup that an operation made. The newest may be another program's, which was quicker.
+async fn made(vault: &Vault, set: &str, answer: &Answer) -> Result<Option<Manifest>, Error> {
+    let mut unreadable = None;
+    for id in vault.list(set).await?.into_iter().rev() {
+        match vault.show(set, id).await {
+            Ok(manifest) if answer.json["report"]["id"] == json!(manifest.operation) => {
+                return Ok(Some(manifest));
+            }
+            Ok(_) => {}
+            Err(error) => unreadable = Some(error),
+        }
+    }
+    unreadable.map_or(Ok(None), Err)
 }
 
 async fn list(vault: &Vault, set: &str) -> Result<Answer, Failure> {
@@ -460,9 +530,21 @@ async fn verify(
         let problems = found.problems.join("; ");
         return Err(Failure::unexpected(format!("backup {id} is damaged: {problems}")));
     }
-    let (objects, bytes) = (found.objects, found.bytes);
-    let text = format!("backup {id} is whole: {objects} objects, {bytes} bytes");
-    Ok(Answer::new(text, json!({"backup": id, "whole": true, "objects": objects, "bytes": bytes})))
+    let (objects, read, bytes) = (found.objects, found.read, found.bytes);
+    let text = match depth {
+        Depth::Part(_) => {
+            format!("backup {id} has its {objects} objects; {read} were read, {bytes} bytes")
+        }
+        _ => format!("backup {id} is whole: {objects} objects, {bytes} bytes"),
+    };
+    let json = json!({
+        "backup": id,
+        "whole": true,
+        "objects": objects,
+        "read": read,
+        "bytes": bytes,
+    });
+    Ok(Answer::new(text, json))
 }
 
 fn describe(manifest: &Manifest) -> Value {

@@ -14,7 +14,10 @@ pub struct Answer {
 
 /// Runs a program with these words, then `more`; nobody sits at a terminal.
 pub fn run<S: AsRef<OsStr>>(program: &str, words: &str, more: &[S]) -> Answer {
-    let output = Command::new(program)
+    // What hangs is killed, and has no answer.
+    let output = Command::new("timeout")
+        .args(["--signal=KILL", "120"])
+        .arg(program)
         .args(words.split_whitespace())
         .args(more)
         .env_remove("OPS_STATE_DIR")

@@ -49,6 +49,12 @@ fn a_database_is_backed_up_verified_and_restored_after_an_approval() {
     assert_eq!(list()[0]["id"], id.as_str());
     let whole = db_backup(dir, "verify latest --set nightly").expect(0);
     assert_eq!((&whole.json["backup"], &whole.json["whole"]), (&id.clone().into(), &true.into()));
+    for often in ["day", "week"] {
+        let verify = format!("verify latest --subset {often} --store-limit 10M --set nightly");
+        let part = db_backup(dir, &verify).expect(0).json;
+        assert_eq!(part["objects"], whole.json["objects"]);
+        assert!(part["read"].as_u64() <= part["objects"].as_u64(), "{part}");
+    }
 
     write(&path, "after");
     let restore = format!("restore {id} --set nightly --to sqlite:DIR/app.db");
@@ -114,6 +120,28 @@ fn a_damaged_backup_needs_a_person_and_is_never_restored() {
     let restored = db_backup(dir, "restore latest --set nightly --to sqlite:DIR/app.db --yes");
     assert_eq!(restored.code, 4, "{}", restored.err);
     assert_eq!(read(&path), ["row"]);
+}
+
+#[test]
+fn a_damaged_manifest_needs_a_person_and_a_backup_that_was_made_beside_it_is_told_as_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let (dir, path) = (dir.path(), dir.path().join("app.db"));
+    write(&path, "row");
+    let create = "create --yes --set nightly --source sqlite:DIR/app.db";
+    let made = db_backup(dir, create).expect(0);
+    let id = made.json["backup"]["id"].as_str().unwrap();
+    let manifest = dir.join("backups/sets/nightly").join(id).join("manifest.json");
+    let mut bytes = std::fs::read(&manifest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&manifest, bytes).unwrap();
+
+    for verb in ["verify latest", "show latest", "restore latest --to sqlite:DIR/other.db --yes"] {
+        let damaged = db_backup(dir, &format!("{verb} --set nightly")).expect(5);
+        assert!(damaged.err.contains("manifest is damaged"), "{verb}: {}", damaged.err);
+    }
+    let again = db_backup(dir, create).expect(0);
+    assert_ne!(again.json["backup"]["id"], id, "{}", again.out);
 }
 
 #[test]
@@ -299,6 +327,10 @@ fn what_makes_no_sense_is_usage() {
         "create --yes --set nightly --source qdrant+http://hunter2@db/docs",
         "create --yes --set No/Name --source sqlite:DIR/x",
         "verify newest --set nightly",
+        "verify latest --quick --subset day --set nightly",
+        "verify latest --subset month --set nightly",
+        "verify latest --store-limit 0 --set nightly",
+        "verify latest --read-limit quick --set nightly",
         "prune --set nightly",
         "prune --set nightly --keep-last 0",
         "prune --yes --keep-last 1",

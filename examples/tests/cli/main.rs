@@ -13,4 +13,5 @@ mod ops_proxy;
 #[path = "../../../ops-backup/tests/qdrant/server.rs"]
 mod qdrant_server;
 mod quickstart;
+mod signals;
 mod small;

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use ops_core::{Plan, Resource, ResourceId};
-use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use super::fresh::FreshBackup;
@@ -13,7 +12,7 @@ use super::retention::OldRows;
 use super::step::{Delete, MaintenanceStep};
 use crate::error::{Error, ErrorKind};
 use crate::source::PostgresUrl;
-use crate::source::postgres::connect::{connect, failed, run};
+use crate::source::postgres::connect::{connect, failed, once, run};
 use crate::source::postgres::fingerprint;
 use crate::vault::Vault;
 
@@ -35,9 +34,7 @@ impl Vault {
     /// # Errors
     /// If it does not.
     pub async fn maintenance(&self, url: &PostgresUrl) -> Result<Maintenance, Error> {
-        let mut connection = connect(url).await?;
-        let fingerprint = fingerprint(&mut connection).await?;
-        let _ = connection.close().await;
+        let fingerprint = once(url, fingerprint).await?;
         Ok(Maintenance { vault: self.clone(), url: url.clone(), fingerprint })
     }
 }
@@ -77,35 +74,6 @@ impl Maintenance {
         let before = now.checked_sub(age).map_err(|e| {
             wrong(ErrorKind::InvalidInput, "cannot be that old".into()).caused_by(e)
         })?;
-        let mut connection = connect(&self.url).await?;
-        let kind: Option<(bool, Vec<String>)> = sqlx::query_as(
-            "SELECT a.atttypid IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype),
-                ARRAY(SELECT f.conrelid::regclass::text FROM pg_constraint f
-                    WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.confdeltype = 'c'
-                    ORDER BY 1)
-            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                JOIN pg_attribute a ON a.attrelid = c.oid
-            WHERE n.nspname = $1 AND c.relname = $2 AND a.attname = $3 AND c.relkind IN ('r', 'p')
-                AND a.attnum > 0 AND NOT a.attisdropped",
-        )
-        .bind(&rows.schema)
-        .bind(&rows.table)
-        .bind(&rows.column)
-        .fetch_optional(&mut connection)
-        .await
-        .map_err(|e| failed("look at the table", e))?;
-        let (of_time, losing) = kind.ok_or_else(|| {
-            let why = format!("is not there, or has no column `{}`", rows.column);
-            wrong(ErrorKind::NotFound, why)
-        })?;
-        if !of_time {
-            let why = format!("has a column `{}` that is no date or timestamp", rows.column);
-            return Err(wrong(ErrorKind::InvalidInput, why));
-        }
-        if !losing.is_empty() {
-            let why = format!("is referred to with ON DELETE CASCADE by {}", losing.join(", "));
-            return Err(wrong(ErrorKind::InvalidInput, why).remedy("delete from those first"));
-        }
         let delete = Delete {
             schema: rows.schema.clone(),
             table: rows.table.clone(),
@@ -114,8 +82,23 @@ impl Maintenance {
             batch: rows.batch,
             lock_timeout: rows.lock_timeout,
         };
-        let count = delete.count(&mut connection).await?;
-        let _ = connection.close().await;
+        let count = once(&self.url, async |connection| {
+            match delete.is_of_time(connection).await? {
+                None => {
+                    let why = format!("is not there, or has no column `{}`", rows.column);
+                    return Err(wrong(ErrorKind::NotFound, why));
+                }
+                Some(false) => {
+                    let why =
+                        format!("has a column `{}` that is no date or timestamp", rows.column);
+                    return Err(wrong(ErrorKind::InvalidInput, why));
+                }
+                Some(true) => {}
+            }
+            delete.alone(connection).await?;
+            delete.count(connection).await
+        });
+        let count = count.await?;
         let plan = self.begin("delete_old_rows", backup)?.fact("rows", count);
         if count == 0 {
             return Ok(Plan::new("delete_old_rows").fact("rows", 0));

@@ -14,7 +14,7 @@ use sqlx::postgres::PgConnection;
 use super::database::Maintenance;
 use crate::error::{Error, ErrorKind};
 use crate::source::PostgresUrl;
-use crate::source::postgres::connect::{connect, failed, run};
+use crate::source::postgres::connect::{failed, once, run};
 use crate::source::postgres::quote::qualified;
 
 /// An index that is better built anew.
@@ -108,14 +108,16 @@ impl Maintenance {
     /// # Errors
     /// If the server does not answer.
     pub async fn index_advice(&self, limits: IndexLimits) -> Result<Vec<IndexAdvice>, Error> {
-        let mut connection = connect(&self.url).await?;
-        let found: Vec<(String, String, String, i64, i64, bool)> = sqlx::query_as(ADVICE)
-            .bind(i64::try_from(limits.bytes).unwrap_or(i64::MAX))
-            .bind(limits.ratio)
-            .fetch_all(&mut connection)
-            .await
-            .map_err(|e| failed("look at the indexes", e))?;
-        let _ = connection.close().await;
+        type Row = (String, String, String, i64, i64, bool);
+        let found: Vec<Row> = once(&self.url, async |connection| {
+            sqlx::query_as(ADVICE)
+                .bind(i64::try_from(limits.bytes).unwrap_or(i64::MAX))
+                .bind(limits.ratio)
+                .fetch_all(connection)
+                .await
+                .map_err(|e| failed("look at the indexes", e))
+        })
+        .await?;
         let number = |n: i64| u64::try_from(n).unwrap_or_default();
         let advice = |(schema, index, table, bytes, wasted, invalid)| IndexAdvice {
             schema,

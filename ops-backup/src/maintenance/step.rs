@@ -55,8 +55,59 @@ impl Delete {
         count.map_err(|e| failed("count the old rows", e))
     }
 
+    /// Whether the column is a date or a timestamp; nothing where there is none.
+    pub(super) async fn is_of_time(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Option<bool>, Error> {
+        sqlx::query_scalar(
+            "SELECT a.atttypid IN ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                JOIN pg_attribute a ON a.attrelid = c.oid
+            WHERE n.nspname = $1 AND c.relname = $2 AND a.attname = $3 AND c.relkind IN ('r', 'p')
+                AND a.attnum > 0 AND NOT a.attisdropped",
+        )
+        .bind(&self.schema)
+        .bind(&self.table)
+        .bind(&self.column)
+        .fetch_optional(connection)
+        .await
+        .map_err(|e| failed("look at the table", e))
+    }
+
+    /// Refuses where rows of other tables would go with those of this one, its partitions and its
+    /// children.
+    pub(super) async fn alone(&self, connection: &mut PgConnection) -> Result<(), Error> {
+        let losing: Vec<String> = sqlx::query_scalar(
+            "WITH RECURSIVE family(oid) AS (
+                SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                    WHERE n.nspname = $1 AND c.relname = $2
+                UNION SELECT i.inhrelid FROM pg_inherits i JOIN family f ON i.inhparent = f.oid)
+            SELECT DISTINCT k.conrelid::regclass::text
+            FROM pg_constraint k JOIN family f ON k.confrelid = f.oid
+            WHERE k.contype = 'f' AND k.confdeltype = 'c' ORDER BY 1",
+        )
+        .bind(&self.schema)
+        .bind(&self.table)
+        .fetch_all(connection)
+        .await
+        .map_err(|e| failed("look at who refers to the table", e))?;
+        if losing.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "table `{}.{}` is referred to with ON DELETE CASCADE by {}",
+            self.schema,
+            self.table,
+            losing.join(", ")
+        );
+        Err(Error::new(ErrorKind::InvalidInput, message).remedy("delete from those first"))
+    }
+
     async fn run(&self, database: &Maintenance, cx: &StepContext) -> Result<(), StepError> {
         let mut connection = database.alone(self.lock_timeout).await?;
+        // It may have been some time since the plan.
+        self.alone(&mut connection).await?;
         let (table, old, batch) = (qualified(&self.schema, &self.table), self.old(), self.batch);
         // Rows that somebody holds are left for a later batch, so that none waits for another.
         let sql = format!(

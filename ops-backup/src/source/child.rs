@@ -3,14 +3,11 @@
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::{StreamExt as _, stream};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
 
-use super::ByteStream;
+use super::{ByteStream, marked};
 use crate::error::{Error, ErrorKind};
 
 const PIECE: usize = 256 << 10;
@@ -25,25 +22,12 @@ const INHERITED: [&str; 8] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL
 
 /// Runs the program in a process group of its own, which ends when the stream is dropped.
 pub(super) fn stream_of(argv: Vec<String>) -> ByteStream {
-    let (sender, receiver) = mpsc::channel(PIECES);
+    let (writer, bytes) = marked::stream(PIECES);
     tokio::spawn(async move {
-        let done = run(&argv, &sender).await;
-        // A task that panicked ends without this, and its stream must not look whole.
-        let _ = sender.send(done.map(|()| Bytes::new())).await;
+        let done = run(&argv, &writer).await;
+        writer.end(done).await;
     });
-    stream::unfold(Some(receiver), |receiver| async {
-        let mut receiver = receiver?;
-        match receiver.recv().await {
-            Some(Ok(last)) if last.is_empty() => None,
-            Some(Ok(piece)) => Some((Ok(piece), Some(receiver))),
-            Some(Err(error)) => Some((Err(error), None)),
-            None => {
-                let error = Error::new(ErrorKind::Source, "the reader of a program died");
-                Some((Err(error), None))
-            }
-        }
-    })
-    .boxed()
+    bytes
 }
 
 /// Ends the group of a child that was not waited for to its end.
@@ -64,7 +48,7 @@ impl Drop for Group {
     }
 }
 
-async fn run(argv: &[String], to: &mpsc::Sender<Result<Bytes, Error>>) -> Result<(), Error> {
+async fn run(argv: &[String], to: &marked::Writer) -> Result<(), Error> {
     let [program, args @ ..] = argv else {
         return Err(Error::new(ErrorKind::InvalidInput, "a command needs a program"));
     };
@@ -109,14 +93,14 @@ async fn run(argv: &[String], to: &mpsc::Sender<Result<Bytes, Error>>) -> Result
 async fn copy(
     child: &mut Child,
     out: &mut (impl AsyncRead + Unpin),
-    to: &mpsc::Sender<Result<Bytes, Error>>,
+    to: &marked::Writer,
 ) -> Option<std::io::Result<ExitStatus>> {
     loop {
         let mut piece = Vec::with_capacity(PIECE);
         // The end of the output comes first; a program that closes it and works on is waited for.
         match out.read_buf(&mut piece).await {
             Ok(0) => break,
-            Ok(_) => to.send(Ok(piece.into())).await.ok()?,
+            Ok(_) => to.send(piece.into()).await.ok()?,
             Err(error) => return Some(Err(error)),
         }
     }

@@ -29,9 +29,13 @@ pub(super) fn compare(input: &mut dyn Read, place: &Path) -> Result<Vec<String>,
         let path = if name.as_os_str().is_empty() { place.to_owned() } else { path };
         known.insert(path.clone());
         let failed = |e| Error::io("compare", &path, e);
-        let Ok(meta) = path.symlink_metadata() else {
-            problems.push(format!("`{}` is missing", name.display()));
-            continue;
+        let meta = match path.symlink_metadata() {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                problems.push(format!("`{}` is missing", name.display()));
+                continue;
+            }
+            Err(error) => return Err(failed(error)),
         };
         let header = entry.header().clone();
         let link = || -> Result<Option<OsString>, Error> {

@@ -5,10 +5,13 @@ mod child;
 mod compare;
 mod directory;
 mod filter;
+mod marked;
 mod one_file;
 mod percent;
 mod pipe;
 pub(crate) mod postgres;
+#[cfg(any(feature = "postgres", feature = "qdrant"))]
+mod private;
 pub(crate) mod qdrant;
 mod session;
 mod sqlite;
@@ -26,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::manifest::BackupId;
+pub(crate) use archive::Contents;
 pub use directory::Directory;
 #[cfg(feature = "postgres")]
 pub use postgres::{
@@ -122,7 +126,8 @@ pub trait Source: Debug + Send + Sync {
         Box::pin(async { Ok(None) })
     }
 
-    /// Like [`clean_up`](Self::clean_up), with what [`observe`](Self::observe) answered.
+    /// Like [`clean_up`](Self::clean_up), with what [`observe`](Self::observe) answered, or its
+    /// [`Session`].
     fn clean_up_observed(
         &self,
         backup: BackupId,

@@ -22,6 +22,14 @@ pub trait Session: Debug + Send + Sync {
     /// One of the streams.
     fn dump<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Result<Dump, Error>>;
 
+    /// What whoever cleans up after a process that died has to know now, where the source's own
+    /// [`observe`](super::Source::observe) could not know it yet. It is made durable before a stream is
+    /// read, and handed to [`clean_up_observed`](super::Source::clean_up_observed) instead of what the
+    /// source observed. Default: nothing.
+    fn observe(&self) -> Option<String> {
+        None
+    }
+
     /// The rows of the streams that were read to their end so far, for those who watch. Default: 0.
     fn rows(&self) -> u64 {
         0

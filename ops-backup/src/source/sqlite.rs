@@ -122,13 +122,17 @@ fn not_utf8(path: &Path) -> Error {
 fn failed(action: &str, path: &Path, source: sqlx::Error) -> Error {
     let code = source.as_database_error().and_then(|e| e.code()?.parse::<u32>().ok());
     let message = format!("cannot {action} database `{}`", path.display());
-    let error = Error::new(ErrorKind::Source, message);
-    // SQLITE_BUSY and SQLITE_LOCKED, with whatever extension.
+    // Primary result codes, with whatever extension.
     let error = match code.map(|code| code & 0xff) {
-        Some(5 | 6) => error
+        // SQLITE_BUSY and SQLITE_LOCKED.
+        Some(5 | 6) => Error::new(ErrorKind::Source, message)
             .class_of(Class::Temporary)
             .remedy("a writer locks it for long; try again, or give the source a longer timeout"),
-        _ => error,
+        // What the machine is to blame for, and not the database: SQLITE_PERM, NOMEM, READONLY,
+        // INTERRUPT, IOERR, FULL, CANTOPEN.
+        Some(3 | 7..=10 | 13 | 14) => Error::new(ErrorKind::Io, message),
+        _ if code.is_none() => Error::new(ErrorKind::Io, message),
+        _ => Error::new(ErrorKind::Source, message),
     };
     error.caused_by(source)
 }

@@ -131,3 +131,36 @@ async fn the_probes_tell_unhealthy_from_unknown() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_fails_for_a_moment_says_nothing_about_the_backup() {
+    let scene = Scene::new().await;
+    let Scene { dir, data, store, vault, cx } = &scene;
+    let word = |n: u32| n.wrapping_mul(2_654_435_761).to_le_bytes();
+    fs::write(data.join("a"), (0..60_000).flat_map(word).collect::<Vec<u8>>()).unwrap();
+    let db = dir.path().join("app.db");
+    let mut conn = database(&db).await;
+    execute(&mut conn, "CREATE TABLE t(n); INSERT INTO t VALUES(1)").await;
+    conn.close().await.unwrap();
+    let specs = [scene.spec(), SourceSpec::sqlite(&db)];
+    let made = vault.create("s", &specs, cx).await.unwrap();
+    let (mut failed, mut proven) = (0, 0);
+    for at in 2.. {
+        // Each call twice, for a chunk is asked for once more.
+        let faulty = Arc::new(FaultStore::new(store.clone(), at, Fault::Refused).times(2));
+        let hasty = crate::fixture::builder().open(faulty.clone(), "memory:test").await.unwrap();
+        let state = tempfile::tempdir_in(dir.path()).unwrap();
+        match hasty.drill("s", made.id, &lenient(state.path())).await {
+            Ok(found) => assert!(found.whole, "call {at}: {found:?}"),
+            Err(_) => failed += 1,
+        }
+        if let Some(found) = vault.attestation("s", made.id).await.unwrap() {
+            assert!(found.whole, "call {at}: {found:?}");
+            proven += 1;
+        }
+        if faulty.calls() < at {
+            break;
+        }
+    }
+    assert!(failed > 5 && proven > 0, "{failed} drills failed, {proven} proved it");
+}

@@ -264,3 +264,21 @@ fn the_format_of_an_authenticated_manifest_is_what_it_was() {
         assert!(changed != text && (old.starts_with("\"mac\":") || same.is_err()), "{old}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removals_in_one_operation_leave_a_key() {
+    let (dir, store) = (scratch(), memory());
+    let (first, second) = (key(), key());
+    let vault = begin(&store, &first).await;
+    let cx = lenient(&dir.path().join("state"));
+    vault.add_recipient(name("second"), &second.public, &cx).await.unwrap();
+    let before = all_objects(&*store).await;
+    let remove = |key| vault.plan_key(KeyStep::Remove { name: name(key) }).unwrap();
+    let both = remove("first").then(remove("second"));
+    let error = cx.execute(both, &&vault).await.unwrap_err();
+    assert!(matches!(error.report().unwrap().outcome, Outcome::RolledBack { .. }), "{error}");
+    assert!(error.to_string().contains("nobody could open"), "{error}");
+    assert_eq!(all_objects(&*store).await, before);
+    open(&store, &first.secret).await.unwrap();
+    open(&store, &second.secret).await.unwrap();
+}

@@ -109,19 +109,21 @@ async fn round(seed: u64, dir: &Path) {
         if tasks[at].is_finished() {
             continue;
         }
-        // A short way or a long one; it has until a moment passes without a call.
+        // A short way or a long one.
         let calls = if chance.below(4) == 0 { 40 } else { 1 + chance.below(4) };
         for _ in 0..calls {
-            let patience = Instant::now() + Duration::from_millis(2);
-            while stores[at].waiting() == 0 && !tasks[at].is_finished() && Instant::now() < patience
-            {
+            while stores[at].waiting() == 0 && !tasks[at].is_finished() {
+                assert!(Instant::now() < until, "seed {seed}: it neither calls nor ends");
                 tokio::time::sleep(Duration::from_micros(50)).await;
             }
             if stores[at].waiting() == 0 {
                 break;
             }
+            let passed = stores[at].passed();
             stores[at].grant(1);
-            tokio::task::yield_now().await;
+            while stores[at].passed() == passed && !tasks[at].is_finished() {
+                tokio::time::sleep(Duration::from_micros(50)).await;
+            }
         }
     }
     // Whoever was killed may still use up the turns that it was given.

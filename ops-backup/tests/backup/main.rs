@@ -4,6 +4,8 @@
 mod by_hand;
 mod drill;
 mod encryption;
+#[path = "../programs/fault_rounds.rs"]
+mod fault_rounds;
 mod fixture;
 mod interleaving;
 mod limits;

@@ -303,3 +303,46 @@ async fn a_backup_that_runs_is_left_alone_and_one_that_was_given_up_is_not_liste
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_written_files_are_ours_and_nobody_elses() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("store");
+    fs::create_dir_all(folder.join("reports")).unwrap();
+    let url = format!("file://{}", folder.display());
+    let open = || Vault::builder().grace(Duration::ZERO).patience(once()).open_url(&url);
+    let vault = open().await.unwrap();
+    backups(&vault, "s", 2, dir.path()).await;
+    let (ours, others) =
+        (["chunks/00/x#7", "format.json#2"], ["report#3", "reports/format.json#1", "chunks#4"]);
+    for name in ours.iter().chain(&others) {
+        fs::write(folder.join(name), "half").unwrap();
+    }
+    let cx = lenient(&dir.path().join("state"));
+    let plan = vault.plan_prune("s", Policy::new().last(1), soon()).await.unwrap();
+    assert_eq!(plan.facts["half-written files"], "2");
+    cx.execute(plan, &&vault).await.unwrap();
+    assert!(ours.iter().all(|name| !folder.join(name).exists()));
+    assert!(others.iter().all(|name| folder.join(name).exists()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_could_not_look_is_no_plan() {
+    let dir = tempfile::tempdir().unwrap();
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let healthy = vault(store.clone()).await;
+    backups(&healthy, "s", 3, dir.path()).await;
+    let now = soon();
+    let whole = healthy.plan_prune("s", Policy::new().last(1), now).await.unwrap();
+    for at in 2.. {
+        let faulty = Arc::new(FaultStore::new(store.clone(), at, Fault::Refused));
+        let vault = vault(faulty.clone()).await;
+        match vault.plan_prune("s", Policy::new().last(1), now).await {
+            Ok(plan) => assert_eq!(plan.facts, whole.facts, "call {at}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Store, "call {at}: {error}"),
+        }
+        if faulty.calls() < at {
+            break;
+        }
+    }
+}

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt as _};
 use ops_backup::retention::Policy;
 use ops_backup::{Depth, Fault, FaultStore, Patience, RestoreOptions, Settings, SourceSpec, Vault};
 use ops_core::retry::Retry;
-use ops_core::{Context, Environment};
 
+use crate::fault_rounds;
 use crate::fixture::{all_objects, lenient, once, scratch, tree};
 
 fn patient() -> Patience {
@@ -87,34 +87,12 @@ async fn one_call_that_fails_or_never_answers_is_made_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_many_faults_nothing_torn_is_listed_and_no_success_is_false() {
-    let dir = scratch();
-    let (mut successes, mut failures) = (0, 0);
-    for seed in 0..30 {
-        let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        let store =
-            Arc::new(FaultStore::seeded(inner.clone(), seed, if seed % 2 == 0 { 6 } else { 2 }));
-        // No retries on one third: then it is the way back that is tested.
-        let patience = if seed % 3 == 0 { once() } else { patient() };
-        let Ok(vault) = open(store, patience).await else { continue };
-        let cx = Context::builder(dir.path().join(format!("many-{seed}")))
-            .environment(Environment::Development)
-            .undo_budget(Duration::from_millis(200))
-            .build();
-        let made = vault.create("s", &[data(dir.path())], &cx).await;
-        let look = open(inner, once()).await.unwrap();
-        let listed = look.list("s").await.unwrap();
-        for id in &listed {
-            assert!(look.verify("s", *id, Depth::Full).await.unwrap().is_whole(), "seed {seed}");
-        }
-        match made {
-            Ok(made) => {
-                assert_eq!(listed, [made.id], "seed {seed}");
-                successes += 1;
-            }
-            Err(_) => failures += 1,
-        }
+    // `backup-faults 10000` runs more of them.
+    let figures = fault_rounds::run(0..300, 16).await.unwrap_or_else(|why| panic!("{why}"));
+    for (fine, failed) in [figures.backups, figures.prunes, figures.restores] {
+        assert!(fine > 10 && failed > 3, "{figures}");
     }
-    assert!(successes > 3 && failures > 3, "{successes} {failures}");
+    assert!(figures.restored > 100, "{figures}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,4 +141,69 @@ async fn a_write_that_arrives_after_it_was_given_up_lists_nothing() {
         }
     }
     assert!(late_manifests > 0, "no manifest was late");
+}
+
+/// A process that dies when the manifest is there, and a prune that has deleted a chunk by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_lost_chunks_is_not_listed_wherever_it_ends_after_its_manifest() {
+    let dir = scratch();
+    let mut ended = 0;
+    for more in 0..8 {
+        let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        open(inner.clone(), once()).await.unwrap();
+        let store = Arc::new(FaultStore::in_turns(inner.clone()));
+        store.grant(1);
+        let hasty = once().deadline(Duration::from_secs(2));
+        let builder = Vault::builder().patience(hasty).grace(Duration::ZERO);
+        let vault = builder.open(store.clone(), "memory:test").await.unwrap();
+        let cx = lenient(&dir.path().join(format!("down-{more}")));
+        let spec = [data(dir.path())];
+        let sabotage = async {
+            let waits = async || {
+                while store.waiting() == 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            let step = async || {
+                waits().await;
+                let passed = store.passed();
+                store.grant(1);
+                while store.passed() == passed {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            let chunk = loop {
+                step().await;
+                waits().await;
+                let all = all_objects(&*inner).await;
+                if all.iter().any(|key| key.as_ref().ends_with("manifest.json")) {
+                    break all.into_iter().find(|key| key.as_ref().starts_with("chunks/")).unwrap();
+                }
+            };
+            inner.delete(&chunk).await.unwrap();
+            for _ in 0..more {
+                step().await;
+            }
+            waits().await;
+        };
+        tokio::select! {
+            made = vault.create("s", &spec, &cx) => {
+                made.unwrap_err();
+                ended += 1;
+            }
+            () = sabotage => {}
+        }
+        let look = open(inner.clone(), once()).await.unwrap();
+        let until = tokio::time::Instant::now() + Duration::from_secs(30);
+        // What it has begun ends by itself before anybody may go back.
+        while !ops_core::recover(&&look, &cx).await.unwrap().running.is_empty() {
+            assert!(tokio::time::Instant::now() < until, "with {more} calls more: it does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for id in look.list("s").await.unwrap() {
+            let found = look.verify("s", id, Depth::Full).await.unwrap();
+            assert!(found.is_whole(), "with {more} calls more: {found:?}");
+        }
+    }
+    assert!(ended < 8, "no operation was left");
 }

@@ -68,3 +68,29 @@ async fn a_directory_comes_back_and_nothing_is_exchanged_with_what_is_not_there(
     vault.undo_restore(&place, report.id, cx).await.unwrap();
     assert_eq!(fs::read_to_string(data.join("a")).unwrap(), "newer");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_beside_a_directory_is_not_taken_for_its_journal() {
+    let scene = Scene::new().await;
+    let Scene { dir, data, vault, cx, .. } = &scene;
+    fs::write(data.join("a"), "1").unwrap();
+    let made = vault.create("s", &[scene.spec()], cx).await.unwrap();
+    fs::write(data.join("a"), "2").unwrap();
+    let strangers = ["data-journal", "data-wal", "data-shm"].map(|name| dir.path().join(name));
+    for stranger in &strangers {
+        fs::write(stranger, "of another program").unwrap();
+    }
+    let untouched =
+        || strangers.iter().all(|path| fs::read(path).unwrap() == b"of another program");
+    let place = vault.place(&scene.spec()).unwrap();
+    let report = vault.restore("s", made.id, &place, &RestoreOptions::default(), cx).await.unwrap();
+    assert_eq!(fs::read_to_string(data.join("a")).unwrap(), "1");
+    assert!(untouched());
+    let undone = vault.undo_restore(&place, report.id, cx).await.unwrap();
+    assert_eq!(undone.outcome, Outcome::Completed);
+    assert_eq!(fs::read_to_string(data.join("a")).unwrap(), "2");
+    assert!(untouched());
+    let fresh = vault.place(&ops_backup::SourceSpec::directory(dir.path().join("fresh"))).unwrap();
+    fs::write(dir.path().join("fresh-wal"), "of another program").unwrap();
+    vault.restore("s", made.id, &fresh, &RestoreOptions::default(), cx).await.unwrap();
+}

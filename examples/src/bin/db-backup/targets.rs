@@ -118,9 +118,12 @@ pub async fn drill(program: &Program, vault: &Vault, args: DrillArgs) -> Result<
     if answer.json["report"].is_null() {
         return Ok(answer);
     }
-    let found = vault.attestation(&args.set, id).await?.ok_or_else(|| {
-        Failure::unexpected(format!("the attestation of backup {id} is gone; drill it again"))
-    })?;
+    let again = |why: &str| {
+        Failure::unexpected(format!("the attestation of backup {id} {why}; drill it again"))
+    };
+    let found = vault.attestation(&args.set, id).await;
+    let found = found.map_err(|error| again(&format!("cannot be read: {error}")))?;
+    let found = found.ok_or_else(|| again("is gone"))?;
     if !found.whole {
         let problems = found.problems.join("; ");
         return Err(Failure::unexpected(format!("backup {id} is damaged: {problems}")));
@@ -231,11 +234,20 @@ pub async fn undo_restore(
 
 /// Brings what was interrupted to its end.
 pub async fn recover(program: &Program, vault: &Vault) -> Result<Answer, Failure> {
-    let mut found = Targets::default();
+    let (mut found, mut left) = (Targets::default(), Vec::new());
     for operation in operations::list(&program.cx, Which::Open)?.0 {
-        found.add(vault, &operation).await?;
+        // A server that does not answer keeps nothing else from being recovered.
+        let mut own = Targets::default();
+        match own.add(vault, &operation).await {
+            Ok(_) => found.join(own),
+            Err(error) => left.push(format!("{} is left: {error}", operation.id)),
+        }
     }
-    found.with_world(vault, async |world| program.recover(world).await).await
+    let answer = found.with_world(vault, async |world| program.recover(world).await).await?;
+    if left.is_empty() {
+        return Ok(answer);
+    }
+    Err(Failure::unexpected(format!("{}\n{}", answer.text, left.join("\n"))))
 }
 
 /// What a restore exchanged.
@@ -256,6 +268,13 @@ struct Targets {
 }
 
 impl Targets {
+    fn join(&mut self, other: Self) {
+        other.places.into_iter().for_each(|place| add(&mut self.places, place));
+        other.databases.into_iter().for_each(|place| add(&mut self.databases, place));
+        other.collections.into_iter().for_each(|place| add(&mut self.collections, place));
+        other.maintained.into_iter().for_each(|place| add(&mut self.maintained, place));
+    }
+
     /// Adds those of an operation, and tells what it exchanged.
     async fn add(&mut self, vault: &Vault, operation: &Operation) -> Result<Vec<Swapped>, Failure> {
         let (mut kind, mut swapped) = (None, Vec::new());

@@ -1,6 +1,5 @@
 //! Connections, and what their sessions are set to.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,9 +9,13 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 use super::url::PostgresUrl;
 use crate::error::{Error, ErrorKind};
+use crate::source::private::is_private;
 
 /// How long a server may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a server may take to answer what a plan asks.
+const LOOK: Duration = Duration::from_mins(10);
 
 /// The oldest that reads a range of a table without reading the rest.
 const OLDEST: u32 = 140_000;
@@ -45,13 +48,24 @@ const SETTINGS: &str = "
 
 /// Opens a connection with the settings that every session of this crate has.
 pub(crate) async fn connect(url: &PostgresUrl) -> Result<PgConnection, Error> {
-    let mut connection = tokio::time::timeout(PATIENCE, options(url).await?.connect())
-        .await
-        .map_err(|_| {
-            let message = format!("`{url}` does not answer within {} s", PATIENCE.as_secs());
-            Error::new(ErrorKind::Database, message).class_of(Class::Temporary)
-        })?
-        .map_err(|e| failed(&format!("connect to `{url}`"), e))?;
+    within(PATIENCE, url, Box::pin(open(url))).await
+}
+
+/// What a server answers in so long a time, or that it does not.
+async fn within<T>(
+    patience: Duration,
+    url: &PostgresUrl,
+    answer: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| {
+        let message = format!("`{url}` does not answer within {} s", patience.as_secs());
+        Err(Error::new(ErrorKind::Database, message).class_of(Class::Temporary))
+    })
+}
+
+async fn open(url: &PostgresUrl) -> Result<PgConnection, Error> {
+    let connected = options(url).await?.connect().await;
+    let mut connection = connected.map_err(|e| failed(&format!("connect to `{url}`"), e))?;
     let version = connection.server_version_num().unwrap_or_default();
     if version < OLDEST {
         let message = format!("the server of `{url}` has version {}", version / 10_000);
@@ -66,14 +80,16 @@ pub(crate) async fn connect(url: &PostgresUrl) -> Result<PgConnection, Error> {
     Ok(connection)
 }
 
-/// One question, on a connection of its own.
-pub(super) async fn once<T>(
+/// What a plan asks of a server, which may be counting rows, on a connection of its own.
+pub(crate) async fn once<T>(
     url: &PostgresUrl,
     ask: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let mut connection = connect(url).await?;
-    let answer = ask(&mut connection).await;
-    let _ = connection.close().await;
+    let answer = within(LOOK, url, ask(&mut connection)).await;
+    if answer.is_ok() {
+        let _ = connection.close().await;
+    }
     answer
 }
 
@@ -137,10 +153,7 @@ async fn password(url: &PostgresUrl) -> Result<Option<String>, Error> {
 
 fn read_private(path: &Path) -> Result<String, Error> {
     let failed = |e| Error::io("read the password file", path, e);
-    if path.metadata().map_err(failed)?.mode() & 0o077 != 0 {
-        let message = format!("the password file `{}` can be read by others", path.display());
-        return Err(Error::new(ErrorKind::InvalidInput, message).remedy("give it the mode 0600"));
-    }
+    is_private(path, "the passwords")?;
     std::fs::read_to_string(path).map_err(failed)
 }
 

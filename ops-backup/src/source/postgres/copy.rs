@@ -5,16 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures::{StreamExt as _, stream};
+use bytes::BytesMut;
+use futures::StreamExt as _;
 use ops_core::Class;
 use sqlx::postgres::PgConnection;
-use tokio::sync::mpsc;
 
 use super::connect::failed;
 use super::rows::Rows;
 use crate::error::{Error, ErrorKind};
-use crate::source::ByteStream;
+use crate::source::{ByteStream, marked};
 
 /// The server sends a message a row; this many bytes of them are handed on at once.
 const PIECE: usize = 128 << 10;
@@ -32,27 +31,19 @@ pub(super) struct Out {
 
 impl Out {
     /// Rows are read and digested on a task of their own, so that several streams use several
-    /// processors. Of a task that panicked the rows are missing, which fails the backup.
+    /// processors.
     pub fn stream(self, mut worker: PgConnection) -> ByteStream {
-        let (sender, receiver) = mpsc::channel(PIECES);
+        let (writer, bytes) = marked::stream(PIECES);
         tokio::spawn(async move {
-            match rows(&mut worker, &self.statement, self.stall, Some(&sender)).await {
-                Ok(rows) => {
-                    let read = &mut *self.read.lock().unwrap_or_else(PoisonError::into_inner);
-                    read.insert(self.unit, rows);
-                    // Before the stream ends, for then somebody looks for it.
-                    self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
-                }
-                Err(error) => {
-                    let _ = sender.send(Err(error.with("unit", &self.unit))).await;
-                }
-            }
-            drop(sender);
+            let read = rows(&mut worker, &self.statement, self.stall, Some(&writer)).await;
+            let done = read.map_err(|error| error.with("unit", &self.unit)).map(|rows| {
+                self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(self.unit, rows);
+                // Before the stream ends, for then somebody looks for it.
+                self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+            });
+            writer.end(done).await;
         });
-        stream::unfold(receiver, |mut receiver| async {
-            receiver.recv().await.map(|piece| (piece, receiver))
-        })
-        .boxed()
+        bytes
     }
 }
 
@@ -61,7 +52,7 @@ pub(super) async fn rows(
     connection: &mut PgConnection,
     statement: &str,
     stall: Duration,
-    sender: Option<&mpsc::Sender<Result<Bytes, Error>>>,
+    writer: Option<&marked::Writer>,
 ) -> Result<Rows, Error> {
     let failed = |e| failed("read the rows of a table", e);
     let stalled = |_| {
@@ -82,7 +73,7 @@ pub(super) async fn rows(
         let end = piece.is_none();
         let piece = piece.unwrap_or_default();
         rows.update(&piece);
-        let Some(sender) = sender else {
+        let Some(writer) = writer else {
             if end {
                 break;
             }
@@ -90,10 +81,10 @@ pub(super) async fn rows(
         };
         let full = end || batch.len() + piece.len() > PIECE;
         if full && !batch.is_empty() {
-            send(sender, batch.split().freeze()).await?;
+            writer.send(batch.split().freeze()).await?;
         }
         if piece.len() > PIECE {
-            send(sender, piece).await?;
+            writer.send(piece).await?;
         } else {
             batch.extend_from_slice(&piece);
         }
@@ -103,10 +94,6 @@ pub(super) async fn rows(
     }
     drop(pieces);
     rows.whole()
-}
-
-async fn send(sender: &mpsc::Sender<Result<Bytes, Error>>, piece: Bytes) -> Result<(), Error> {
-    sender.send(Ok(piece)).await.map_err(|_| Error::cancelled())
 }
 
 /// Writes a stream into a table by `COPY ... FROM STDIN`, and answers how many rows it took.
@@ -119,8 +106,11 @@ pub(super) async fn fill(
     let mut copy = connection.copy_in_raw(statement).await.map_err(failed)?;
     while let Some(piece) = bytes.next().await {
         match piece {
+            // The connection copies what it sends, and keeps the room for it.
             Ok(piece) => {
-                copy.send(&piece[..]).await.map_err(failed)?;
+                for part in piece.chunks(PIECE) {
+                    copy.send(part).await.map_err(failed)?;
+                }
             }
             Err(error) => {
                 let _ = copy.abort("the bytes end in an error").await;

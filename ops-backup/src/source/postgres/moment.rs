@@ -47,8 +47,10 @@ pub(super) const POST_DATA: &str = "post-data.sql";
 pub(super) const SEQUENCES: &str = "sequences.sql";
 pub(super) const LARGE_OBJECTS: &str = "large objects";
 
-/// How long after the first connection the others may get their locks.
-const AT_ONCE: Duration = Duration::from_millis(500);
+/// How long after the first connection the others may get their locks, and so much longer for each
+/// table. Whoever waits for an exclusive lock waits for us as long, and all behind it.
+const AT_ONCE: Duration = Duration::from_secs(1);
+const A_TABLE: Duration = Duration::from_millis(2);
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
@@ -295,7 +297,8 @@ async fn lock_all(connections: &mut [PgConnection], tables: &[Listed]) -> Result
         Ok(())
     };
     let late = |_| changed("somebody queued for an exclusive lock between ours");
-    tokio::time::timeout(AT_ONCE, rest).await.map_err(late)?
+    let patience = AT_ONCE + A_TABLE * u32::try_from(tables.len()).unwrap_or(u32::MAX);
+    tokio::time::timeout(patience, rest).await.map_err(late)?
 }
 
 fn changed(why: &str) -> Missed {

@@ -18,6 +18,7 @@ use super::select::TableChoice;
 use super::url::PostgresUrl;
 use super::{part, refusals, roles, select, stage};
 use crate::allowance::allowances;
+use crate::digest::sha256;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{BackupId, Manifest, SetName, SourceRecord};
 use crate::source::SourceSpec;
@@ -65,6 +66,10 @@ pub struct DatabaseOptions {
     pub probes: Vec<SqlProbe>,
     /// How many connections write rows. Default: 2.
     pub connections: usize,
+    /// Whether it is enough that each table takes as many rows as the backup has. Else every row is
+    /// read again and compared, which takes about as long as a backup. Default: no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counts_only: bool,
 }
 
 impl Default for DatabaseOptions {
@@ -79,6 +84,7 @@ impl Default for DatabaseOptions {
             fingerprint: None,
             probes: Vec::new(),
             connections: 2,
+            counts_only: false,
         }
     }
 }
@@ -113,6 +119,12 @@ impl DatabaseOptions {
     /// Adds a question that the restored database must answer with `true`.
     pub fn probe(mut self, probe: SqlProbe) -> Self {
         self.probes.push(probe);
+        self
+    }
+
+    /// Compares numbers of rows instead of rows.
+    pub fn counts_only(mut self) -> Self {
+        self.counts_only = true;
         self
     }
 
@@ -300,9 +312,13 @@ impl DatabasePlace {
     }
 }
 
-/// A name that is derived from another: it is cut where it would be longer than names can be.
+/// A name that is derived from another. Where it would be longer than names can be, it is cut, and
+/// tells by a digest which name it was.
 fn beside(name: &str, what: &str, operation: OperationId) -> String {
-    let suffix = format!("_{what}_{}", operation.to_string().to_ascii_lowercase());
+    let mut suffix = format!("_{what}_{}", operation.to_string().to_ascii_lowercase());
+    if name.len() + suffix.len() > 63 {
+        suffix = format!("_{}{suffix}", &sha256(name.as_bytes())[..8]);
+    }
     let mut end = name.len().min(63_usize.saturating_sub(suffix.len()));
     while !name.is_char_boundary(end) {
         end -= 1;
@@ -517,7 +533,13 @@ mod tests {
         };
         check("app", "app");
         check("", "");
-        check(&"x".repeat(63), &"x".repeat(28));
-        check(&"é".repeat(31), &"é".repeat(14));
+        let long = |name: &str, kept: usize| {
+            let digest = &sha256(name.as_bytes())[..8];
+            check(name, &format!("{}_{digest}", &name[..kept]));
+        };
+        long(&"x".repeat(63), 19);
+        long(&"é".repeat(31), 18);
+        let [a, b] = ["a", "b"].map(|end| beside(&("x".repeat(50) + end), "restore", operation));
+        assert_ne!(a, b);
     }
 }

@@ -9,16 +9,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures::{FutureExt as _, StreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _};
 use ops_core::process::{Command, RunContext, Runner as _, SystemRunner};
 use rustix::fs::Mode;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
 
 use super::url::PostgresUrl;
 use crate::error::{Error, ErrorKind};
-use crate::source::ByteStream;
+use crate::source::{ByteStream, marked};
 
 const PIECE: usize = 128 << 10;
 const PIECES: usize = 4;
@@ -144,33 +143,13 @@ impl Programs {
 /// What a program writes to the file that `--file=` names, as a stream. It ends without an
 /// error only if the program ended with code 0. `name` tells it from others at the same time.
 pub(super) fn stream(command: Command, name: &str) -> ByteStream {
-    let (sender, receiver) = mpsc::channel(PIECES);
+    let (writer, bytes) = marked::stream(PIECES);
     let folder = scratch(name);
     tokio::spawn(async move {
-        if let Err(error) = pump(command, &folder, &sender).await {
-            let _ = sender.send(Err(error)).await;
-        }
-        // A task that panicked ends without this, and its stream must not look whole.
-        let _ = sender.send(Ok(Bytes::new())).await;
+        let done = pump(command, &folder, &writer).await;
+        writer.end(done).await;
     });
-    let state = (receiver, false);
-    stream::unfold(Some(state), |state| async {
-        let (mut receiver, ended) = state?;
-        if ended {
-            return None;
-        }
-        match receiver.recv().await {
-            Some(Ok(piece)) if piece.is_empty() => None,
-            Some(Ok(piece)) => Some((Ok(piece), Some((receiver, false)))),
-            Some(Err(error)) => Some((Err(error), Some((receiver, true)))),
-            None => {
-                let error =
-                    Error::new(ErrorKind::Source, "the reader of a program's output panicked");
-                Some((Err(error), Some((receiver, true))))
-            }
-        }
-    })
-    .boxed()
+    bytes
 }
 
 /// All that a program writes, which is `cap` bytes at most.
@@ -231,11 +210,7 @@ fn make_pipe(folder: &Path) -> Result<(Folder<'_>, PathBuf), Error> {
     Ok((folder, path))
 }
 
-async fn pump(
-    command: Command,
-    folder: &Path,
-    sender: &mpsc::Sender<Result<Bytes, Error>>,
-) -> Result<(), Error> {
+async fn pump(command: Command, folder: &Path, writer: &marked::Writer) -> Result<(), Error> {
     let (folder, path) = make_pipe(folder)?;
     let failed = |e: std::io::Error| Error::io("read", &folder.0.join("pipe"), e);
     // Open for writing too, or it would look closed before the program opened it.
@@ -254,12 +229,11 @@ async fn pump(
                 pipe.try_read(&mut buffer)
             }
             output = &mut running => break output?,
-            () = sender.closed() => return Err(Error::cancelled()),
+            () = writer.closed() => return Err(Error::cancelled()),
         };
         match read {
             Ok(count) => {
-                let piece = Bytes::copy_from_slice(&buffer[..count]);
-                sender.send(Ok(piece)).await.map_err(|_| Error::cancelled())?;
+                writer.send(Bytes::copy_from_slice(&buffer[..count])).await?;
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(failed(error)),
@@ -270,8 +244,7 @@ async fn pump(
         match rustix::io::read(pipe.as_fd(), &mut buffer[..]) {
             Ok(0) | Err(rustix::io::Errno::AGAIN) => break,
             Ok(count) => {
-                let piece = Bytes::copy_from_slice(&buffer[..count]);
-                sender.send(Ok(piece)).await.map_err(|_| Error::cancelled())?;
+                writer.send(Bytes::copy_from_slice(&buffer[..count])).await?;
             }
             Err(error) => return Err(failed(error.into())),
         }

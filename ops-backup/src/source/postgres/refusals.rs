@@ -83,7 +83,7 @@ pub(super) async fn unfit(
 }
 
 fn manifest_size(record: &SourceRecord) -> u64 {
-    record.units.iter().map(|unit| unit.plain_size).sum()
+    record.units.iter().map(|unit| unit.plain_size).fold(0, u64::saturating_add)
 }
 
 pub(super) async fn swap(

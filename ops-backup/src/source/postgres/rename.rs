@@ -118,14 +118,17 @@ impl Rename {
         let there = find(&mut connection, &self.target).await?;
         let [target, staged, old] = [&self.target, &self.staged, &self.old].map(|name| ident(name));
         if is(there.as_ref(), before.new) {
+            // Before anything is closed: without the old one, the new one is all there is.
+            if let Some(was) = &before.old
+                && !is(find(&mut connection, &self.old).await?.as_ref(), was.oid)
+            {
+                return Err(self.lost());
+            }
             allow(&mut connection, &self.target, false).await?;
             ops_core::fault::point("blocked the new database");
             end_sessions(&mut connection, &[&self.target, &self.old]).await?;
             let mut script = format!("BEGIN;\nALTER DATABASE {target} RENAME TO {staged};\n");
             if let Some(was) = &before.old {
-                if !is(find(&mut connection, &self.old).await?.as_ref(), was.oid) {
-                    return Err(self.lost());
-                }
                 let open = was.open;
                 let _ = writeln!(script, "ALTER DATABASE {old} RENAME TO {target};");
                 let _ = writeln!(script, "ALTER DATABASE {target} WITH ALLOW_CONNECTIONS {open};");

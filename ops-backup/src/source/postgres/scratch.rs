@@ -88,7 +88,7 @@ pub(crate) async fn rehearse(
     let restored = restored.unwrap_or_else(|| Err(Error::cancelled()));
     stage::discard(&place, &database).await?;
     restored?;
-    Ok(record.tables.values().map(|table| table.rows).sum())
+    Ok(record.tables.values().map(|table| table.rows).fold(0, u64::saturating_add))
 }
 
 /// Drops what a drill left.

@@ -14,10 +14,12 @@ use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::url::QdrantUrl;
 use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind};
+use crate::source::private::is_private;
 use crate::source::{ByteStream, percent};
 
 /// How long a small call may take.
@@ -351,7 +353,14 @@ impl Client {
         // The client tells only that a body failed; whoever restores must know that it was ours.
         let failed = Arc::new(Mutex::new(None));
         let noted = failed.clone();
-        let body = text(head).chain(bytes).chain(text(tail)).map_err(move |error: Error| {
+        let (moved, mut moves) = watch::channel(false);
+        let ended = moved.clone();
+        let end = stream::once(async move {
+            ended.send_replace(true);
+            Ok(Bytes::new())
+        });
+        let body = text(head).chain(bytes).chain(text(tail)).chain(end);
+        let body = body.inspect_ok(move |_| moved.send_modify(|_| ())).map_err(move |error| {
             let told = std::io::Error::other(error.to_string());
             noted.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             told
@@ -363,7 +372,22 @@ impl Client {
             .header(CONTENT_TYPE, format!("multipart/form-data; boundary={BOUNDARY}"))
             .body(reqwest::Body::wrap_stream(body));
         let action = format!("restore collection `{collection}`");
-        let answer = match self.send(&action, request, patience).await {
+        // While it takes bytes it may take as long as it takes; then it has so long to unpack them.
+        let stalls = async {
+            while !*moves.borrow_and_update() {
+                if !matches!(tokio::time::timeout(STALL, moves.changed()).await, Ok(Ok(()))) {
+                    break;
+                }
+            }
+            let patience = if *moves.borrow() { patience } else { Duration::ZERO };
+            tokio::time::sleep(patience).await;
+            Err(self.silent(&action, patience.max(STALL)))
+        };
+        let sent = tokio::select! {
+            sent = self.send(&action, request, Duration::MAX) => sent,
+            stalled = stalls => stalled,
+        };
+        let answer = match sent {
             Ok(answer) => answer,
             Err(error) => {
                 let ours = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -459,11 +483,6 @@ async fn key(url: &QdrantUrl) -> Result<Option<Secret>, Error> {
 }
 
 fn read_private(path: &Path) -> Result<Secret, Error> {
-    use std::os::unix::fs::MetadataExt as _;
-    let meta = path.metadata().map_err(|e| Error::io("read the API key in", path, e))?;
-    if meta.mode() & 0o077 != 0 {
-        let message = format!("the API key in `{}` can be read by others", path.display());
-        return Err(Error::new(ErrorKind::InvalidInput, message).remedy("give it the mode 0600"));
-    }
+    is_private(path, "the API key")?;
     Ok(Secret::from_file(path)?)
 }

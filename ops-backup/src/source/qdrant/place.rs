@@ -192,12 +192,27 @@ impl QdrantPlace {
         Ok(plan.change(self, &QdrantStep::Return { url, restored, kept })?)
     }
 
+    /// Lets the alias stand for another collection, on a thread that the engine waits for.
+    ///
+    /// On the way `back` it is said even where it is so already: a call that was given up may still
+    /// be under way, and this one comes after it.
+    async fn turned(
+        &self,
+        from: String,
+        to: String,
+        back: bool,
+        cx: &StepContext,
+    ) -> Result<(), StepError> {
+        let (place, runtime) = (self.clone(), tokio::runtime::Handle::current());
+        cx.blocking(move |_| runtime.block_on(place.turn(&from, &to, back))).await
+    }
+
     /// Lets the alias stand for another collection, if it stands for `from`.
-    async fn turn(&self, from: &str, to: &str) -> Result<(), Error> {
+    async fn turn(&self, from: &str, to: &str, back: bool) -> Result<(), Error> {
         let alias = self.url.collection();
         match self.client.behind(alias).await? {
-            Some(now) if now == to => Ok(()),
-            Some(now) if now == from => self.client.point(alias, to).await,
+            Some(now) if now == to && !back => Ok(()),
+            Some(now) if now == from || now == to => self.client.point(alias, to).await,
             _ => {
                 let message = format!("alias `{alias}` does not stand for `{from}` any more");
                 let error = Error::new(ErrorKind::InvalidInput, message);
@@ -396,12 +411,13 @@ impl Step for QdrantStep {
                 .await
             }
             Self::Swap { old, .. } => {
-                place.turn(old, &place.restored(cx.operation())).await?;
+                let new = place.restored(cx.operation());
+                place.turned(old.clone(), new, false, cx).await?;
                 cx.fault_point("moved the alias");
                 Ok(())
             }
             Self::Return { restored, kept, .. } => {
-                place.turn(restored, kept).await?;
+                place.turned(restored.clone(), kept.clone(), false, cx).await?;
                 cx.fault_point("moved the alias to the kept");
                 Ok(())
             }
@@ -420,7 +436,8 @@ impl Step for QdrantStep {
             }
             Self::Swap { alias, old } => {
                 let new = place.restored(cx.operation());
-                if place.client.behind(alias).await?.as_deref() != Some(&*new) {
+                let now = place.client.behind(alias).await?;
+                if now.as_ref() != Some(&new) && now.as_ref() != Some(old) {
                     return Ok(());
                 }
                 if place.client.collection(old).await?.is_none() {
@@ -430,11 +447,13 @@ impl Step for QdrantStep {
                         format!("the restored one is `{new}`: keep it, or restore another");
                     return Err(error.remedy(remedy).into());
                 }
-                place.client.point(alias, old).await?;
+                place.turned(new, old.clone(), true, cx).await?;
                 cx.fault_point("moved the alias back");
                 Ok(())
             }
-            Self::Return { restored, kept, .. } => Ok(place.turn(kept, restored).await?),
+            Self::Return { restored, kept, .. } => {
+                place.turned(kept.clone(), restored.clone(), true, cx).await
+            }
         }
     }
 }

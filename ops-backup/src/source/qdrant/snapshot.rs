@@ -28,7 +28,7 @@ pub(super) const SNAPSHOT: &str = "collection.snapshot";
 pub(super) const FACTS_FORMAT: u32 = 1;
 
 /// How soon after the list of snapshots was read ours is begun.
-const SOON: i64 = 60;
+const SOON: i64 = 10;
 
 /// A Qdrant collection, backed up as a snapshot that its server makes.
 ///
@@ -153,6 +153,9 @@ struct Seen {
     /// By the server's clock.
     at: Timestamp,
     snapshots: BTreeSet<String>,
+    /// What the server called ours, once it has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ours: Option<String>,
 }
 
 impl Seen {
@@ -227,7 +230,7 @@ impl Source for Qdrant {
             let collection = self.collection(&client).await?;
             let (snapshots, at) = client.snapshots(&collection).await?;
             let snapshots = snapshots.into_iter().map(|snapshot| snapshot.name).collect();
-            let seen = serde_json::to_string(&Seen { collection, at, snapshots });
+            let seen = serde_json::to_string(&Seen { collection, at, snapshots, ours: None });
             seen.map(Some).map_err(|e| {
                 Error::new(ErrorKind::InvalidInput, "snapshots cannot be noted").caused_by(e)
             })
@@ -251,6 +254,12 @@ impl Source for Qdrant {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
                 Err(error) => return Err(error),
             };
+            if let Some(ours) = &seen.ours {
+                if listed.iter().any(|found| found.name == *ours) {
+                    client.delete_snapshot(&seen.collection, ours).await?;
+                }
+                return Ok(());
+            }
             let ours: Vec<_> = listed.iter().filter(|found| seen.is_ours(&found.name)).collect();
             match ours[..] {
                 [] => Ok(()),
@@ -298,6 +307,16 @@ impl Qdrant {
 impl Session for Held {
     fn units(&self) -> &[Unit] {
         &self.units
+    }
+
+    fn observe(&self) -> Option<String> {
+        let seen = Seen {
+            collection: self.collection.clone(),
+            at: Timestamp::UNIX_EPOCH,
+            snapshots: BTreeSet::new(),
+            ours: Some(self.snapshot.name.clone()),
+        };
+        serde_json::to_string(&seen).ok()
     }
 
     fn dump<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, Result<Dump, Error>> {
@@ -355,10 +374,12 @@ mod tests {
             collection: "docs".into(),
             at: "2026-11-21T23:59:30Z".parse().unwrap(),
             snapshots: BTreeSet::from(["docs-1-2026-11-21-23-59-30.snapshot".to_owned()]),
+            ours: None,
         };
         for (name, ours) in [
             ("docs-1-2026-11-21-23-59-31.snapshot", true),
-            ("docs-1-2026-11-22-00-00-20.snapshot", true),
+            ("docs-1-2026-11-21-23-59-40.snapshot", true),
+            ("docs-1-2026-11-22-00-00-20.snapshot", false),
             ("docs-1-2026-11-21-23-59-30.snapshot", false),
             ("docs-1-2026-11-21-23-58-00.snapshot", false),
             ("docs-1-2026-11-22-00-02-00.snapshot", false),

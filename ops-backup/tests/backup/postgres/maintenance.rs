@@ -18,7 +18,11 @@ async fn old_rows_go_in_batches_when_there_is_a_way_back() {
         "CREATE TABLE events (id int, at timestamptz NOT NULL, by text) PARTITION BY RANGE (at);
         CREATE TABLE events_all PARTITION OF events DEFAULT;
         INSERT INTO events SELECT i, now() - i * interval '1 day' - interval '1 hour', 'x' FROM generate_series(0, 99) i;
-        CREATE TABLE kept (id int PRIMARY KEY, at date); CREATE TABLE lost (id int REFERENCES kept ON DELETE CASCADE);",
+        CREATE TABLE kept (id int PRIMARY KEY, at date); CREATE TABLE lost (id int REFERENCES kept ON DELETE CASCADE);
+        CREATE TABLE parted (id int, at date NOT NULL) PARTITION BY RANGE (at);
+        CREATE TABLE parted_all PARTITION OF parted DEFAULT;
+        CREATE UNIQUE INDEX ON parted_all (id);
+        CREATE TABLE lost_too (id int REFERENCES parted_all (id) ON DELETE CASCADE);",
     )
     .await;
     let database = server.vault.maintenance(&server.url()).await.unwrap();
@@ -39,6 +43,7 @@ async fn old_rows_go_in_batches_when_there_is_a_way_back() {
         (rows("events", "gone"), "no column `gone`"),
         (rows("events", "id"), "no date or timestamp"),
         (rows("kept", "at"), "ON DELETE CASCADE by public.lost"),
+        (rows("parted", "at"), "ON DELETE CASCADE by public.lost_too"),
     ] {
         let error = database.plan_delete(&backup, &rows, now).await.unwrap_err();
         assert!(error.to_string().contains(why), "{error}");

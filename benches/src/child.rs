@@ -21,17 +21,17 @@ fn children() -> Result<Duration, Failure> {
 }
 
 /// Runs it; what it says, and what it cost. Nothing else of this process may end meanwhile.
-pub(super) fn measured(command: &mut Command) -> Result<(String, Cost), Failure> {
+pub(crate) fn measured(command: &mut Command) -> Result<(String, Cost), Failure> {
     let before = children()?;
     let start = Instant::now();
     let said = output(command)?;
     let wall = start.elapsed();
     let cpu = children()?.saturating_sub(before);
-    Ok((said, Cost { wall, cpu: Some(cpu) }))
+    Ok((said, Cost { wall, cpu: Some(cpu), sizes: Vec::new() }))
 }
 
 /// Runs it; what it says.
-pub(super) fn output(command: &mut Command) -> Result<String, Failure> {
+pub(crate) fn output(command: &mut Command) -> Result<String, Failure> {
     let output = command.stdin(Stdio::null()).output()?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -41,7 +41,7 @@ pub(super) fn output(command: &mut Command) -> Result<String, Failure> {
 }
 
 /// Git in a folder, away from everybody's configuration.
-pub(super) fn git(folder: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn git(folder: &Path, arguments: &[&str]) -> Command {
     let mut git = Command::new("git");
     git.arg("-C")
         .arg(folder)
@@ -53,6 +53,6 @@ pub(super) fn git(folder: &Path, arguments: &[&str]) -> Command {
 }
 
 /// What git says there.
-pub(super) fn ask(folder: &Path, arguments: &[&str]) -> Result<String, Failure> {
+pub(crate) fn ask(folder: &Path, arguments: &[&str]) -> Result<String, Failure> {
     Ok(output(&mut git(folder, arguments))?.trim_end().to_owned())
 }

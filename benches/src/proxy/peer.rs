@@ -1,12 +1,12 @@
 //! Proxies as processes of their own.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::VERB;
-use crate::Failure;
+use super::PROGRAM;
+use crate::{Failure, own_program, peers};
 
 /// Linux tells the work of processes in hundredths of a second on every machine.
 const TICKS: u64 = 100;
@@ -33,13 +33,6 @@ impl Drop for Peer {
     }
 }
 
-/// Where a program of this name is; Debian's lie outside of a user's PATH.
-pub(super) fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
-    folders.map(|folder| folder.join(name)).find(|path| path.is_file())
-}
-
 fn free_address() -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
@@ -47,8 +40,8 @@ fn free_address() -> Result<SocketAddr, Failure> {
 impl Peer {
     pub(super) fn ours(folder: &Path, service: SocketAddr) -> Result<Self, Failure> {
         std::fs::create_dir_all(folder)?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg(VERB).arg(folder).arg(service.to_string());
+        let mut command = own_program::ours(PROGRAM, [folder])?;
+        command.arg(service.to_string());
         let mut peer = Self { address: service, child: spawn(&mut command)? };
         let said = folder.join("address");
         let heard = || Some(std::fs::read_to_string(&said).ok()?.parse().ok());
@@ -94,7 +87,7 @@ impl Peer {
         std::fs::create_dir_all(folder)?;
         let path = folder.join("config");
         std::fs::write(&path, config)?;
-        let mut command = Command::new(program(name).ok_or("it is not installed")?);
+        let mut command = Command::new(peers::find(name).ok_or("it is not installed")?);
         let child = spawn(command.args(options).arg(&path))?;
         Self { address, child }.listening()
     }

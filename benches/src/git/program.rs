@@ -1,7 +1,7 @@
 //! Our side as a program of its own: `git-ours VERB REPOSITORY STATE [MORE...]`.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::Command;
 
 use ops_core::{
     Context, Effect, Environment, Outcome, Resource, ResourceId, Step, StepContext, StepError,
@@ -10,9 +10,10 @@ use ops_git::{CheckoutOptions, GitRepository, MergeResult, PullOptions};
 use serde::{Deserialize, Serialize};
 
 use super::server;
-use crate::Failure;
+use crate::{Failure, own_program};
 
-const VERB: &str = "git-ours";
+/// Its name.
+pub const PROGRAM: &str = "git-ours";
 
 /// What `recover` says when it went back.
 pub(super) const ROLLED_BACK: &str = "rolled back\n";
@@ -24,43 +25,23 @@ pub(super) fn ours(
     state: &Path,
     more: &[&str],
 ) -> Result<Command, Failure> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args([VERB, verb]).arg(repository).arg(state).args(more);
+    let mut command = own_program::ours(PROGRAM, [verb])?;
+    command.arg(repository).arg(state).args(more);
     Ok(command)
 }
 
-/// Does what it was called for, if this process is one.
-pub fn our_program() -> Option<ExitCode> {
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next()? != VERB {
-        return None;
-    }
-    let verb = arguments.next()?;
-    let (repository, state) = (PathBuf::from(arguments.next()?), arguments.next()?);
-    let more: Vec<_> = arguments.collect();
-    Some(match act(&verb, &repository, Path::new(&state), &more) {
-        Ok(said) => {
-            say(&said);
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            complain(&*error);
-            ExitCode::FAILURE
-        }
-    })
+/// Does it.
+///
+/// # Errors
+/// Those of the work.
+pub fn act(arguments: &[String]) -> Result<String, Failure> {
+    let [verb, repository, state, more @ ..] = arguments else {
+        return Err("it takes a verb, a repository and a folder for its state".into());
+    };
+    work(verb, Path::new(repository), Path::new(state), more)
 }
 
-#[expect(clippy::print_stdout, reason = "it is the program's answer")]
-pub(super) fn say(text: &str) {
-    println!("{text}");
-}
-
-#[expect(clippy::print_stderr, reason = "it is the program's complaint")]
-fn complain(error: &(dyn std::error::Error + 'static)) {
-    eprintln!("{}", ops_core::error::chain(error).join(": "));
-}
-
-fn act(verb: &str, path: &Path, state: &Path, more: &[String]) -> Result<String, Failure> {
+fn work(verb: &str, path: &Path, state: &Path, more: &[String]) -> Result<String, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let cx = Context::builder(state).environment(Environment::Development).build();

@@ -5,42 +5,8 @@ use std::path::Path;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use super::random::{Random, WORDS};
 use crate::Failure;
-
-const WORDS: [&str; 32] = [
-    "account",
-    "address",
-    "alert",
-    "archive",
-    "balance",
-    "branch",
-    "cancelled",
-    "checkout",
-    "commit",
-    "customer",
-    "delivered",
-    "deploy",
-    "device",
-    "email",
-    "error",
-    "invoice",
-    "journal",
-    "london",
-    "message",
-    "night",
-    "order",
-    "payment",
-    "pending",
-    "quantity",
-    "region",
-    "release",
-    "session",
-    "status",
-    "token",
-    "update",
-    "vienna",
-    "warehouse",
-];
 
 /// Half of it rows of text that compresses, half blobs that do not; its newest rows are in the
 /// write-ahead log.
@@ -86,20 +52,4 @@ pub(super) async fn generate(path: &Path, bytes: u64) -> Result<SqliteConnection
         return Err("the database has no write-ahead log".into());
     }
     Ok(db)
-}
-
-/// xorshift64*: even, quick, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() >> 33) as usize % limit
-    }
 }
