@@ -2,7 +2,6 @@
 //! the one after them is read.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,13 +31,12 @@ pub(crate) struct Writer<'a> {
     shared: Arc<Shared>,
     chunk_size: usize,
     cancel: &'a CancellationToken,
-    /// Told the plain bytes written so far.
+    /// Told how many more plain bytes are written.
     progress: &'a (dyn Fn(u64) + Sync),
     /// How quickly the source is read.
     limit: Option<Throttle>,
     /// How many chunks are in memory, beside those that are still being cut.
     permits: Arc<Semaphore>,
-    total: AtomicU64,
 }
 
 struct Shared {
@@ -77,7 +75,6 @@ impl<'a> Writer<'a> {
             progress,
             limit: vault.read_limit.clone(),
             permits: Arc::new(Semaphore::new(vault.parallel.max(1))),
-            total: AtomicU64::new(0),
         }
     }
 
@@ -168,7 +165,7 @@ impl<'a> Writer<'a> {
         let record = record?;
         ops_core::fault::point("after a chunk");
         let size = record.plain_size;
-        (self.progress)(self.total.fetch_add(size, Ordering::SeqCst) + size);
+        (self.progress)(size);
         chunks[at] = Some(record);
         Ok(())
     }

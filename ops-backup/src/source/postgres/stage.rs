@@ -28,9 +28,11 @@ use super::{archive, carry, copy, large};
 use crate::component;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{BackupId, SetName, SourceRecord};
+use crate::repository::Repository;
 use crate::source::SourceSpec;
 use crate::vault::Vault;
 use crate::verify::Depth;
+use crate::watch::Watch;
 
 /// More of a script than this is in no backup of ours.
 const MAX_SCRIPT: u64 = 1 << 30;
@@ -159,6 +161,21 @@ impl Stage {
         self.conclude().await
     }
 
+    /// Tells how many bytes of rows are read, if nobody is told already.
+    fn watched(&self, total: u64) -> Repository {
+        let repository = &self.place.vault.repository;
+        if repository.watch().is_some() {
+            return repository.clone();
+        }
+        let phase = format!("restoring {}", self.place.url.database());
+        repository.watched(Watch::new(self.cx.context().progress(), phase, total))
+    }
+
+    fn tell(&self, what: &str, done: u64, all: u64) {
+        let phase = format!("{what} of {}", self.place.url.database());
+        self.cx.context().progress().update(&Update::items(phase, done, Some(all)));
+    }
+
     async fn create(&self, facts: &Facts) -> Result<(), Error> {
         let mut connection = self.place.maintenance().await?;
         let target = properties(&mut connection, self.place.url.database()).await?;
@@ -257,26 +274,38 @@ impl Stage {
         catalog: &Catalog,
         cancel: &CancellationToken,
     ) -> Result<(), Error> {
-        let done = AtomicU64::new(0);
         let sizes: BTreeMap<&str, u64> =
             record.units.iter().map(|unit| (&*unit.name, unit.plain_size)).collect();
-        let total = sizes.values().copied().fold(0, u64::saturating_add);
+        let streams = catalog.tables.iter().flat_map(|table| &table.units);
+        let size = |unit: &String| sizes.get(&**unit).copied().unwrap_or_default();
+        let total = streams.map(size).fold(0, u64::saturating_add);
+        let repository = &self.watched(total);
+        let (done, left) = (AtomicU64::new(0), AtomicU64::new(catalog.tables.len() as u64));
+        let streams: BTreeMap<_, _> = (catalog.tables.iter())
+            .map(|table| (table.key(), AtomicU64::new(table.units.len() as u64)))
+            .collect();
+        let rows = catalog.tables.iter().filter_map(|table| record.tables.get(&table.key()));
+        let rows = rows.fold(0, |sum: u64, table| sum.saturating_add(table.rows));
         let units = catalog
             .tables
             .iter()
             .flat_map(|table| table.units.iter().map(move |unit| (table, unit)));
         let one = async |(table, unit): (&Table, &String)| {
-            let size = sizes.get(&**unit).copied().unwrap_or_default();
-            if size > 0 {
-                let bytes = component::read(&self.place.vault.repository, record, unit, cancel)?;
+            if size(unit) > 0 {
+                let bytes = component::read(repository, record, unit, cancel)?;
                 let mut connection = connect(&self.url()).await?;
-                copy::fill(&mut connection, &table.copy_in(), bytes).await?;
+                let taken = copy::fill(&mut connection, &table.copy_in(), bytes).await?;
                 let _ = connection.close().await;
+                let done = done.fetch_add(taken, Ordering::Relaxed) + taken;
+                self.tell("rows", done, rows.max(done));
             }
             ops_core::fault::point("restored a unit");
-            let done = done.fetch_add(size, Ordering::Relaxed) + size;
-            let phase = format!("restoring {}", self.place.url.database());
-            self.cx.context().progress().update(&Update::bytes(&*phase, done, Some(total)));
+            let streams = streams.get(&table.key());
+            if streams.is_some_and(|streams| streams.fetch_sub(1, Ordering::Relaxed) == 1) {
+                let left = left.fetch_sub(1, Ordering::Relaxed) - 1;
+                let all = catalog.tables.len() as u64;
+                self.tell("tables", all - left, all);
+            }
             Ok::<_, Error>(())
         };
         let mut loading =
