@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{
+    DecimalBytes, HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget,
+    ProgressStyle,
+};
 use ops_core::progress::{Unit, Update};
 use ops_core::{Event, Observer, Plan, Progress};
 
@@ -26,6 +29,9 @@ struct Inner {
     list: Vec<Line>,
     steps: Option<ProgressBar>,
     phases: BTreeMap<String, ProgressBar>,
+    /// Where there is no terminal: when each phase began, and when it was last told.
+    told: BTreeMap<String, (Instant, Instant)>,
+    every: Duration,
 }
 
 /// Longer lists do not fit a terminal, and are told in lines there, too.
@@ -96,8 +102,16 @@ impl Bars {
             list: Vec::new(),
             steps: None,
             phases: BTreeMap::new(),
+            told: BTreeMap::new(),
+            every: Duration::from_secs(10),
         };
         Self(Arc::new(Mutex::new(inner)))
+    }
+
+    /// Where there is no terminal, how often a line tells how far a phase is. Default: 10 s.
+    pub fn lines_every(self, every: Duration) -> Self {
+        self.lock().every = every;
+        self
     }
 
     /// Writes a line that stays.
@@ -119,6 +133,20 @@ impl Inner {
             Some(bars) => bars.suspend(write),
             None => write(),
         }
+    }
+
+    /// For a log: how far it is, how quickly it goes, and how long it will take.
+    fn tell(&mut self, update: &Update) {
+        let now = Instant::now();
+        let (begun, last) = self.told.entry(update.phase.clone()).or_insert((now, now));
+        let is_end = update.total == Some(update.done);
+        // What was over before it was worth a line is worth none.
+        if last.elapsed() < self.every || is_end && begun == last && !self.every.is_zero() {
+            return;
+        }
+        *last = now;
+        let begun = *begun;
+        self.line(&format!("  {}", described(update, begun.elapsed())));
     }
 
     fn begin(&mut self, plan: &Plan, recovering: bool) {
@@ -146,6 +174,7 @@ impl Inner {
         for line in std::mem::take(&mut self.list) {
             line.bar.abandon();
         }
+        self.told.clear();
     }
 
     /// Turns a step of the list, the first or the last in one of these states; `false` if there is
@@ -221,6 +250,9 @@ impl Observer for Bars {
 impl Progress for Bars {
     fn update(&self, update: &Update) {
         let mut inner = self.lock();
+        if inner.terminal.is_none() {
+            inner.tell(update);
+        }
         let Inner { terminal: Some(bars), phases, .. } = &mut *inner else { return };
         let bar = phases.entry(update.phase.clone()).or_insert_with(|| {
             let look = match (update.unit, update.total) {
@@ -228,8 +260,10 @@ impl Progress for Bars {
                     "    {prefix} [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta}"
                 }
                 (Unit::Bytes, None) => "    {prefix} {bytes} {bytes_per_sec}",
-                (Unit::Items, Some(_)) => "    {prefix} [{bar:24}] {pos}/{len} eta {eta}",
-                (Unit::Items, None) => "    {prefix} {pos}",
+                (Unit::Items, Some(_)) => {
+                    "    {prefix} [{bar:24}] {human_pos}/{human_len} {per_sec} eta {eta}"
+                }
+                (Unit::Items, None) => "    {prefix} {human_pos} {per_sec}",
             };
             let style = ProgressStyle::with_template(look).expect("the templates are constants");
             bars.add(ProgressBar::no_length()).with_style(style).with_prefix(update.phase.clone())
@@ -243,5 +277,70 @@ impl Progress for Bars {
         {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// `backing up nightly: 1.20 GB of 3.60 GB, 80.00 MB/s, 30 seconds left`.
+fn described(update: &Update, elapsed: Duration) -> String {
+    let amount = |amount: u64| match update.unit {
+        Unit::Bytes => DecimalBytes(amount).to_string(),
+        Unit::Items => HumanCount(amount).to_string(),
+    };
+    let Update { phase, done, total, .. } = update;
+    let of = total.map(|total| format!(" of {}", amount(total))).unwrap_or_default();
+    let text = format!("{phase}: {}{of}", amount(*done));
+    let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    let Some(rate) = done.saturating_mul(1000).checked_div(milliseconds).filter(|rate| *rate > 0)
+    else {
+        return text;
+    };
+    let left = total.map(|total| total.saturating_sub(*done)).filter(|left| *left > 0);
+    let left = left.map(|left| HumanDuration(Duration::from_secs(left.div_ceil(rate))));
+    let left = left.map(|left| format!(", {left} left")).unwrap_or_default();
+    format!("{text}, {}/s{left}", amount(rate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Out(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Out {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_tells_rate_and_remaining_time() {
+        let check = |update: Update, seconds: u64, expected: &str| {
+            assert_eq!(described(&update, Duration::from_secs(seconds)), expected);
+        };
+        let half = Update::bytes("backing up s", 1_200_000_000, Some(3_600_000_000));
+        check(half, 15, "backing up s: 1.20 GB of 3.60 GB, 80.00 MB/s, 30 seconds left");
+        check(Update::bytes("backing up s", 500, None), 1, "backing up s: 500 B, 500 B/s");
+        check(
+            Update::items("rows of s", 20_000, Some(20_000)),
+            4,
+            "rows of s: 20,000 of 20,000, 5,000/s",
+        );
+        check(Update::items("tables of s", 0, Some(7)), 4, "tables of s: 0 of 7");
+    }
+
+    #[test]
+    fn without_a_terminal_a_line_comes_now_and_then() {
+        let out = Out::default();
+        let lines = || String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        let update = Update::items("rows of s", 3, Some(7));
+        Bars::new(out.clone(), false).update(&update);
+        assert_eq!(lines(), "");
+        Bars::new(out.clone(), false).lines_every(Duration::ZERO).update(&update);
+        assert!(lines().starts_with("  rows of s: 3 of 7"), "{}", lines());
     }
 }

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use futures::StreamExt as _;
-use ops_core::progress::Update;
-use ops_core::{Class, Classify as _, Effect, Progress, Refusal, Step, StepContext, StepError};
+use ops_core::{Class, Classify as _, Effect, Refusal, Step, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +17,7 @@ use crate::repository::Repository;
 use crate::source::{Session, SourceSpec, Unit};
 use crate::vault::Vault;
 use crate::verify::{self, Depth};
+use crate::watch::Course;
 
 /// Makes one backup of a set. It stays when the operation goes back.
 ///
@@ -35,7 +35,7 @@ impl BackupStep {
         &self,
         (writer, stop): (&Writer<'_>, &CancellationToken),
         session: &dyn Session,
-        progress: &dyn Progress,
+        course: &Course,
     ) -> Result<Vec<UnitRecord>, Error> {
         let one = async |unit: &Unit| {
             let dump = session.dump(unit).await?;
@@ -50,8 +50,7 @@ impl BackupStep {
                 async move { (at, written.await) }
             })
             .buffer_unordered(width);
-        let (mut units, total) = (Vec::new(), session.units().len() as u64);
-        let [streams, rows] = ["streams", "rows"].map(|what| format!("{what} of {}", self.set));
+        let mut units = Vec::new();
         while let Some((at, written)) = writing.next().await {
             let unit = match written {
                 Ok(unit) => unit,
@@ -63,8 +62,7 @@ impl BackupStep {
                 }
             };
             units.push((at, unit));
-            progress.update(&Update::items(&*streams, units.len() as u64, Some(total)));
-            progress.update(&Update::items(&*rows, session.rows(), None));
+            course.session(session, units.len() as u64);
         }
         units.sort_by_key(|(at, _)| *at);
         Ok(units.into_iter().map(|(_, unit)| unit).collect())
@@ -97,8 +95,9 @@ impl BackupStep {
         ops_core::fault::point("said that it runs");
         let known = repository.reusable(&self.set).await?;
         let created_at = cx.context().clock().now();
-        let phase = format!("backing up {}", self.set);
-        let progress = |done| cx.context().progress().update(&Update::bytes(&*phase, done, None));
+        let all: Result<Vec<_>, _> = self.sources.iter().map(|spec| vault.source(spec)).collect();
+        let course = Course::of(cx.context().progress(), self.set.to_string(), all?);
+        let progress = |bytes| course.read(bytes);
         let stop = cancel.child_token();
         let writer = Writer::new(vault, id, self.settings, known, &stop, &progress);
         let mut sources = Vec::new();
@@ -123,8 +122,7 @@ impl BackupStep {
                 if let Some(seen) = session.observe() {
                     cx.observe(&opened(at, id), async { Ok(seen) }).await?;
                 }
-                let progress = &**cx.context().progress();
-                record.units = self.at_once((&writer, &stop), &*session, progress).await?;
+                record.units = self.at_once((&writer, &stop), &*session, &course).await?;
                 let learned = session.finish().await?;
                 (record.facts, record.tables) =
                     (learned.facts, repository.seal_tables(learned.tables));
@@ -139,6 +137,7 @@ impl BackupStep {
             }
             sources.push(record);
         }
+        course.end();
         let manifest = Manifest {
             format: MANIFEST_FORMAT,
             id,

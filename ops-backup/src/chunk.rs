@@ -92,7 +92,12 @@ pub(crate) async fn fetch(
         let (expected, identity) = (chunk.clone(), repository.identity().cloned());
         let decoded = move || decode(stored, &expected, identity.as_deref());
         match tokio::task::spawn_blocking(decoded).await.map_err(Error::panicked)? {
-            Ok(plain) => return Ok(plain),
+            Ok(plain) => {
+                if let Some(watch) = repository.watch() {
+                    watch.add(plain.len() as u64);
+                }
+                return Ok(plain);
+            }
             Err(error) => why = error,
         }
     }

@@ -138,6 +138,12 @@ impl DrillStep {
     ) -> Result<(), Error> {
         self.sweep(vault, scratch, cx).await?;
         let manifest = vault.show(self.set.as_ref(), self.drill).await?;
+        // Each byte is verified, restored and, of files, compared.
+        let files = manifest.sources.iter().filter(|r| matches!(self.of(r), Scratch::Folder));
+        let compared = files.flat_map(|record| &record.units).map(|unit| unit.plain_size);
+        let total = compared.fold(manifest.plain_size().saturating_mul(2), u64::saturating_add);
+        let phase = format!("drilling {}", self.set);
+        let vault = &vault.watched(cx.context().progress(), phase, total);
         let mut found = verify::verify(&vault.repository, &manifest, Depth::Full, cancel).await?;
         if found.is_whole() {
             // What is restored is as secret as what was backed up.

@@ -46,6 +46,8 @@ pub struct FaultStore {
     times: u64,
     /// A seed, and of how many calls one fails.
     random: Option<(u64, u64)>,
+    /// Whether calls that fail by chance may have no answer, and how late they then arrive.
+    silent: Option<Duration>,
     fault: Fault,
     calls: AtomicU64,
     late: Arc<AtomicU64>,
@@ -68,6 +70,7 @@ impl FaultStore {
             at,
             times: 1,
             random: None,
+            silent: None,
             fault,
             calls: AtomicU64::new(0),
             late: Arc::default(),
@@ -115,6 +118,13 @@ impl FaultStore {
         Self { random: Some((seed, of.max(1))), ..Self::new(inner, 0, Fault::Refused) }
     }
 
+    /// Lets a quarter of the calls that fail by chance have no answer: without their effect, with it,
+    /// or with it only so much later. Callers need a deadline of some milliseconds.
+    pub fn silent(mut self, late: Duration) -> Self {
+        self.silent = Some(late);
+        self
+    }
+
     /// How many calls there were.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::SeqCst)
@@ -129,16 +139,26 @@ impl FaultStore {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         if let Some((seed, of)) = self.random {
             let chance = scramble(seed ^ scramble(call));
-            let fault = match chance % 8 {
-                0..3 => Fault::Refused,
-                3..6 => Fault::AnswerLost,
-                6 => Fault::CutShort,
-                _ => Fault::Slow(Duration::from_millis(1)),
+            let silent = self.silent.filter(|_| (chance >> 48).is_multiple_of(4));
+            let fault = match (chance % 8, silent) {
+                (0..3, Some(_)) => Fault::Hangs,
+                (3..6, Some(_)) => Fault::HangsAfter,
+                (6.., Some(late)) => Fault::Late(late),
+                (chance, None) => answered(chance),
             };
             return (chance >> 3).is_multiple_of(of).then_some(fault);
         }
         let fails = self.at > 0 && (self.at..self.at.saturating_add(self.times)).contains(&call);
         fails.then_some(self.fault)
+    }
+}
+
+fn answered(chance: u64) -> Fault {
+    match chance {
+        0..3 => Fault::Refused,
+        3..6 => Fault::AnswerLost,
+        6 => Fault::CutShort,
+        _ => Fault::Slow(Duration::from_millis(1)),
     }
 }
 

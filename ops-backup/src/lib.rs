@@ -99,6 +99,7 @@ mod tombstone;
 mod undo_restore;
 mod vault;
 mod verify;
+mod watch;
 
 pub use attest::{Attestation, Proof};
 pub use backup::BackupStep;
@@ -119,8 +120,8 @@ pub use restore::{Place, RestoreOptions, RestoreStep};
 #[cfg(feature = "s3")]
 pub use s3::S3Options;
 pub use source::{
-    ByteStream, Command, Directory, Dump, File, Learned, PostgresUrl, QdrantUrl, Session, Source,
-    SourceSpec, SqlProbe, Sqlite, Unit,
+    ByteStream, Command, Directory, Dump, Extent, File, Learned, PostgresUrl, QdrantUrl, Session,
+    Source, SourceSpec, SqlProbe, Sqlite, Unit,
 };
 #[cfg(feature = "postgres")]
 pub use source::{

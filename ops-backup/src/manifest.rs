@@ -315,6 +315,13 @@ impl Manifest {
     }
 }
 
+impl SourceRecord {
+    /// The size of its streams, decompressed, in bytes.
+    pub(crate) fn plain_size(&self) -> u64 {
+        self.units.iter().fold(0, |sum, unit| sum.saturating_add(unit.plain_size))
+    }
+}
+
 fn unwritable(source: serde_json::Error) -> Error {
     Error::new(ErrorKind::InvalidInput, "a manifest cannot be written").caused_by(source)
 }

@@ -2,7 +2,6 @@
 //! the one after them is read.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,7 +31,7 @@ pub(crate) struct Writer<'a> {
     shared: Arc<Shared>,
     chunk_size: usize,
     cancel: &'a CancellationToken,
-    /// Told the plain bytes written so far.
+    /// Told how many more plain bytes are written.
     progress: &'a (dyn Fn(u64) + Sync),
     /// How quickly the source is read.
     limit: Option<Throttle>,
@@ -40,7 +39,6 @@ pub(crate) struct Writer<'a> {
     room: Arc<Semaphore>,
     /// All of it.
     most: u32,
-    total: AtomicU64,
 }
 
 struct Shared {
@@ -82,7 +80,6 @@ impl<'a> Writer<'a> {
             limit: vault.read_limit.clone(),
             room: Arc::new(Semaphore::new(most as usize)),
             most,
-            total: AtomicU64::new(0),
         }
     }
 
@@ -175,7 +172,7 @@ impl<'a> Writer<'a> {
         let record = record?;
         ops_core::fault::point("after a chunk");
         let size = record.plain_size;
-        (self.progress)(self.total.fetch_add(size, Ordering::SeqCst) + size);
+        (self.progress)(size);
         chunks[at] = Some(record);
         Ok(())
     }

@@ -205,6 +205,11 @@ impl Vault {
                 ops_core::fs::remove_file_durable(&file)?;
             }
         }
+        for (id, since) in repository.unburied().await? {
+            if is_over(since, self.grace, now) {
+                repository.forget_tombstone(id).await?;
+            }
+        }
         // The tombstone goes last, and late: it hides what may still arrive.
         for (id, since) in &ripe {
             let shared = named.iter().any(|key| chunk_owner(key) == Some(*id));

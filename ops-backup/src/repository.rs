@@ -35,6 +35,7 @@ use crate::manifest::{BackupId, Manifest, SetName};
 use crate::patience::{Patience, bounded};
 use crate::reuse::Content;
 use crate::throttle::Throttle;
+use crate::watch::Watch;
 
 /// A manifest describes each 8 MiB in about 300 bytes, so this is a backup of some 7 TiB.
 const MAX_MANIFEST: u64 = 256 << 20;
@@ -46,6 +47,7 @@ pub(crate) struct Repository {
     format: Format,
     identity: Option<Arc<Identity>>,
     limit: Option<Throttle>,
+    watch: Option<Watch>,
 }
 
 /// When an object was written, by the store's clock.
@@ -60,8 +62,14 @@ impl Repository {
         patience: Patience,
         keys: &Keys,
     ) -> Result<Self, Error> {
-        let mut repository =
-            Self { store, patience, format: Format::plain(), identity: None, limit: None };
+        let mut repository = Self {
+            store,
+            patience,
+            format: Format::plain(),
+            identity: None,
+            limit: None,
+            watch: None,
+        };
         match repository.get(format::KEY, 4096).await {
             Ok(found) => repository.format = Format::from_bytes(&found)?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -100,6 +108,16 @@ impl Repository {
     /// Lets no more bytes of chunks a second come and go.
     pub fn limited(self, bytes_a_second: Option<u64>) -> Self {
         Self { limit: bytes_a_second.map(Throttle::new), ..self }
+    }
+
+    /// Tells somebody of each chunk that is read.
+    pub fn watched(&self, watch: Watch) -> Self {
+        Self { watch: Some(watch), ..self.clone() }
+    }
+
+    /// Where each chunk that is read is told.
+    pub fn watch(&self) -> Option<&Watch> {
+        self.watch.as_ref()
     }
 
     /// Waits until so many bytes of a chunk may come or go. Apart from the call itself, which has a

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ops_core::{
-    Effect, OperationId, Plan, Refusal, Resource, ResourceId, Step, StepContext, StepError,
+    Effect, OperationId, Plan, Progress, Refusal, Resource, ResourceId, Step, StepContext,
+    StepError,
 };
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use crate::source::{Contents, Directory, Source, SourceSpec, Unit, beside};
 use crate::swap::{Before, Swap};
 use crate::vault::Vault;
 use crate::verify::Depth;
+use crate::watch::Watch;
 
 /// More names than these a plan does not tell.
 const MAX_NAMES: usize = 100;
@@ -293,12 +295,21 @@ impl Place {
         (set, backup): (&SetName, BackupId),
         (component, only): (&SourceSpec, &[String]),
         staged: &Path,
+        progress: &Arc<dyn Progress>,
         cancel: &CancellationToken,
     ) -> Result<(), Error> {
         discard(staged)?;
-        let repository = &self.vault.repository;
+        let manifest = self.vault.repository.manifest(set, backup).await?;
+        let size = manifest.sources.iter().find(|record| record.source == *component);
+        let size = size.map_or(0, SourceRecord::plain_size);
+        let watched = |what: &str| {
+            let watch = Watch::new(progress, format!("{what} {}", self.path.display()), size);
+            self.vault.repository.watched(watch)
+        };
+        let verifying = watched("verifying the backup for");
         let record =
-            component::verified(repository, (set, backup), component, Depth::Full, cancel).await?;
+            component::verified(&verifying, (set, backup), component, Depth::Full, cancel).await?;
+        let repository = watched("restoring");
         let target: Arc<dyn Source> = if only.is_empty() {
             self.vault.source(&self.target)?
         } else {
@@ -446,11 +457,12 @@ impl Step for RestoreStep {
                 let (set, backup, component) = (set.clone(), *backup, component.clone());
                 let only = only.clone();
                 let (place, staged) = (place.clone(), place.staged(cx.operation()));
+                let progress = cx.context().progress().clone();
                 let runtime = tokio::runtime::Handle::current();
                 // On a thread that the engine waits for: an undo removes what this still writes.
                 cx.blocking(move |cancel| {
                     let of = (&component, &*only);
-                    runtime.block_on(place.stage((&set, backup), of, &staged, cancel))
+                    runtime.block_on(place.stage((&set, backup), of, &staged, &progress, cancel))
                 })
                 .await
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::ObjectStore;
-use ops_core::{Clock, Context, Plan, Report, Resource, ResourceId, SystemClock};
+use ops_core::{Clock, Context, Plan, Progress, Report, Resource, ResourceId, SystemClock};
 use tokio_util::sync::CancellationToken;
 
 use crate::attest::{Attestation, Proof};
@@ -25,6 +25,7 @@ use crate::source::{Command, Directory, File, Source, SourceSpec, Sqlite, postgr
 use crate::step::VaultStep;
 use crate::throttle::Throttle;
 use crate::verify::{self, Depth, Verification};
+use crate::watch::Watch;
 
 /// A repository of backups. Cheap to clone.
 ///
@@ -302,12 +303,39 @@ impl Vault {
         depth: Depth,
     ) -> Result<Verification, Error> {
         let manifest = self.show(set, id).await?;
+        self.verified(&self.repository, &manifest, depth).await
+    }
+
+    /// As [`verify`](Self::verify), and tells how many bytes are read and how many there are.
+    ///
+    /// # Errors
+    /// Those of [`verify`](Self::verify).
+    pub async fn verify_watched(
+        &self,
+        set: &str,
+        id: BackupId,
+        depth: Depth,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Verification, Error> {
+        let manifest = self.show(set, id).await?;
+        let watch =
+            Watch::new(progress, format!("verifying {set}"), verify::extent(&manifest, depth));
+        self.verified(&self.repository.watched(watch), &manifest, depth).await
+    }
+
+    async fn verified(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+        depth: Depth,
+    ) -> Result<Verification, Error> {
+        let (set, id) = (&manifest.set, manifest.id);
         let none = CancellationToken::new();
-        let mut found = verify::verify(&self.repository, &manifest, depth, &none).await?;
+        let mut found = verify::verify(repository, manifest, depth, &none).await?;
         // A part that is whole says nothing of the rest.
         let attests = depth == Depth::Full || depth != Depth::Quick && !found.is_whole();
         if attests {
-            let attestation = Attestation::new(Proof::Verify, &manifest, self.clock.now(), &found)?;
+            let attestation = Attestation::new(Proof::Verify, manifest, self.clock.now(), &found)?;
             match self.repository.attest(&attestation).await {
                 Ok(()) => found.attested = true,
                 Err(error) => tracing::warn!(target: "ops", %set, %id, "not attested: {error}"),
@@ -442,6 +470,12 @@ impl Vault {
     ) -> Result<Report, Error> {
         let plan = self.plan_restore(set, id, place, options).await?;
         Ok(cx.execute(plan, &place).await?)
+    }
+
+    /// The same vault, of which somebody watches what is read.
+    pub(crate) fn watched(&self, progress: &Arc<dyn Progress>, phase: String, total: u64) -> Self {
+        let watch = Watch::new(progress, phase, total);
+        Self { repository: self.repository.watched(watch), ..self.clone() }
     }
 
     pub(crate) fn source(&self, spec: &SourceSpec) -> Result<Arc<dyn Source>, Error> {

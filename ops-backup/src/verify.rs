@@ -56,6 +56,20 @@ impl Verification {
     }
 }
 
+/// How many plain bytes are read.
+pub(crate) fn extent(manifest: &Manifest, depth: Depth) -> u64 {
+    match depth {
+        Depth::Quick => 0,
+        Depth::Full => manifest.plain_size(),
+        Depth::Part(subset) => {
+            let mut seen = HashSet::new();
+            let chunks = manifest.units().flat_map(|unit| &unit.chunks);
+            let chosen = chunks.filter(|chunk| seen.insert(&chunk.key) && subset.has(&chunk.key));
+            chosen.fold(0, |sum, chunk| sum.saturating_add(chunk.plain_size))
+        }
+    }
+}
+
 pub(crate) async fn verify(
     repository: &Repository,
     manifest: &Manifest,

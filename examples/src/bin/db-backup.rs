@@ -30,7 +30,7 @@ use ops_examples::program::{Answer, CommonArgs, Program, run};
 use ops_examples::{Code, Failure};
 use serde_json::{Value, json};
 use targets::{DrillArgs, RestoreArgs};
-use upkeep::ReindexArgs;
+use upkeep::{DeleteOldArgs, Maintained, ReindexArgs};
 
 /// Backups that are listed only when they are whole, and restores that go back.
 #[derive(Debug, Parser)]
@@ -138,6 +138,12 @@ enum Verb {
     /// Build indexes of a PostgreSQL database anew, beside the old ones: those that are invalid or
     /// bloated. It needs a fresh, verified backup of that database. --dry-run tells which.
     Reindex(ReindexArgs),
+    /// VACUUM and ANALYZE every table of a PostgreSQL database. It needs a fresh, verified backup of
+    /// that database.
+    Vacuum(Maintained),
+    /// Delete the rows of a PostgreSQL table that are older than so much, in batches. It needs a fresh,
+    /// verified backup of that database. --dry-run tells how many there are.
+    DeleteOld(DeleteOldArgs),
     /// Undo a restore that this machine made: what it kept takes its place again, and what is there
     /// now is kept in its stead. Stop who writes to it before.
     UndoRestore {
@@ -376,7 +382,7 @@ async fn main() -> ExitCode {
                     None if quick => Depth::Quick,
                     None => Depth::Full,
                 };
-                verify(&vault, &set, &backup, depth).await
+                verify(program, &vault, &set, &backup, depth).await
             }
             Verb::Drill(args) => targets::drill(program, &vault, args).await,
             Verb::Prune { set, rules } => {
@@ -386,6 +392,8 @@ async fn main() -> ExitCode {
             }
             Verb::Restore(args) => targets::restore(program, &vault, args).await,
             Verb::Reindex(args) => upkeep::reindex(program, &vault, args).await,
+            Verb::Vacuum(args) => upkeep::vacuum(program, &vault, args).await,
+            Verb::DeleteOld(args) => upkeep::delete_old(program, &vault, args).await,
             Verb::UndoRestore { restore } => targets::undo_restore(program, &vault, restore).await,
             Verb::Recover => targets::recover(program, &vault).await,
         }
@@ -519,13 +527,14 @@ async fn list(vault: &Vault, set: &str) -> Result<Answer, Failure> {
 }
 
 async fn verify(
+    program: &Program,
     vault: &Vault,
     set: &str,
     backup: &Wanted,
     depth: Depth,
 ) -> Result<Answer, Failure> {
     let id = backup.find(vault, set).await?.id;
-    let found = vault.verify(set, id, depth).await?;
+    let found = vault.verify_watched(set, id, depth, program.cx.progress()).await?;
     if !found.is_whole() {
         let problems = found.problems.join("; ");
         return Err(Failure::unexpected(format!("backup {id} is damaged: {problems}")));

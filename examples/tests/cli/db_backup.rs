@@ -278,6 +278,32 @@ fn a_postgres_database_is_backed_up_and_restored_beside_itself() {
     assert_eq!(done.json["advice"][0]["index"], "unsure");
     let valid = "SELECT indisvalid::text FROM pg_index WHERE indexrelid = 'unsure'::regclass";
     assert_eq!(postgres(&admin, &name, valid), "true");
+    let vacuum = format!("vacuum {url} --set nightly");
+    db_backup(dir, &vacuum).expect(3);
+    let done = db_backup(dir, &format!("{vacuum} --yes")).expect(0);
+    assert_eq!(done.json["report"]["facts"]["way back"], drilled.json["proof"]["backup"]);
+    postgres(
+        &admin,
+        &name,
+        "CREATE TABLE events AS SELECT now() - n * interval '1 day' - interval '1 hour' AS at
+        FROM generate_series(0, 9) n",
+    );
+    let delete = format!("delete-old {url} --set nightly --older-than 5d --batch 2");
+    let events = format!("{delete} --table public.events --column at");
+    let left = || postgres(&admin, &name, "SELECT count(*)::text FROM events");
+    let planned = db_backup(dir, &format!("{events} --dry-run")).expect(0);
+    assert_eq!(planned.json["plan"]["facts"]["rows"], "5");
+    // It destroys: everywhere it needs an approval.
+    db_backup(dir, &format!("{events} --environment development")).expect(3);
+    let stale = format!("{events} --yes --max-age 0");
+    assert!(db_backup(dir, &stale).expect(3).err.contains(" old"));
+    let none = db_backup(dir, &format!("{delete} --table public.entries --column t --yes"));
+    assert!(none.expect(3).err.contains("no date or timestamp"));
+    assert_eq!(left(), "10");
+    db_backup(dir, &format!("{events} --yes")).expect(0);
+    assert_eq!(left(), "5");
+    assert_eq!(db_backup(dir, &events).expect(0).json["changed"], false);
+    db_backup(dir, "recover").expect(0);
     for database in [&name, &old] {
         postgres(&admin, "postgres", &format!("DROP DATABASE {database} WITH (FORCE)"));
     }
@@ -331,6 +357,10 @@ fn what_makes_no_sense_is_usage() {
         "verify latest --subset month --set nightly",
         "verify latest --store-limit 0 --set nightly",
         "verify latest --read-limit quick --set nightly",
+        "vacuum sqlite:DIR/x --set nightly",
+        "delete-old postgres://ops@db/app --set s --table events --column at --older-than 90d",
+        "delete-old postgres://ops@db/app --set s --table a.events --column at --older-than 0d",
+        "delete-old postgres://ops@db/app --set s --table a.events --column at --older-than soon",
         "prune --set nightly",
         "prune --set nightly --keep-last 0",
         "prune --yes --keep-last 1",

@@ -1,6 +1,6 @@
 //! A database that is maintained, as a resource.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use ops_core::{Plan, Resource, ResourceId};
@@ -18,6 +18,10 @@ use crate::vault::Vault;
 
 /// The advisory lock of every maintenance of a database.
 const LOCK: &str = "SELECT pg_try_advisory_lock(hashtextextended('ops-backup maintenance', 0))";
+
+/// How long it is waited for: the server ends the statement of a client that was killed before it
+/// sees that it is gone.
+const LEFT: Duration = Duration::from_secs(3);
 
 /// A PostgreSQL database that is maintained.
 #[derive(Debug, Clone)]
@@ -140,11 +144,19 @@ impl Maintenance {
     /// A session that maintains alone.
     pub(super) async fn alone(&self, lock_timeout: Duration) -> Result<PgConnection, Error> {
         let mut connection = connect(&self.url).await?;
-        let sole: bool = sqlx::query_scalar(LOCK)
-            .fetch_one(&mut connection)
-            .await
-            .map_err(|e| failed("take the lock of maintenance", e))?;
-        if !sole {
+        let begun = Instant::now();
+        loop {
+            let sole: bool = sqlx::query_scalar(LOCK)
+                .fetch_one(&mut connection)
+                .await
+                .map_err(|e| failed("take the lock of maintenance", e))?;
+            if sole {
+                break;
+            }
+            if begun.elapsed() < LEFT {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
             let message = format!("somebody else maintains `{}` now", self.url);
             return Err(Error::new(ErrorKind::Database, message)
                 .class_of(ops_core::Class::Temporary)

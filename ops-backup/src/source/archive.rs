@@ -62,6 +62,16 @@ pub(super) fn refusals(root: &Path, filter: &Filter) -> Vec<Refusal> {
     reasons
 }
 
+/// About how long the tar stream will be, as long as somebody `asks`.
+pub(super) fn size(root: &Path, filter: &Filter, asks: impl Fn() -> bool) -> u64 {
+    const BLOCK: u64 = 512;
+    let length = |entry: walkdir::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_file() => BLOCK + meta.len().next_multiple_of(BLOCK),
+        _ => BLOCK,
+    };
+    walk(root, filter).take_while(|_| asks()).flatten().map(length).sum()
+}
+
 pub(super) fn write(root: &Path, filter: &Filter, out: &mut dyn Write) -> Result<(), Error> {
     let mut tar = Builder::new(out);
     let mut linked = HashMap::new();

@@ -1,13 +1,14 @@
 //! A directory as a tar stream.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::Refusal;
 
 use super::compare::compare;
 use super::filter::Filter;
-use super::{ByteStream, Dump, Source, Unit, archive, pipe};
+use super::{ByteStream, Dump, Extent, Source, Unit, archive, pipe};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::BackupId;
 
@@ -91,6 +92,21 @@ impl Source for Directory {
             tokio::task::spawn_blocking(move || archive::refusals(&path, &filter))
                 .await
                 .map_err(Error::panicked)
+        }
+        .boxed()
+    }
+
+    fn extent(&self) -> BoxFuture<'_, Result<Extent, Error>> {
+        let path = self.path.clone();
+        async {
+            let filter = self.filter()?;
+            // A walk that nobody waits for any more ends.
+            let asked = Arc::new(());
+            let still = Arc::downgrade(&asked);
+            let walk = move || archive::size(&path, &filter, || still.upgrade().is_some());
+            let bytes = tokio::task::spawn_blocking(walk).await.map_err(Error::panicked)?;
+            drop(asked);
+            Ok(Extent::default().bytes(bytes))
         }
         .boxed()
     }

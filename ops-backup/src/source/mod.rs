@@ -4,6 +4,7 @@ mod archive;
 mod child;
 mod compare;
 mod directory;
+mod extent;
 mod filter;
 mod marked;
 mod one_file;
@@ -31,6 +32,7 @@ use crate::error::Error;
 use crate::manifest::BackupId;
 pub(crate) use archive::Contents;
 pub use directory::Directory;
+pub use extent::Extent;
 #[cfg(feature = "postgres")]
 pub use postgres::{
     DatabaseOptions, DatabasePlace, DatabaseStep, Postgres, PostgresDump, PostgresGlobals,
@@ -99,6 +101,12 @@ pub trait Source: Debug + Send + Sync {
 
     /// Every reason why it cannot be backed up now.
     fn preflight(&self) -> BoxFuture<'_, Result<Vec<Refusal>, Error>>;
+
+    /// How much there is to read, by an estimate, for those who watch. It is asked for while the
+    /// backup runs already, and must be quick. Default: unknown.
+    fn extent(&self) -> BoxFuture<'_, Result<Extent, Error>> {
+        Box::pin(async { Ok(Extent::default()) })
+    }
 
     /// The streams that it consists of.
     fn plan(&self) -> BoxFuture<'_, Result<Vec<Unit>, Error>>;

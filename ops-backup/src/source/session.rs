@@ -35,6 +35,12 @@ pub trait Session: Debug + Send + Sync {
         0
     }
 
+    /// How many tables were read to their end so far, and how many there are, for those who watch.
+    /// Default: none of none.
+    fn tables(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
     /// Called when every stream was read to its end: what was learned of them, if the moment was
     /// held all the while. An error fails the backup.
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<Learned, Error>>;

@@ -14,7 +14,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::one_file::restored_as_one_file;
-use super::{ByteStream, Dump, Source, Unit, pipe};
+use super::{ByteStream, Dump, Extent, Source, Unit, pipe};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::BackupId;
 
@@ -239,6 +239,15 @@ impl Source for Sqlite {
                     "name a SQLite database that this user may read",
                 )]),
             }
+        }
+        .boxed()
+    }
+
+    /// The copy is compact, and has what still is in the log.
+    fn extent(&self) -> BoxFuture<'_, Result<Extent, Error>> {
+        async {
+            let size = |path: &Path| path.metadata().map_or(0, |meta| meta.len());
+            Ok(Extent::default().bytes(size(&self.path).max(size(&beside(&self.path, "-wal")))))
         }
         .boxed()
     }

@@ -9,7 +9,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::Refusal;
 
 use super::one_file::restored_as_one_file;
-use super::{ByteStream, Dump, Source, Unit, child, one_file, pipe};
+use super::{ByteStream, Dump, Extent, Source, Unit, child, one_file, pipe};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::BackupId;
 
@@ -109,6 +109,14 @@ impl Source for File {
             }
             let reason = format!("`{}` is no file that this user may read", self.path.display());
             Ok(vec![Refusal::new(reason, "name an existing file")])
+        }
+        .boxed()
+    }
+
+    fn extent(&self) -> BoxFuture<'_, Result<Extent, Error>> {
+        async {
+            let size = self.path.metadata().map_err(|e| Error::io("look at", &self.path, e))?.len();
+            Ok(Extent::default().bytes(size))
         }
         .boxed()
     }

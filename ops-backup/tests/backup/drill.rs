@@ -120,7 +120,7 @@ async fn the_probes_tell_unhealthy_from_unknown() {
     for fault in [Fault::Refused, Fault::Hangs] {
         let away = Arc::new(FaultStore::new(inner.clone(), 2, fault).times(u64::MAX));
         let patience = Patience::default()
-            .deadline(Duration::from_millis(20))
+            .deadline(Duration::from_millis(300))
             .retry(Retry::new().attempts(2).first_delay(Duration::from_millis(1)));
         let vault = builder().patience(patience).open(away, "memory:test").await.unwrap();
         let age = BackupAge::new(vault.clone(), "s", hour).unwrap();

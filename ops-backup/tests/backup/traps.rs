@@ -228,7 +228,9 @@ async fn a_newer_manifest_is_refused_by_name_and_never_pruned() {
     let text = String::from_utf8(text.to_vec()).unwrap().replace("\"format\":5", "\"format\":9");
     store.put(&key, text.into()).await.unwrap();
     let kind = |error: ops_backup::Error| error.kind();
-    assert_eq!(vault.show("s", old.id).await.map_err(kind).unwrap_err(), ErrorKind::Foreign);
+    let error = vault.show("s", old.id).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Foreign);
+    assert!(error.to_string().contains("use the version of the program that wrote it"), "{error}");
     let place = vault.place(&spec[0]).unwrap();
     let restored = vault.restore("s", old.id, &place, &RestoreOptions::default(), cx).await;
     assert_eq!(restored.map_err(kind).unwrap_err(), ErrorKind::Foreign);

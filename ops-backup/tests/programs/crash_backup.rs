@@ -1,4 +1,4 @@
-//! `crash-backup DIR prepare|prepare-prune|back-up|prune|drill|restore|undo-restore|recover|lose-journal|full-disk`: the operations that the crash tests kill.
+//! `crash-backup DIR VERB`: the operations that the crash tests kill.
 #![expect(clippy::print_stderr, clippy::exit, reason = "a helper program of the tests")]
 
 use std::path::{Path, PathBuf};
@@ -85,9 +85,7 @@ async fn run(dir: &Path, verb: &str) -> Result<(), Failure> {
         }
         "full-disk" => full_disk(dir, &cx).await?,
         #[cfg(feature = "postgres")]
-        "postgres-back-up" | "postgres-drill" | "postgres-restore" | "postgres-recover" => {
-            postgres(dir, verb, &vault, &cx).await?;
-        }
+        verb if verb.starts_with("postgres-") => postgres(dir, verb, &vault, &cx).await?,
         #[cfg(feature = "qdrant")]
         "qdrant-back-up" | "qdrant-restore" | "qdrant-recover" => {
             qdrant(dir, verb, &vault, &cx).await?;
@@ -100,27 +98,78 @@ async fn run(dir: &Path, verb: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `DIR/url` holds the address of a database, `DIR/set` the backup of another.
+/// `DIR/url` holds the address of a database, and set `first` the backups.
 #[cfg(feature = "postgres")]
 async fn postgres(dir: &Path, verb: &str, vault: &Vault, cx: &Context) -> Result<(), Failure> {
+    use ops_backup::{DatabaseOptions, Depth, DrillOptions};
     let url: ops_backup::PostgresUrl = std::fs::read_to_string(dir.join("url"))?.parse()?;
     if verb == "postgres-back-up" {
         vault.create("first", &[SourceSpec::postgres(url)], cx).await?;
         return Ok(());
     }
+    let first = vault.latest("first").await?.ok_or("no backup")?.id;
+    match verb {
+        "postgres-verify" => {
+            assert!(vault.verify("first", first, Depth::Full).await?.is_whole(), "it is whole");
+            return Ok(());
+        }
+        "postgres-drill" => {
+            let options = DrillOptions::default().database(url);
+            assert!(vault.drill_with("first", first, &options, cx).await?.whole, "it is whole");
+            return Ok(());
+        }
+        "postgres-delete" | "postgres-reindex" | "postgres-recover-maintenance" => {
+            return maintain(verb, vault, &url, cx).await;
+        }
+        _ => {}
+    }
     let place = vault.database(&url).await?;
-    if verb == "postgres-recover" {
-        let _ = ops_core::recover(&(vault, &place), cx).await?;
+    let options = DatabaseOptions::default().allow_other_source().create_roles();
+    match verb {
+        "postgres-restore" => {
+            vault.restore_database("first", first, &place, &options, cx).await?;
+        }
+        "postgres-restore-part" => {
+            let options = options.only("public.t".parse()?);
+            vault.restore_database("first", first, &place, &options, cx).await?;
+        }
+        "postgres-undo-restore" => {
+            let (operations, _) = operations::list(cx, Which::All)?;
+            let restored = operations.iter().find(|found| found.plan.operation == "restore");
+            let restored = restored.ok_or("no restore")?.id;
+            cx.execute(vault.plan_undo_database_restore(&place, restored)?, &&place).await?;
+        }
+        _ => {
+            let _ = ops_core::recover(&(vault, &place), cx).await?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(feature = "postgres")]
+async fn maintain(
+    verb: &str,
+    vault: &Vault,
+    url: &ops_backup::PostgresUrl,
+    cx: &Context,
+) -> Result<(), Failure> {
+    use ops_backup::maintenance::{IndexLimits, OldRows};
+    let database = vault.maintenance(url).await?;
+    if verb == "postgres-recover-maintenance" {
+        let _ = ops_core::recover(&&database, cx).await?;
         return Ok(());
     }
-    let first = vault.latest("first").await?.ok_or("no backup")?;
-    if verb == "postgres-drill" {
-        let options = ops_backup::DrillOptions::default().database(url);
-        assert!(vault.drill_with("first", first.id, &options, cx).await?.whole, "it is whole");
-        return Ok(());
-    }
-    let options = ops_backup::DatabaseOptions::default().allow_other_source();
-    vault.restore_database("first", first.id, &place, &options, cx).await?;
+    let day = Duration::from_hours(24);
+    let backup = database.fresh_backup("first", day).await?;
+    let plan = if verb == "postgres-delete" {
+        let rows = OldRows::new("public", "events", "at", day * 4 + day / 2).batch(2);
+        database.plan_delete(&backup, &rows, cx.clock().now()).await?
+    } else {
+        let mut advice = database.index_advice(IndexLimits::default()).await?;
+        advice.retain(|advice| advice.index == "built");
+        database.plan_reindex(&backup, &advice)?
+    };
+    cx.execute(plan, &&database).await?;
     Ok(())
 }
 
@@ -171,6 +220,7 @@ async fn full_disk(dir: &Path, cx: &Context) -> Result<(), Failure> {
     let error = vault.restore("large", made.id, &place, &options, cx).await;
     let error = error.expect_err("it does not fit");
     assert!(error.to_string().contains("are free"), "refused before: {error}");
+    assert!(error.to_string().contains("make room on the target's file system"), "{error}");
 
     let url = format!("file://{}", small.display());
     let store = Vault::open_url(&url).await?;

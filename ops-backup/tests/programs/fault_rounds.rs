@@ -31,6 +31,8 @@ pub struct Figures {
     pub backups: (u64, u64),
     pub prunes: (u64, u64),
     pub restores: (u64, u64),
+    pub drills: (u64, u64),
+    pub recoveries: (u64, u64),
     /// Looks at the store through one that does not fail.
     pub looks: u64,
     pub verified: u64,
@@ -45,6 +47,8 @@ impl Figures {
             (&mut self.backups, other.backups),
             (&mut self.prunes, other.prunes),
             (&mut self.restores, other.restores),
+            (&mut self.drills, other.drills),
+            (&mut self.recoveries, other.recoveries),
         ] {
             *sum = (sum.0 + more.0, sum.1 + more.1);
         }
@@ -56,11 +60,15 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rounds, calls, backups, prunes, restores, looks, verified, restored } = self;
+        let Self { rounds, calls, looks, verified, restored, .. } = self;
         writeln!(f, "{rounds} rounds, {calls} calls of stores that fail by chance")?;
-        for (what, (fine, failed)) in
-            [("backups", backups), ("prunes", prunes), ("restores", restores)]
-        {
+        for (what, (fine, failed)) in [
+            ("backups", self.backups),
+            ("prunes", self.prunes),
+            ("restores", self.restores),
+            ("drills", self.drills),
+            ("recoveries", self.recoveries),
+        ] {
             writeln!(f, "{what}: {fine} succeeded, {failed} failed")?;
         }
         write!(
@@ -73,7 +81,7 @@ impl fmt::Display for Figures {
 /// Runs these seeds, several at once.
 ///
 /// # Errors
-/// Of the first seed that shows a torn backup, a lost one, or a success that is none.
+/// Of each seed that shows a torn backup, a lost one, or a success that is none.
 pub async fn run(seeds: std::ops::Range<u64>, at_once: usize) -> Result<Figures, String> {
     let mut rounds = futures::stream::iter(seeds)
         .map(|seed| async move {
@@ -83,11 +91,14 @@ pub async fn run(seeds: std::ops::Range<u64>, at_once: usize) -> Result<Figures,
             done.map_err(|why| format!("seed {seed}: {why}"))
         })
         .buffer_unordered(at_once);
-    let mut all = Figures::default();
-    while let Some(figures) = rounds.next().await {
-        all.add(&figures?);
+    let (mut all, mut wrong) = (Figures::default(), Vec::new());
+    while let Some(round) = rounds.next().await {
+        match round {
+            Ok(figures) => all.add(&figures),
+            Err(why) => wrong.push(why),
+        }
     }
-    Ok(all)
+    if wrong.is_empty() { Ok(all) } else { Err(wrong.join("\n")) }
 }
 
 /// A folder of a round's own.
@@ -185,19 +196,32 @@ async fn round(seed: u64) -> Result<Figures, Failure> {
 impl Round {
     async fn all(&mut self) -> Result<(), Failure> {
         let of = self.random.of(&[2, 5, 12, 40, 150]);
-        let faulty = Arc::new(FaultStore::seeded(self.inner.clone(), self.random.next(), of));
+        let mut faulty = FaultStore::seeded(self.inner.clone(), self.random.next(), of);
+        let mut deadline = Duration::from_secs(20);
+        if self.random.next().is_multiple_of(4) {
+            // What arrives late arrives while the caller tries again, or goes back.
+            deadline = Duration::from_millis(self.random.of(&[10, 40]));
+            faulty = faulty.silent(deadline + Duration::from_millis(self.random.of(&[2, 30])));
+        }
+        let faulty = Arc::new(faulty);
         let attempts = self.random.of(&[1, 2, 6]);
         let operations = 2 + self.random.next() % 3;
         for _ in 0..operations {
             // Each in a program of its own, as it were.
-            let opened = self.open(faulty.clone(), attempts).await;
+            let opened = self.open(faulty.clone(), deadline, attempts).await;
             let listed = self.made.keys().copied().collect::<Vec<_>>();
             if let Ok(vault) = opened {
-                match self.random.next() % 5 {
+                match self.random.next() % 8 {
                     0 if !listed.is_empty() => self.prune(&vault).await?,
                     1 if !listed.is_empty() => self.restore(&vault, &listed).await?,
+                    2 if !listed.is_empty() => self.drill(&vault, &listed).await?,
+                    3 => self.recover(&vault).await?,
                     _ => self.back_up(&vault).await?,
                 }
+            }
+            // What is late arrives at some time.
+            while faulty.under_way() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
             self.look().await?;
         }
@@ -210,12 +234,13 @@ impl Round {
     async fn open(
         &self,
         store: Arc<dyn ObjectStore>,
+        deadline: Duration,
         attempts: usize,
     ) -> Result<Vault, ops_backup::Error> {
         let retry = Retry::new().attempts(attempts).first_delay(Duration::from_millis(1));
         let mut settings = Settings::default();
         settings.chunk_size = 4 << 10;
-        let patience = Patience::default().deadline(Duration::from_secs(20)).retry(retry);
+        let patience = Patience::default().deadline(deadline).retry(retry);
         let mut builder = Vault::builder().settings(settings).patience(patience);
         if let Some((recipient, secret)) = &self.key {
             let name: KeyName = "ops".parse()?;
@@ -324,15 +349,41 @@ impl Round {
         Ok(())
     }
 
+    /// Of sound backups a drill says that they are sound, or it fails.
+    async fn drill(&mut self, vault: &Vault, listed: &[BackupId]) -> Result<(), Failure> {
+        let id = self.random.of(listed);
+        match vault.drill("s", id, &self.context()).await {
+            Ok(found) if found.whole => self.figures.drills.0 += 1,
+            Ok(found) => {
+                return Err(format!("a drill attests damage of {id}: {:?}", found.problems).into());
+            }
+            Err(_) => self.figures.drills.1 += 1,
+        }
+        Ok(())
+    }
+
+    async fn recover(&mut self, vault: &Vault) -> Result<(), Failure> {
+        match ops_core::recover(&vault, &self.context()).await {
+            Ok(_) => self.figures.recoveries.0 += 1,
+            Err(_) => self.figures.recoveries.1 += 1,
+        }
+        Ok(())
+    }
+
+    /// Through a store that does not fail.
+    async fn sound(&self) -> Result<Vault, Failure> {
+        Ok(self.open(self.inner.clone(), Duration::from_secs(20), 1).await?)
+    }
+
     async fn list(&self) -> Result<Vec<BackupId>, Failure> {
-        Ok(self.open(self.inner.clone(), 1).await?.list("s").await?)
+        Ok(self.sound().await?.list("s").await?)
     }
 
     /// Through a store that does not fail: what is listed is whole and can be restored, and nothing
     /// is gone that was reported as made. Every byte is read each time; restored is each backup when
     /// it is new, and in the end.
     async fn look(&mut self) -> Result<(), Failure> {
-        let vault = self.open(self.inner.clone(), 1).await?;
+        let vault = self.sound().await?;
         self.figures.looks += 1;
         let listed = vault.list("s").await?;
         for id in self.made.keys() {

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use ops_backup::maintenance::{Maintenance, MaintenanceStep};
+use ops_backup::maintenance::Maintenance;
 use ops_backup::{
     DatabaseOptions, DatabasePlace, DatabaseStep, DrillOptions, Place, QdrantOptions, QdrantPlace,
     QdrantStep, RestoreOptions, RestoreStep, SourceSpec, SqlProbe, TableChoice, Vault,
@@ -314,8 +314,9 @@ impl Targets {
                     _ => {}
                 },
                 "postgres_maintenance" => {
-                    if let MaintenanceStep::Reindex(step) = serde_json::from_value(step)? {
-                        add(&mut self.maintained, vault.maintenance(step.database()).await?);
+                    // Its steps name tables; which database they are in, the plan says.
+                    if let Some(url) = operation.plan.facts.get("database") {
+                        add(&mut self.maintained, vault.maintenance(&url.parse()?).await?);
                     }
                 }
                 "qdrant_restore" => match serde_json::from_value(step)? {

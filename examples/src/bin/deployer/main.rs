@@ -95,8 +95,9 @@ async fn main() -> ExitCode {
             Failure::usage("give --config, or set DEPLOYER_CONFIG to the site's TOML file")
         })?;
         let secrets = match &verb {
-            Verb::Plan { .. } | Verb::Deploy { .. } => Secrets::Needed,
-            Verb::Rollback { emergency: false, .. } => Secrets::Needed,
+            Verb::Plan { .. } | Verb::Deploy { .. } | Verb::Rollback { emergency: false, .. } => {
+                Secrets::Needed
+            }
             _ => Secrets::IfThere,
         };
         let site = config::site(&path, program.bars.as_ref(), secrets)?;

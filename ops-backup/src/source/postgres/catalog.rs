@@ -9,6 +9,7 @@ use sqlx::postgres::PgConnection;
 use super::connect::failed;
 use super::quote::{ident, literal, qualified, readable};
 use crate::error::Error;
+use crate::source::Extent;
 
 /// Schemas that belong to nobody's application.
 const OURS: &str = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
@@ -128,6 +129,29 @@ pub(super) fn lock(tables: &[Listed]) -> Option<String> {
     let names: Vec<_> =
         tables.iter().map(|listed| format!("ONLY {}", listed.table.sql())).collect();
     (!names.is_empty()).then(|| format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", ")))
+}
+
+/// About how many bytes and rows the tables have. In text, rows are shorter by what the server
+/// keeps before each of them.
+pub(super) async fn extent(connection: &mut PgConnection) -> Result<Extent, Error> {
+    let sql = format!(
+        "SELECT coalesce(sum(s.bytes - 28 * greatest(c.reltuples, 0)), 0)::int8
+                + pg_relation_size('pg_largeobject'),
+            coalesce(sum(c.reltuples), 0)::int8,
+            coalesce(bool_and(c.reltuples >= 0 OR s.bytes = 0), true)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
+            LATERAL (SELECT coalesce(pg_relation_size(c.oid), 0)
+                + coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0) AS bytes) s
+        WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {OURS}"
+    );
+    let (bytes, rows, known): (i64, i64, bool) = sqlx::query_as(AssertSqlSafe(sql))
+        .fetch_one(connection)
+        .await
+        .map_err(|e| failed("look at the sizes of the tables", e))?;
+    let number = |number| u64::try_from(number).unwrap_or_default();
+    let extent = Extent::default().bytes(number(bytes));
+    // A table that nobody has analysed tells no rows.
+    Ok(if known { extent.rows(number(rows)) } else { extent })
 }
 
 /// The sequences, schema and name.

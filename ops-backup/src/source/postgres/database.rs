@@ -9,14 +9,15 @@ use ops_core::Refusal;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use super::connect::{failed, once, reach};
+use super::catalog;
+use super::connect::{connect, failed, once, reach, run};
 use super::facts::fingerprint;
 use super::moment::Moment;
 use super::program::{self, Programs};
 use super::url::PostgresUrl;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::BackupId;
-use crate::source::{ByteStream, Dump, Session, Source, Unit};
+use crate::source::{ByteStream, Dump, Extent, Session, Source, Unit};
 
 /// A PostgreSQL database, 14 or later, dumped by several connections in one snapshot.
 ///
@@ -200,6 +201,18 @@ impl Source for Postgres {
             reasons.extend(too_old(&self.programs, "pg_dump", &self.url, server).await);
             let _ = connection.close().await;
             Ok(reasons)
+        }
+        .boxed()
+    }
+
+    fn extent(&self) -> BoxFuture<'_, Result<Extent, Error>> {
+        async {
+            let mut connection = connect(&self.url).await?;
+            // Whoever alters a table is not waited for.
+            run(&mut connection, "SET lock_timeout = '1s'; SET statement_timeout = '30s'").await?;
+            let extent = catalog::extent(&mut connection).await;
+            let _ = connection.close().await;
+            extent
         }
         .boxed()
     }

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use ops_core::progress::Update;
 use sqlx::Connection as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -35,11 +34,15 @@ impl Stage {
         catalog: &Catalog,
         cancel: &CancellationToken,
     ) -> Result<Taken, Error> {
-        let done = AtomicU64::new(0);
         let sizes: BTreeMap<&str, u64> =
             record.units.iter().map(|unit| (&*unit.name, unit.plain_size)).collect();
         let size = |unit: &String| sizes.get(&**unit).copied().unwrap_or_default();
-        let total = sizes.values().copied().fold(0, u64::saturating_add);
+        let streams = catalog.tables.iter().flat_map(|table| &table.units);
+        let total = streams.map(size).fold(0, u64::saturating_add);
+        let repository = &self.watched(total);
+        let rows = catalog.tables.iter().filter_map(|table| record.tables.get(&table.key()));
+        let rows = rows.fold(0, |sum: u64, table| sum.saturating_add(table.rows));
+        let done = AtomicU64::new(0);
         let width = self.options.connections.max(1);
         let mut jobs: Vec<(&Table, &[String], u64)> = Vec::new();
         for table in &catalog.tables {
@@ -51,7 +54,10 @@ impl Stage {
             }
         }
         jobs.sort_by_key(|(_, _, size)| u64::MAX - size);
-        let one = async |(table, units, _): (&Table, &[String], u64)| {
+        let one = async |(table, units, bytes): (&Table, &[String], u64)| {
+            if bytes == 0 {
+                return Ok((table.key(), units.len(), 0));
+            }
             let mut connection = connect(&self.url()).await?;
             let alone = units.len() == table.units.len() && table.is_empty(&mut connection).await?;
             if alone {
@@ -61,24 +67,31 @@ impl Stage {
             }
             let mut taken = 0;
             for unit in units.iter().filter(|unit| size(unit) > 0) {
-                let bytes = component::read(&self.place.vault.repository, record, unit, cancel)?;
-                taken += copy::fill(&mut connection, &table.copy_in(alone), bytes).await?;
+                let bytes = component::read(repository, record, unit, cancel)?;
+                let more = copy::fill(&mut connection, &table.copy_in(alone), bytes).await?;
                 ops_core::fault::point("restored a unit");
-                let done = done.fetch_add(size(unit), Ordering::Relaxed) + size(unit);
-                let phase = format!("restoring {}", self.place.url.database());
-                self.cx.context().progress().update(&Update::bytes(&*phase, done, Some(total)));
+                taken += more;
+                let done = done.fetch_add(more, Ordering::Relaxed) + more;
+                self.tell("rows", done, rows.max(done));
             }
             if alone {
                 run(&mut connection, "COMMIT").await?;
             }
             let _ = connection.close().await;
-            Ok::<_, Error>((table.key(), taken))
+            Ok::<_, Error>((table.key(), units.len(), taken))
         };
         let mut loading = futures::stream::iter(jobs).map(one).buffer_unordered(width);
-        let mut all = Taken::new();
+        let left = |table: &Table| (table.key(), table.units.len());
+        let mut left: BTreeMap<_, _> = catalog.tables.iter().map(left).collect();
+        let (mut all, mut filled) = (Taken::new(), 0);
         while let Some(loaded) = loading.next().await {
-            let (key, taken) = loaded?;
+            let (key, units, taken) = loaded?;
+            if let Some(left) = left.get_mut(&key) {
+                *left -= units;
+                filled += u64::from(*left == 0);
+            }
             *all.entry(key).or_default() += taken;
+            self.tell("tables", filled, left.len() as u64);
         }
         Ok(all)
     }

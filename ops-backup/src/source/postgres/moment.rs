@@ -404,6 +404,18 @@ impl Session for Moment {
         read.values().map(Rows::count).sum()
     }
 
+    fn tables(&self) -> (u64, u64) {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: BTreeMap<&str, bool> = BTreeMap::new();
+        for (unit, content) in &self.contents {
+            if let Content::Copy(_, table) = content {
+                *all.entry(table).or_insert(true) &= read.contains_key(unit);
+            }
+        }
+        let done = all.values().filter(|done| **done).count();
+        (done as u64, all.len() as u64)
+    }
+
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<Learned, Error>> {
         self.conclude().boxed()
     }

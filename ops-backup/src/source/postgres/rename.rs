@@ -25,6 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Before {
     old: Option<Was>,
     new: i64,
+    /// Whether the new one lets anybody connect.
+    #[serde(default = "yes")]
+    open: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +78,7 @@ impl Rename {
         let new = new.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("database `{}` is missing", self.staged))
         })?;
-        Ok(Before { old, new: new.oid })
+        Ok(Before { old, new: new.oid, open: new.open })
     }
 
     pub async fn forward(&self, place: &DatabasePlace, before: &Before) -> Result<(), Error> {
@@ -128,6 +135,8 @@ impl Rename {
             ops_core::fault::point("blocked the new database");
             end_sessions(&mut connection, &[&self.target, &self.old]).await?;
             let mut script = format!("BEGIN;\nALTER DATABASE {target} RENAME TO {staged};\n");
+            let open = before.open;
+            let _ = writeln!(script, "ALTER DATABASE {staged} WITH ALLOW_CONNECTIONS {open};");
             if let Some(was) = &before.old {
                 let open = was.open;
                 let _ = writeln!(script, "ALTER DATABASE {old} RENAME TO {target};");

@@ -7,6 +7,7 @@ use futures::StreamExt as _;
 use futures::future::try_join_all;
 use ops_core::StepContext;
 use ops_core::process::RunContext;
+use ops_core::progress::Update;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use tokio_util::sync::CancellationToken;
@@ -24,9 +25,11 @@ use super::{archive, carry, large};
 use crate::component;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{BackupId, SetName, SourceRecord};
+use crate::repository::Repository;
 use crate::source::SourceSpec;
 use crate::vault::Vault;
 use crate::verify::Depth;
+use crate::watch::Watch;
 
 /// More of a script than this is in no backup of ours.
 const MAX_SCRIPT: u64 = 1 << 30;
@@ -150,6 +153,21 @@ impl Stage {
         }
         ops_core::fault::point("filled the new database");
         self.conclude().await
+    }
+
+    /// Tells how many bytes of rows are read, if nobody is told already.
+    pub(super) fn watched(&self, total: u64) -> Repository {
+        let repository = &self.place.vault.repository;
+        if repository.watch().is_some() {
+            return repository.clone();
+        }
+        let phase = format!("restoring {}", self.place.url.database());
+        repository.watched(Watch::new(self.cx.context().progress(), phase, total))
+    }
+
+    pub(super) fn tell(&self, what: &str, done: u64, all: u64) {
+        let phase = format!("{what} of {}", self.place.url.database());
+        self.cx.context().progress().update(&Update::items(phase, done, Some(all)));
     }
 
     async fn create(&self, facts: &Facts) -> Result<(), Error> {

@@ -1,5 +1,6 @@
 //! Databases of a real server.
 
+mod cluster;
 mod drill;
 mod encrypted;
 mod forged;

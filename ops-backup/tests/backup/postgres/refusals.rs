@@ -60,6 +60,10 @@ async fn the_wrong_target_is_refused_with_every_reason_at_once() {
         "made in development, this is staging".to_owned(),
         "not the configured `123/elsewhere`".to_owned(),
         format!("the backup is of `{fingerprint}`, the target is `{}`", place.fingerprint()),
+        // Each with its remedy.
+        "choose a backup of this environment, or allow another in the options".to_owned(),
+        "check which server the address leads to".to_owned(),
+        "restore under a name that does not exist, or allow another source".to_owned(),
     ] {
         assert!(told.contains(&part), "{part}: {told}");
     }
@@ -82,7 +86,9 @@ async fn production_is_not_restored_without_an_approval() {
     for cx in [production, cx(Environment::Development)] {
         let options = DatabaseOptions::default().allow_other_environment();
         let restore = server.vault.restore_database("pg", made.id, &place, &options, &cx).await;
-        assert_eq!(restore.unwrap_err().report().unwrap().outcome.name(), "refused");
+        let error = restore.unwrap_err();
+        assert_eq!(error.report().unwrap().outcome.name(), "refused");
+        assert!(error.to_string().contains("approve"), "{error}");
     }
     assert_eq!(server.databases().await, [""]);
 }
@@ -101,6 +107,7 @@ async fn what_the_server_lacks_is_told_before_anything_is_made() {
     let error = server.restore(&made, &server.name, &DatabaseOptions::default()).await.unwrap_err();
     let lacks = format!("the server lacks roles: {0} gone, {0} set", server.name);
     assert!(error.to_string().contains(&lacks), "{error}");
+    assert!(error.to_string().contains("let the restore create them"), "{error}");
     assert_eq!(server.databases().await, [""]);
 }
 
@@ -117,7 +124,9 @@ async fn a_role_that_cannot_see_the_disk_must_be_told_that_there_is_room() {
     let restore = server.vault.restore_database("pg", made.id, &place, &options, &server.cx);
     let told = restore.await.unwrap_err().to_string();
     assert!(told.contains("how much room the server has cannot be told"), "{told}");
+    assert!(told.contains("look at the server, then allow unknown space"), "{told}");
     assert!(told.contains("may not rename database"), "{told}");
+    assert!(told.contains("make it the owner, with CREATEDB"), "{told}");
     assert_eq!(server.databases().await, [""]);
 }
 

@@ -30,11 +30,20 @@ pub struct Server {
 impl Server {
     /// With an empty database.
     pub async fn new() -> Self {
+        Self::at(Self::admin()).await
+    }
+
+    /// The server of the tests, as its superuser.
+    pub fn admin() -> url::Url {
         let admin = std::env::var("OPS_TEST_POSTGRES_URL").expect(
             "OPS_TEST_POSTGRES_URL must name a PostgreSQL server with a superuser and a password: \
              run the tests with scripts/test or scripts/with-services",
         );
-        let admin: url::Url = admin.parse().expect("OPS_TEST_POSTGRES_URL is a URL");
+        admin.parse().expect("OPS_TEST_POSTGRES_URL is a URL")
+    }
+
+    /// On another server, whose superuser has the same password.
+    pub async fn at(admin: url::Url) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut file = std::fs::File::options();
         let mut file =
@@ -147,11 +156,16 @@ impl Server {
     /// What `pg_dump` says of a database, with `BASE` for its name, and the rows of each table in
     /// the order of their texts.
     pub fn dump_of(&self, database: &str) -> String {
+        self.dump_as(database, &self.name)
+    }
+
+    /// As [`dump_of`](Self::dump_of), of a database whose roles are those of another test.
+    pub fn dump_as(&self, database: &str, name: &str) -> String {
         let mut dump = self.program("pg_dump", database);
         dump.args(["--create", "--restrict-key=museum"]);
         let text = String::from_utf8(succeed(dump).stdout).unwrap();
-        let text = ["owner", "plain", "reader"].iter().fold(text, |text, role| {
-            text.replace(&format!("{} {role}", self.name), &format!("ROLE {role}"))
+        let text = ["owner", "plain", "reader", "space"].iter().fold(text, |text, role| {
+            text.replace(&format!("{name} {role}"), &format!("ROLE {role}"))
         });
         let quoted = format!("\"{}\"", database.replace('"', "\"\""));
         let text = text.replace(&quoted, "BASE").replace(database, "BASE");
@@ -204,10 +218,14 @@ fn succeed(mut command: Command) -> Output {
 impl Drop for Server {
     fn drop(&mut self) {
         let script = format!(
-            "SELECT format('DROP DATABASE %I WITH (FORCE);', datname) FROM pg_database
+            "DELETE FROM pg_subscription
+                WHERE subdbid IN (SELECT oid FROM pg_database WHERE starts_with(datname, '{0}'));
+            SELECT format('DROP DATABASE %I WITH (FORCE);', datname) FROM pg_database
                 WHERE starts_with(datname, '{0}')
             UNION ALL SELECT format('DROP ROLE %I;', rolname) FROM pg_roles
-                WHERE starts_with(rolname, '{0}') \\gexec\n",
+                WHERE starts_with(rolname, '{0}')
+            UNION ALL SELECT format('DROP TABLESPACE %I;', spcname) FROM pg_tablespace
+                WHERE starts_with(spcname, '{0}') \\gexec\n",
             self.name
         );
         let path = self.dir.path().join("drop.sql");

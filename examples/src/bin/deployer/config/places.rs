@@ -54,7 +54,7 @@ impl Places {
     }
 
     fn add_table(&mut self, above: &str, table: &DeTable<'_>, text: &str) {
-        for (key, value) in table.iter() {
+        for (key, value) in table {
             let dot = if above.is_empty() { "" } else { "." };
             let path = format!("{above}{dot}{}", key.get_ref());
             self.0.push(Place { key: path.clone(), text: None, line: line_of(text, &key.span()) });
@@ -66,7 +66,7 @@ impl Places {
         match value.get_ref() {
             DeValue::Table(table) => self.add_table(path, table, text),
             DeValue::Array(values) => {
-                for value in values.iter() {
+                for value in values {
                     self.add_value(path, value, text);
                 }
             }
