@@ -1,6 +1,5 @@
 //! The deployer is killed at its places, and so is its recovery.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -163,6 +162,7 @@ fn a_rollback_of_a_swarm_killed_at_any_place_leaves_the_new_or_the_old() {
 
 /// Every n-th place; with `OPS_CRASH_EVERY=1` all of them, with several threads, and every 40th of
 /// each recovery.
+#[expect(clippy::print_stdout, reason = "the figures are for whoever asked for every place")]
 fn swarm_killed(n: u64, test: impl Fn() -> (CrashTest, Arc<AtomicU64>) + Sync) -> Summary {
     let summary = match every(n) {
         1 => {
@@ -174,6 +174,6 @@ fn swarm_killed(n: u64, test: impl Fn() -> (CrashTest, Arc<AtomicU64>) + Sync) -
         }
         n => test().0.every(n).recovery_every(120).run().unwrap(),
     };
-    writeln!(std::io::stdout(), "{summary}").unwrap();
+    println!("{summary}");
     summary
 }

@@ -20,7 +20,10 @@ async fn main() -> ExitCode {
             return verbs::ended(proxy::serve(config, never).await);
         }
         return verbs::ended(match ReverseProxy::take_over(config).await {
-            Ok(proxy) => Ok(proxy.serve(never).await),
+            Ok(proxy) => {
+                proxy.serve(never).await;
+                Ok(())
+            }
             Err(error) => Err(error),
         });
     }
