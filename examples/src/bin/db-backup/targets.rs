@@ -49,6 +49,10 @@ pub struct RestoreArgs {
     /// password; the plan lists them.
     #[arg(long)]
     create_roles: bool,
+    /// Compare only how many rows each table of a PostgreSQL database has, and not each row: quicker
+    /// by about the time of a backup.
+    #[arg(long)]
+    counts_only: bool,
     /// Refuse any database but this one: `system_identifier/database`.
     #[arg(long, value_name = "FINGERPRINT")]
     expect_target: Option<String>,
@@ -150,6 +154,7 @@ pub async fn restore(
             options.other_environment = other_environment;
             options.unknown_space = args.unknown_space;
             options.create_roles = args.create_roles;
+            options.counts_only = args.counts_only;
             let only: Result<Vec<TableChoice>, _> =
                 args.only.iter().map(|choice| choice.parse()).collect();
             options.only = only?;

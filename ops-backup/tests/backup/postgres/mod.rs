@@ -9,6 +9,7 @@ mod maintenance;
 mod museum;
 mod part;
 mod refusals;
+mod rows;
 mod server;
 mod undo;
 mod wide;
