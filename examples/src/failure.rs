@@ -62,6 +62,17 @@ impl Failure {
         self
     }
 
+    /// Says every reason.
+    pub fn with_reasons(mut self, reasons: Vec<Refusal>) -> Self {
+        self.reasons = reasons;
+        self
+    }
+
+    /// Every reason, where there are several.
+    pub fn reasons(&self) -> &[Refusal] {
+        &self.reasons
+    }
+
     /// The exit code.
     pub fn code(&self) -> Code {
         self.code

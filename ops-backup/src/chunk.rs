@@ -21,7 +21,7 @@ use crate::source::ByteStream;
 /// A chunk is held in memory, so no manifest may ask for more.
 const MAX_CHUNK: u64 = 1 << 30;
 /// How many chunks are fetched and decompressed at once.
-const READ_AHEAD: usize = 3;
+const READ_AHEAD: usize = 2;
 
 /// The stored bytes of a chunk.
 pub(crate) fn encode(

@@ -35,8 +35,10 @@ pub(crate) struct Writer<'a> {
     progress: &'a (dyn Fn(u64) + Sync),
     /// How quickly the source is read.
     limit: Option<Throttle>,
-    /// How many chunks are in memory, beside those that are still being cut.
-    permits: Arc<Semaphore>,
+    /// The memory for chunks, beside those that are still being cut, in eighths of the largest.
+    room: Arc<Semaphore>,
+    /// All of it.
+    most: u32,
 }
 
 struct Shared {
@@ -68,13 +70,16 @@ impl<'a> Writer<'a> {
             cancel: cancel.clone(),
             written: Mutex::default(),
         };
+        // Few chunks have more than half of the largest size.
+        let most = u32::try_from(vault.parallel.clamp(1, 1 << 16)).unwrap_or(1 << 16) * 4;
         Self {
             shared: Arc::new(shared),
             chunk_size: settings.chunk_size,
             cancel,
             progress,
             limit: vault.read_limit.clone(),
-            permits: Arc::new(Semaphore::new(vault.parallel.max(1))),
+            room: Arc::new(Semaphore::new(most as usize)),
+            most,
         }
     }
 
@@ -149,7 +154,9 @@ impl<'a> Writer<'a> {
         chunks: &mut Vec<Option<ChunkRecord>>,
         plain: Bytes,
     ) {
-        let permit = self.permits.clone().acquire_owned().await;
+        let eighths = plain.len().div_ceil((self.chunk_size / 8).max(1));
+        let size = u32::try_from(eighths).unwrap_or(u32::MAX).clamp(1, self.most);
+        let permit = self.room.clone().acquire_many_owned(size).await;
         let at = chunks.len();
         chunks.push(None);
         let shared = self.shared.clone();

@@ -94,8 +94,8 @@ impl VaultBuilder {
         self
     }
 
-    /// How many chunks a backup compresses or uploads at once; it holds so many in memory, and one
-    /// more that is being cut. Default: 4.
+    /// How many chunks of half the largest size a backup compresses or uploads at once; it holds as
+    /// much in memory, and what is being cut. Default: 4.
     pub fn parallel(mut self, chunks: usize) -> Self {
         self.parallel = chunks;
         self

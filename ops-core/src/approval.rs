@@ -45,6 +45,9 @@ pub enum Decision {
 /// Says whether a plan that needs an approval may run: a prompt, a token, a policy.
 pub trait Approver: fmt::Debug + Send + Sync {
     /// Decides. It is called only for plans that need an approval.
+    ///
+    /// The future is dropped when the context is cancelled, or its deadline has passed, before it has
+    /// answered. What it leaves to a thread, such as a read from a terminal, goes on.
     fn decide<'a>(
         &'a self,
         request: &'a ApprovalRequest<'a>,

@@ -54,6 +54,8 @@ mod effects;
 mod error;
 mod fate;
 mod gate;
+#[cfg(test)]
+mod golden;
 mod history;
 #[cfg(feature = "test-util")]
 pub mod load;

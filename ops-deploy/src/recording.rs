@@ -1,6 +1,6 @@
 //! Writes the history as a step: an entry more, and back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ops_core::{StepContext, StepError, Version};
 
@@ -32,7 +32,7 @@ pub(crate) async fn record(
         let ours =
             |known: &Entry| known.operation == entry.operation && known.version == entry.version;
         if record.as_ref().is_some_and(|history| history.0.iter().any(ours)) {
-            return Ok(());
+            return settled(&path);
         }
         let mut history = complete(record)?;
         history.push(entry);
@@ -59,9 +59,14 @@ pub(crate) async fn unrecord(
             |known: &Entry| known.operation.as_deref() == Some(&id) && known.version == version;
         history.0.retain(|known| !ours(known));
         if history.0.len() == before {
-            return Ok(());
+            return settled(&path);
         }
         history.write(&path)
     })
     .await
+}
+
+/// Whoever wrote it may have been killed before its name was on the disk.
+fn settled(path: &Path) -> Result<(), Error> {
+    Ok(ops_core::fs::sync_dir(path.parent().unwrap_or(path))?)
 }

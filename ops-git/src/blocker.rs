@@ -60,6 +60,14 @@ pub enum Blocker {
         /// The work tree.
         worktree: PathBuf,
     },
+    /// Which branch another work tree of the repository is on cannot be told, so it may be the one
+    /// that is to move.
+    BranchUnknown {
+        /// The work tree's git directory.
+        git_dir: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// No remote branch is configured to pull from.
     NoUpstream {
         /// The branch.
@@ -247,6 +255,7 @@ impl Blocker {
             Self::DetachedHead { .. } => "detached_head",
             Self::WrongBranch { .. } => "wrong_branch",
             Self::CheckedOut { .. } => "checked_out",
+            Self::BranchUnknown { .. } => "branch_unknown",
             Self::NoUpstream { .. } => "no_upstream",
             Self::Diverged { .. } => "diverged",
             Self::Rewritten { .. } => "rewritten",
@@ -304,6 +313,13 @@ impl From<Blocker> for Refusal {
                 ),
                 "open the repository there and do it there, or switch that work tree away; if it is \
                  gone, `git worktree prune` forgets it",
+            ),
+            Blocker::BranchUnknown { git_dir, reason } => Self::new(
+                format!(
+                    "which branch the work tree of `{}` is on cannot be told: {reason}",
+                    git_dir.display()
+                ),
+                "repair what is named; if that work tree is gone, `git worktree prune` forgets it",
             ),
             Blocker::NoUpstream { branch } => Self::new(
                 format!("branch `{branch}` has no upstream"),

@@ -31,7 +31,7 @@ pub(crate) fn check(
 ) -> Result<Vec<Refusal>, Error> {
     let old = old.map(object_id).transpose()?;
     let now = refs::tip(repo, &branch.full())?;
-    let mut reasons: Vec<_> = anywhere(repo, branch).into_iter().map(Refusal::from).collect();
+    let mut reasons: Vec<_> = anywhere(repo, branch)?.into_iter().map(Refusal::from).collect();
     if now != old {
         reasons.push(Refusal::new(
             format!("branch `{branch}` is at {}, the plan expects {}", shown(now), shown(old)),
@@ -52,7 +52,8 @@ pub(crate) fn run(
     let name = branch.full();
     let now = refs::tip(repo, &name)?;
     if now == Some(new) {
-        return Ok(());
+        // A run that was killed may not have come to that.
+        return refs::make_durable(repo, std::iter::once(&name));
     }
     if now != old {
         return Err(moved(branch, now, old, new));
@@ -60,7 +61,7 @@ pub(crate) fn run(
     repo.find_commit(new)
         .and_then(|commit| commit.tree())
         .doing(|| format!("commit {new} is not whole here, so branch `{branch}` stays"))?;
-    let taken = anywhere(repo, branch);
+    let taken = anywhere(repo, branch)?;
     if !taken.is_empty() {
         let reasons = taken.into_iter().map(Refusal::from).collect();
         return Err(Error::refused(format!("branch `{branch}` stays where it is"), reasons));
@@ -68,10 +69,13 @@ pub(crate) fn run(
 
     let keep = kept(branch, cx.operation());
     let message = format!("ops-git: operation {}", cx.operation());
-    if refs::tip(repo, &keep)?.is_none() {
-        let to = Some(old.unwrap_or(new));
-        let message = message.clone();
-        refs::apply(repo, &[Move { name: keep.clone(), from: None, to, message }])?;
+    match refs::tip(repo, &keep)? {
+        None => {
+            let to = Some(old.unwrap_or(new));
+            let message = message.clone();
+            refs::apply(repo, &[Move { name: keep.clone(), from: None, to, message }])?;
+        }
+        Some(_) => refs::make_durable(repo, std::iter::once(&keep))?,
     }
     cx.fault_point("git-old-tip-kept");
     let moving = Move { name, from: old, to: Some(new), message };
@@ -106,7 +110,9 @@ pub(crate) fn undo(
         let message = format!("ops-git: operation {} undone", cx.operation());
         refs::apply(repo, &[Move { name, from: Some(new), to: old, message }])?;
         cx.fault_point("git-branch-moved-back");
-    } else if now != old {
+    } else if now == old {
+        refs::make_durable(repo, std::iter::once(&name))?;
+    } else {
         return Err(moved(branch, now, old, new));
     }
     remove(repo, &keep)
@@ -148,7 +154,8 @@ pub(crate) fn point_head(
 ) -> Result<(), Error> {
     let to = to.full();
     if repo.head_name().doing(|| "HEAD cannot be read".into())?.as_ref() == Some(&to) {
-        return Ok(());
+        let head = FullName::try_from("HEAD").expect("it is a ref's name");
+        return refs::make_durable(repo, std::iter::once(&head));
     }
     refs::point_head(repo, &from.full(), &to, &format!("ops-git: operation {id}"))
 }

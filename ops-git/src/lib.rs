@@ -50,12 +50,18 @@
 //! work trees are left alone, or by [`SubmodulePolicy`] switched along; none is fetched or made. A
 //! branch that another work tree is on is refused.
 //!
+//! Filters of the repository (LFS among them) and merge programs run in process groups of their own, and
+//! are ended with the operation that they are part of; those of a plan or an inspection when its future
+//! is dropped, or after half an hour together. One that leaves its group (`setsid`) is not ended, and
+//! holds the work for as long as it keeps its output open.
+//!
 //! An export refuses submodules by name. `export-subst` is not applied. Over ssh the `ssh` program is
 //! needed. Merges are neither signed nor given notes or hooks; a merge with more than two parents is
 //! none. Unix only.
 
 mod ahead_behind;
 mod blocker;
+mod bound;
 mod branch;
 mod checked_out;
 mod checkout;
@@ -66,6 +72,7 @@ mod error;
 mod export;
 mod fast_forward;
 mod fetch;
+mod filter;
 mod id;
 mod identity;
 mod inspect;
@@ -76,13 +83,16 @@ mod merge;
 mod mirror;
 mod objects;
 mod path_bytes;
+mod presence;
 mod probe;
 mod pull;
 mod pulled;
 mod recovery_ref;
 mod refs;
+mod remote_url;
 mod repository;
 mod room;
+mod shell;
 mod step;
 mod tag;
 mod version_control;

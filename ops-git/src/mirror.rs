@@ -7,6 +7,7 @@ use gix::url::Scheme;
 
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::path_bytes::on_disk;
+use crate::remote_url::shown;
 use crate::repository::{GitRepository, open_options};
 
 impl GitRepository {
@@ -17,8 +18,8 @@ impl GitRepository {
     /// It is built under a temporary name beside and renamed, so after a crash it is there or not;
     /// a temporary folder `.NAME.ops-git-new-*` may stay behind, which nobody needs.
     ///
-    /// The URL is stored in the mirror's configuration, so it must hold no password: see
-    /// [`with_credentials`](Self::with_credentials).
+    /// The URL is stored in the mirror's configuration, so it must hold no password, and no token in
+    /// the place of a user: see [`with_credentials`](Self::with_credentials).
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a URL that is none or holds a password,
@@ -32,23 +33,26 @@ impl GitRepository {
         }
         let repository = Self::open(&path)?;
         let repo = repository.handle()?;
-        let known = repo
-            .try_find_remote_without_url_rewrite("origin")
-            .transpose()
-            .doing(|| "remote `origin` cannot be read".into())?
-            .and_then(|remote| {
-                remote.url(gix::remote::Direction::Fetch).map(|url| url.to_bstring().to_string())
-            });
-        if known.as_deref() != Some(url.as_str()) {
-            let known = known.unwrap_or_else(|| "nothing".into());
-            return Err(Error::new(
-                ErrorKind::Foreign,
-                format!(
-                    "the repository at `{}` pulls from {known}, not from {url}",
-                    path.display()
-                ),
-            )
-            .remedy("give another path, or change its `remote.origin.url` on purpose"));
+        let known = match repo.try_find_remote_without_url_rewrite("origin") {
+            None => None,
+            // Its error would show the URL, whatever is in it.
+            Some(Err(_)) => {
+                let what = format!("remote `origin` of `{}` cannot be read", path.display());
+                return Err(Error::new(ErrorKind::Foreign, what)
+                    .remedy("see what `git remote -v` says, and repair its `remote.origin.url`"));
+            }
+            Some(Ok(remote)) => remote.url(gix::remote::Direction::Fetch).cloned(),
+        };
+        let same = known.as_ref().is_some_and(|known| known.to_bstring() == url.as_str());
+        if !same {
+            let known = known.as_ref().map_or_else(|| "nothing".into(), shown);
+            let url = gix::url::parse(url.as_str()).map(|url| shown(&url)).unwrap_or_default();
+            let what = format!(
+                "the repository at `{}` pulls from {known}, not from {url}",
+                path.display()
+            );
+            return Err(Error::new(ErrorKind::Foreign, what)
+                .remedy("give another path, or change its `remote.origin.url` on purpose"));
         }
         Ok(repository)
     }
@@ -56,10 +60,10 @@ impl GitRepository {
 
 /// The URL as gix writes it, so that it compares equal to what it reads back.
 fn checked(url: &str) -> Result<String, Error> {
-    let parsed = gix::url::parse(url).map_err(|source| {
+    // The error of the parser would show the URL, whatever is in it.
+    let parsed = gix::url::parse(url).map_err(|_| {
         Error::new(ErrorKind::InvalidInput, "the URL cannot be read")
             .remedy("give a path, or a URL such as https://example.org/app.git")
-            .caused_by(source)
     })?;
     if parsed.password().is_some() {
         return Err(Error::new(ErrorKind::InvalidInput, "the URL holds a password")
@@ -146,9 +150,11 @@ mod tests {
         assert_eq!(checked("/srv/a b.git").unwrap(), "/srv/a b.git");
         for (bad, says) in [
             ("https://me:secret@example.org/a.git", "holds a password"),
+            ("https://me:secret@example.org:port/a.git", "the URL cannot be read"),
             ("ftp://example.org/a.git", "scheme `ftp`"),
         ] {
-            let error = checked(bad).unwrap_err().to_string();
+            let error = checked(bad).unwrap_err();
+            let error = format!("{error:?}");
             assert!(error.contains(says), "{bad}: {error}");
             assert!(!error.contains("secret"), "{error}");
         }

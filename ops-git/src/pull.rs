@@ -151,7 +151,8 @@ impl GitRepository {
     ///
     /// A fetch that hangs ends with an error at its deadline or at the context's cancellation, and
     /// then neither a thread nor a child process nor a temporary file is left; so does dropping the
-    /// future, within a second. (A name that is being looked up ends by the resolver's own timeout.)
+    /// future, within a second. (A name that is being looked up ends by the resolver's own timeout. A
+    /// disk that hangs is waited for 5 s; the thread is then left, and ends once it goes on.)
     /// What a killed process left is taken away by the next pull.
     ///
     /// # Errors
@@ -168,7 +169,8 @@ impl GitRepository {
         let fetched = fetch(self, &aim.remote, task, options.deadline, cx).await?;
         let this = self.clone();
         let now = seconds(cx.clock().now());
-        self.blocking(move |repo| plan(&this, repo, aim, &fetched, options, now)).await
+        let work = move |repo: &gix::Repository| plan(&this, repo, aim, &fetched, options, now);
+        self.blocking_until(cx.cancellation(), work).await
     }
 
     /// Fetches, and fast-forwards the branch that `HEAD` is on: [`plan_pull`](Self::plan_pull),
@@ -199,10 +201,7 @@ fn aim(repo: &gix::Repository, asked: Option<&BranchName>) -> Result<Aim, Error>
         blockers.extend(elsewhere(repo, branch));
         match Upstream::of(repo, branch) {
             Some(upstream) => {
-                aim.known = match gix::refs::FullName::try_from(upstream.tracking.as_str()) {
-                    Ok(name) => refs::tip(repo, &name)?,
-                    Err(_) => None,
-                };
+                aim.known = upstream.tip(repo)?;
                 aim.tracking = Some(upstream.tracking);
                 aim.remote = upstream.remote;
                 aim.branches = Some((branch.clone(), upstream.branch));
@@ -336,11 +335,13 @@ pub(crate) fn upstream_of(
     repo: &gix::Repository,
     asked: Option<&BranchName>,
 ) -> Result<(BranchName, Upstream), Error> {
-    let current = || {
-        let name = repo.head_name().ok().flatten()?;
-        BranchName::from_full(name.as_ref())
+    let branch = if let Some(branch) = asked {
+        Some(branch.clone())
+    } else {
+        let head = repo.head_name().doing(|| "HEAD cannot be read".into())?;
+        head.and_then(|name| BranchName::from_full(name.as_ref()))
     };
-    let branch = asked.cloned().or_else(current).ok_or_else(|| {
+    let branch = branch.ok_or_else(|| {
         Error::new(ErrorKind::InvalidInput, "HEAD is on no branch").remedy("name the branch")
     })?;
     let upstream = Upstream::of(repo, &branch).ok_or_else(|| {

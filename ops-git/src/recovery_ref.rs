@@ -27,7 +27,7 @@ pub(crate) fn run(
 ) -> Result<(), Error> {
     let (name, to) = (name(branch, cx.operation()), object_id(commit)?);
     match refs::tip(repo, &name)? {
-        Some(now) if now == to => return Ok(()),
+        Some(now) if now == to => return refs::make_durable(repo, std::iter::once(&name)),
         None => {}
         now => {
             return Err(Error::new(

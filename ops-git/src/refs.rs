@@ -79,12 +79,14 @@ pub(crate) fn apply(repo: &gix::Repository, moves: &[Move]) -> Result<(), Error>
     let written: Vec<_> = moves.iter().filter(|m| m.to.is_some()).map(|m| &m.name).collect();
     commit(repo, edits, &written, names).map_err(|failed| match failed {
         Failed::Prepare(source) => {
-            let moved = moves.iter().find(|m| tip_raw(repo, &m.name) != m.from);
-            let Some(m) = moved else {
+            let mut found = moves.iter().map(|m| (m, tip_raw(repo, &m.name)));
+            let moved = found
+                .find_map(|(m, now)| now.ok().filter(|now| *now != m.from).map(|now| (m, now)));
+            let Some((m, now)) = moved else {
                 let lock = |name: &&FullName| LockFile::at(&lock_of(repo.common_dir(), name));
                 return not_locked(&names(), written.iter().find_map(lock), source);
             };
-            let at = (shown(tip_raw(repo, &m.name)), shown(m.from));
+            let at = (shown(now), shown(m.from));
             let what = format!("`{}` is at {}, not at {}", m.name.as_bstr(), at.0, at.1);
             Error::new(ErrorKind::Moved, what)
                 .remedy("find out who moved it, then plan afresh")
@@ -221,12 +223,11 @@ pub(crate) fn clear_own_lock(
 pub(crate) fn remove_private(repo: &gix::Repository, name: &FullName) -> Result<(), Error> {
     let path = repo.common_dir().join(on_disk(name.as_bstr()));
     for file in [lock_of(repo.common_dir(), name), path.clone()] {
-        if file.symlink_metadata().is_ok() {
-            ops_core::fs::remove_file_durable(&file)?;
-        }
+        // Also what is gone already: a run that was killed may not have made that durable.
+        ops_core::fs::remove_file_durable(&file)?;
     }
     // A gc may have packed it meanwhile.
-    if let Some(from) = tip_raw(repo, name) {
+    if let Some(from) = tip_raw(repo, name)? {
         let message = String::new();
         apply(repo, &[Move { name: name.clone(), from: Some(from), to: None, message }])?;
     }
@@ -265,8 +266,14 @@ pub(crate) fn shown(id: Option<gix::ObjectId>) -> String {
     id.map_or_else(|| "no commit".to_owned(), |id| id.to_string())
 }
 
-fn tip_raw(repo: &gix::Repository, name: &FullName) -> Option<gix::ObjectId> {
-    repo.try_find_reference(name).ok().flatten()?.try_id().map(gix::Id::detach)
+/// What a ref holds, not followed.
+pub(crate) fn tip_raw(
+    repo: &gix::Repository,
+    name: &FullName,
+) -> Result<Option<gix::ObjectId>, Error> {
+    let found =
+        repo.try_find_reference(name).doing(|| format!("`{}` cannot be read", name.as_bstr()))?;
+    Ok(found.and_then(|found| found.try_id().map(gix::Id::detach)))
 }
 
 fn lock_of(common_dir: &Path, name: &FullName) -> std::path::PathBuf {
@@ -307,5 +314,22 @@ pub(crate) fn sync_if_there(path: &Path) -> Result<bool, Error> {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Error::io("make durable", path, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ref_that_cannot_be_looked_up_is_not_said_to_be_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        gix::init_bare(dir.path()).unwrap();
+        let name = FullName::try_from("refs/ops-git/x/main").unwrap();
+        let open = || crate::repository::open_git_dir(dir.path()).unwrap();
+        remove_private(&open(), &name).unwrap();
+        std::fs::create_dir(dir.path().join("packed-refs")).unwrap();
+        assert!(tip_raw(&open(), &name).is_err());
+        assert!(remove_private(&open(), &name).is_err());
     }
 }

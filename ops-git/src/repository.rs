@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ops_core::{Context, Plan, Recovery, Report, Resource, ResourceId};
+use tokio_util::sync::CancellationToken;
 
 use crate::blocker::Inspection;
+use crate::bound::Bound;
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::inspect::{self, InspectOptions};
+use crate::path_bytes::PathBytes;
 use crate::step::GitStep;
 use crate::worktree::Memo;
 
@@ -62,7 +65,8 @@ impl GitRepository {
             |dir: &Path| dir.canonicalize().map_err(|source| Error::io("find", dir, source));
         let git_dir = canonical(repo.git_dir())?;
         let common_dir = canonical(repo.common_dir())?;
-        let id = ResourceId::new("git", common_dir.display());
+        // As text where it is text, and never the same for two paths.
+        let id = ResourceId::new("git", String::from(PathBytes::from(&*common_dir)));
         Ok(Self { git_dir, common_dir, id, credentials: None, memo: Arc::default() })
     }
 
@@ -97,14 +101,27 @@ impl GitRepository {
         open_git_dir(&self.git_dir)
     }
 
-    /// Runs blocking work on the repository, off the async threads. Dropping the future lets the
-    /// work run to its end.
+    /// Runs blocking work on the repository, off the async threads. Dropping the future ends the
+    /// programs that the work runs, and else lets it run to its end.
     pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&gix::Repository) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.blocking_until(&CancellationToken::new(), work).await
+    }
+
+    /// The same, and this cancellation ends the programs, too.
+    pub(crate) async fn blocking_until<T: Send + 'static>(
+        &self,
+        cancellation: &CancellationToken,
+        work: impl FnOnce(&gix::Repository) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let this = self.clone();
-        tokio::task::spawn_blocking(move || work(&this.handle()?)).await.map_err(|join| {
+        let token = cancellation.child_token();
+        let bound = Bound::of_a_look(token.clone());
+        let _dropped = token.drop_guard();
+        let work = move || bound.within(|| work(&this.handle()?));
+        tokio::task::spawn_blocking(work).await.map_err(|join| {
             Error::new(ErrorKind::Git, "the work on the repository panicked").caused_by(join)
         })?
     }

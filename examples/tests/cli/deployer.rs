@@ -70,7 +70,7 @@ impl Site {
             json_field = "/version"
             [gate]
             consecutive = 2
-            deadline_seconds = 3
+            deadline_seconds = 15
         "#;
         let config = config
             .replace("DIR", site.dir.path().to_str().unwrap())
@@ -290,39 +290,122 @@ fn a_plan_is_printed_and_nothing_is_changed() {
     assert_eq!(site.version().as_deref(), Some("v2"));
 }
 
-#[test]
-fn a_configuration_that_makes_no_sense_is_told_in_words() {
+/// What `deployer` says of a configuration, without the name of its folder.
+fn said_of(text: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
-    let check = |text: &str, says: &str| {
-        let path = dir.path().join("site.toml");
-        std::fs::write(&path, text.replace("DIR", dir.path().to_str().unwrap())).unwrap();
-        let answer = deployer("status", &path, dir.path()).expect(2);
-        assert!(answer.err.contains(says), "{text}\n{}", answer.err);
-    };
-    check("", "names no target; give `root` and `command`");
-    check("rot = 1", "unknown field `rot`");
-    check("keep = 3\n\nroot = 7", "line 3, column 8");
-    check("[bake]\nlasts_seconds = 60\nquiet = \"never\"", "line 3, column 9");
-    check("[bake]\nquiet = \"pass\"", "missing field `lasts_seconds`");
-    check("[[hook]]\nname = \"x\"\nwhen = \"later\"\ncommand = []", "line 3, column 8");
-    check(
-        "root = \"DIR\"\ncommand = [\"x\"]\n[bake]\nlasts_seconds = 1\nerror_rate = 7.0",
-        "a share of the watch is none",
+    let folder = dir.path().to_str().unwrap();
+    let path = dir.path().join("site.toml");
+    std::fs::write(&path, text.replace("DIR", folder)).unwrap();
+    let answer = deployer("plan v1", &path, dir.path()).expect(2);
+    let said = answer.err.trim().strip_prefix("deployer: ").expect(&answer.err).to_owned();
+    said.replace(folder, "DIR").replace("`DIR/site.toml`", "FILE")
+}
+
+#[test]
+fn a_configuration_that_makes_no_sense_is_told_with_line_and_key() {
+    let releases = "root = \"DIR\"\ncommand = [\"x\"]\n";
+    let provider = "[provider]\nname = \"shop\"\nstate = \"DIR\"\n\
+                    public_url = \"http://127.0.0.1:9\"\ndeploy = [\"tool\", \"{version}\"]\n";
+    let cases = [
+        // What is not TOML, or not of the right kind. A line may hold a secret, and is not shown.
+        ("rot = 1", "FILE, line 1, column 1, `rot`: unknown field `rot`"),
+        ("keep = 3\n\nroot = 7", "FILE, line 3, column 8, `root`: invalid type"),
+        ("[environment]\nTOKEN = correct-horse", "FILE, line 2, column 9, `TOKEN`: "),
+        ("[bake]\nlasts_seconds = 60\nquiet = \"never\"", "FILE, line 3, column 9, `quiet`: "),
+        (
+            "[bake]\nquiet = \"pass\"",
+            "FILE, line 1, column 1, `bake`: missing field `lasts_seconds`",
+        ),
+        (
+            "[[hook]]\nname = \"x\"\nwhen = \"later\"\ncommand = []",
+            "FILE, line 3, column 8, `when`: unknown variant `later`",
+        ),
+        // What makes no sense together.
+        ("", "FILE: the configuration names no target; give `root` and `command`"),
+        (
+            &format!("{releases}{provider}"),
+            "FILE, line 3, `provider`: the configuration names `[provider]` and releases with a `root`",
+        ),
+        (
+            &format!("keep = 3\nproxy = \"/srv\"\n{provider}"),
+            "FILE, line 2, `proxy`: `proxy` stands outside of [provider]; put it inside, or give \
+             releases a `root`\nFILE, line 1, `keep`: `keep` stands outside of [provider]",
+        ),
+        (
+            &format!("{provider}[health]\njson_field = \"/v\"\nheader = \"x-v\""),
+            "FILE, line 6, `health`: `[health]` names both `json_field` and `header`",
+        ),
+        (
+            &format!("{provider}[build]\ncommand = [\"make\"]"),
+            "FILE, line 6, `build`: a provider's tool builds by itself",
+        ),
+        (
+            &format!("{provider}secrets = [\"OPS_TEST_NO_SUCH_TOKEN\"]"),
+            "FILE, line 6, `provider.secrets`: the secrets `OPS_TEST_NO_SUCH_TOKEN` are not in the",
+        ),
+        (
+            "[preflight]\npostgres = { variable = \"OPS_TEST_NO_SUCH\", at_least = \"15\" }",
+            "FILE, line 2, `preflight.postgres.variable`: the secrets `OPS_TEST_NO_SUCH` are not in",
+        ),
+        // Values that a target refuses, all of them at once.
+        (
+            &format!("{releases}\n[bake]\nlasts_seconds = 1\nerror_rate = 7.0"),
+            "FILE, line 4, `bake`: ",
+        ),
+        (
+            "root = \"DIR/nowhere\"\ncommand = [\"x\"]\npublic_url = \"ftp://shop\"",
+            "FILE, line 1, `root`: ",
+        ),
+        (
+            &format!("{releases}[health]\npath = \"health\""),
+            "FILE, line 4, `health.path`: the health path `health` is relative; begin it with /",
+        ),
+        (
+            &format!(
+                "{releases}[[hook]]\nwhen = \"after_switch\"\nname = \"x\"\ncommand = [\"{{no}}\"]"
+            ),
+            "FILE, line 6, `hook.command`: the command `x`: `{no}` has a brace that is no placeholder",
+        ),
+        (
+            &provider.replace("{version}", "it"),
+            "FILE, line 5, `provider.deploy`: the command that deploys does not say which version",
+        ),
+        (
+            "[docker]\napplication = \"shop\"\n",
+            if cfg!(feature = "docker") {
+                "FILE, line 1, column 1, `docker`: missing field `engines`"
+            } else {
+                "FILE, line 1, `docker`: this deployer was built without `[docker]`"
+            },
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (text, golden) in cases {
+        let said = said_of(text);
+        assert!(!said.contains("correct-horse"), "{said}");
+        if !said.starts_with(golden) {
+            wrong.push(format!("{text}\n---- says\n{said}\n---- and not\n{golden}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[cfg(feature = "docker")]
+#[test]
+fn a_service_that_makes_no_sense_is_told_with_line_and_key() {
+    let docker = "[docker]\napplication = \"shop\"\nengines = [\"unix:///nowhere.sock\"]\n\
+                  state = \"DIR\"\n\n[[docker.service]]\nname = \"web\"\nimage = \"shop:latest\"\n\
+                  environment = { A = \"{nothing}\" }\nvolumes = { \"data\" = \"here\" }\n";
+    let said = said_of(docker);
+    let lines: Vec<_> = said.lines().collect();
+    let at = |n: usize, golden: &str| assert!(lines[n].starts_with(golden), "{said}");
+    assert_eq!(lines.len(), 3, "{said}");
+    at(0, "FILE, line 8, `docker.service.image`: the service `web` has the image `shop:latest`");
+    at(
+        1,
+        "FILE, line 9, `docker.service.environment.A`: the service `web` `{nothing}` has a brace",
     );
-    check(
-        "[preflight]\npostgres = { variable = \"OPS_TEST_NO_SUCH\", at_least = \"15\" }",
-        "`OPS_TEST_NO_SUCH`",
-    );
-    let provider =
-        "[provider]\nname = \"shop\"\nstate = \"DIR\"\npublic_url = \"http://127.0.0.1:9\"\n";
-    check(provider, "missing field `deploy`");
-    check(&format!("{provider}deploy = [\"tool\"]"), "does not say which version");
-    let whole = format!("{provider}deploy = [\"tool\", \"{{version}}\"]\n");
-    check(&format!("root = \"DIR\"\n{whole}"), "names [provider] and releases with a `root`");
-    check(&format!("keep = 3\n{whole}"), "keep stands outside of [provider]");
-    check(&format!("{whole}secrets = [\"OPS_TEST_NO_SUCH_TOKEN\"]"), "`OPS_TEST_NO_SUCH_TOKEN`");
-    check(
-        "[docker]\napplication = \"shop\"\n",
-        if cfg!(feature = "docker") { "missing field `engines`" } else { "built without [docker]" },
-    );
+    at(2, "FILE, line 10, `docker.service.volumes.data`: the service `web` has the volume `data`");
+    let twice = docker.replace("shop:latest", "shop").replace("engines", "tls = 1\nengines");
+    assert!(said_of(&twice).starts_with("FILE, line 3, column 7, `tls`: "), "{}", said_of(&twice));
 }

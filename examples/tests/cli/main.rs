@@ -9,6 +9,7 @@ mod deployer_docker;
 mod deployer_provider;
 mod documents;
 mod git_sync;
+mod ops_proxy;
 #[path = "../../../ops-backup/tests/qdrant/server.rs"]
 mod qdrant_server;
 mod quickstart;

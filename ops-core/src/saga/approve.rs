@@ -15,12 +15,17 @@ impl Context {
     /// Asks for the approval that a plan needs here: whatever destroys, and in production whatever
     /// changes. A plan that needs none is not shown to the approver.
     ///
+    /// The answer is waited for until the context's cancellation, and no longer than the context's
+    /// deadline; that of the operation begins when it runs.
+    ///
     /// # Errors
     /// [`ErrorKind::Plan`](crate::ErrorKind::Plan) if the plan does not fit the world;
-    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) if it is denied; the approver's own.
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) if it is denied, or nobody has answered in
+    /// time; the approver's own.
     ///
     /// # Cancellation
-    /// Dropping the future leaves nothing behind.
+    /// Dropping the future leaves nothing behind. The approver's future is dropped when it is not
+    /// waited for any more.
     pub async fn approve(&self, plan: Plan, world: &dyn World) -> Result<Approved, Error> {
         preflight::shows_no_secret(&plan, self.redactor())?;
         preflight::fits(&plan, world)?;
@@ -30,7 +35,18 @@ impl Context {
             return Ok(Approved { plan, environment, approval: None });
         }
         let request = ApprovalRequest { digest: plan.digest(), plan: &plan, environment, because };
-        match self.0.approver.decide(&request).await? {
+        let within = self.0.deadline;
+        let decision = tokio::select! {
+            biased;
+            () = self.cancellation().cancelled() => Decision::Denied {
+                reason: "the operation was cancelled before it was approved".to_owned(),
+            },
+            decision = self.0.approver.decide(&request) => decision?,
+            () = self.clock().sleep(within) => Decision::Denied {
+                reason: format!("nobody has answered within {within:?}"),
+            },
+        };
+        match decision {
             Decision::Granted { by, valid_for } => {
                 let approval = grant(self, &plan, by, valid_for);
                 Ok(Approved { plan, environment, approval: Some(approval) })

@@ -1,9 +1,12 @@
 //! Nothing destructive, and nothing in production, without an approval that fits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{BoxFuture, FutureExt as _};
 use ops_core::{
-    ApproveDigest, ApproveIf, Context, Environment, ErrorKind, ManualClock, Outcome, Plan, run,
+    ApprovalRequest, ApproveDigest, ApproveIf, Approver, Context, Decision, Environment, ErrorKind,
+    ManualClock, Outcome, Plan, run,
 };
 
 use crate::board::{Board, Kind, abc, approving, builder, set};
@@ -99,6 +102,53 @@ async fn around_the_guard_there_is_one_way_and_it_is_recorded() {
     let approved = cx.dangerous().approve_unasked(destroying(&board), &&board, "ann").unwrap();
     let report = run(approved, &&board, &cx).await.unwrap();
     assert_eq!(report.approved_by.as_deref(), Some("ann (unasked)"));
+}
+
+/// One that has gone to lunch; it says when it was asked.
+#[derive(Debug, Clone, Default)]
+struct Absent(Arc<tokio::sync::Notify>);
+
+impl Approver for Absent {
+    fn decide<'a>(
+        &'a self,
+        _: &'a ApprovalRequest<'a>,
+    ) -> BoxFuture<'a, Result<Decision, ops_core::Error>> {
+        async {
+            self.0.notify_one();
+            std::future::pending().await
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test]
+async fn an_approver_who_does_not_answer_is_waited_for_until_a_cancellation_or_the_deadline() {
+    for (cancels, says) in [(true, "was cancelled"), (false, "nobody has answered within 600s")] {
+        let dir = tempfile::tempdir().unwrap();
+        let board = Board::new("one");
+        let (absent, clock) = (Absent::default(), ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+        let cx = builder(dir.path())
+            .approver(absent.clone())
+            .clock(clock.clone())
+            .deadline(Duration::from_mins(10))
+            .build();
+        let world = &board;
+        let asked = async {
+            absent.0.notified().await;
+            if cancels {
+                cx.cancellation().cancel();
+            } else {
+                clock.advance(Duration::from_mins(10));
+            }
+        };
+        let both = futures::future::join(cx.execute(destroying(&board), &world), asked);
+        let (ended, ()) = tokio::time::timeout(Duration::from_mins(1), both).await.unwrap();
+        let error = ended.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused);
+        assert!(error.to_string().contains(says), "{error}");
+        assert!(matches!(error.report().unwrap().outcome, Outcome::Refused { .. }));
+        assert_eq!(board.calls(), "");
+    }
 }
 
 #[tokio::test]

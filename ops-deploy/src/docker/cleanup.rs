@@ -7,6 +7,7 @@ use ops_core::{Context, OperationId, Plan, StepContext, StepError, Version};
 
 use super::containers::{Container, ContainerState};
 use super::host::DockerHost;
+use super::spec::STOP_GRACE;
 use super::start::Placement;
 use super::status::Status;
 use super::step::DockerStep;
@@ -64,7 +65,7 @@ impl DockerHost {
                 drain(&**traffic, &upstream, self.0.drain, cx).await?;
                 cx.fault_point("docker: old container drained");
             }
-            let grace = service.map(|service| service.stop_grace).unwrap_or_default();
+            let grace = service.map_or(STOP_GRACE, |service| service.stop_grace);
             cx.until_cancelled(self.0.engine.stop(&container.name, grace)).await??;
         }
         Ok(())

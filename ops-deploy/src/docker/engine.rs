@@ -305,20 +305,22 @@ impl Engine {
         Ok(networks)
     }
 
-    /// What a container uses now; `None` if that cannot be had, as of one that has ended.
+    /// What a container uses now; `None` if that cannot be had, as of one that has ended, or that is
+    /// on another node.
     pub(crate) async fn load(&self, name: &str) -> Result<Option<Load>, Error> {
         let docker = self.docker().await?;
         let options = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
-        let call = async { docker.stats(name, Some(options)).next().await.transpose() };
+        let call = absent(async { docker.stats(name, Some(options)).next().await.transpose() });
         let stats = self.bounded(format!("tell the load of `{name}`"), self.deadline, call).await?;
-        Ok(stats.and_then(|stats| {
+        Ok(stats.flatten().and_then(|stats| {
             let (cpu, memory) = (stats.cpu_stats?, stats.memory_stats?);
             // What can be given back at once is not used.
             let detail = memory.stats.unwrap_or_default();
             let cache = detail.get("inactive_file").or_else(|| detail.get("total_inactive_file"));
             Some(Load {
                 cpu: cpu.cpu_usage?.total_usage?,
-                system: cpu.system_cpu_usage.unwrap_or_default(),
+                // Without it there is no share.
+                system: cpu.system_cpu_usage.filter(|all| *all > 0)?,
                 memory: memory.usage?.saturating_sub(cache.copied().unwrap_or_default()),
                 memory_limit: memory.limit?,
             })

@@ -68,18 +68,19 @@ impl DockerHost {
                 continue;
             }
             let get = |label: &str| labels.get(label).cloned().unwrap_or_else(|| "unknown".into());
-            let since =
-                Timestamp::from_second(found.created.unwrap_or_default()).unwrap_or_default();
-            let lease = labels.get(LEASE).and_then(|text| text.parse().ok()).unwrap_or_default();
+            let since = found.created.and_then(|at| Timestamp::from_second(at).ok());
+            let lease = labels.get(LEASE).and_then(|text| text.parse::<i64>().ok());
+            // What cannot be read, such as a newer deployer's, is not free.
+            let until = since.zip(lease).and_then(|(since, lease)| {
+                since.checked_add(SignedDuration::from_secs(lease)).ok()
+            });
             all.push(Holder {
                 name: name_of(&found),
                 id: found.id.clone().unwrap_or_default(),
                 operation: get(OPERATION),
                 who: format!("process {} on `{}`", get(PROCESS), get(MACHINE)),
-                since,
-                until: since
-                    .checked_add(SignedDuration::from_secs(lease))
-                    .unwrap_or(Timestamp::MAX),
+                since: since.unwrap_or_default(),
+                until: until.unwrap_or(Timestamp::MAX),
             });
         }
         let name = self.lock_name();

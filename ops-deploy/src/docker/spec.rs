@@ -14,6 +14,9 @@ use url::Url;
 use crate::service::{Identity, fill};
 use crate::traffic::TrafficSwitch;
 
+/// How long a service may take to end, where nothing else is said.
+pub(super) const STOP_GRACE: Duration = Duration::from_secs(10);
+
 /// Where the containers of a service listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -101,7 +104,7 @@ impl ContainerSpec {
             network: Network::Host { ports: 20_000..=29_999, address: Ipv4Addr::LOCALHOST.into() },
             health_path: Some("/health".to_owned()),
             identity: Identity::Header("x-version".to_owned()),
-            stop_grace: Duration::from_secs(10),
+            stop_grace: STOP_GRACE,
             stop_signal: None,
             memory: None,
             traffic: None,
@@ -241,10 +244,10 @@ impl ContainerSpec {
             refuse("has a relative health path".into(), "begin it with /");
         }
         for (secret, file) in &self.secrets {
-            if !plain(secret) || !file.is_absolute() {
+            if !plain(secret) || !file.is_absolute() || file.to_str().is_none() {
                 refuse(
                     format!("has the secret `{secret}` from `{}`", file.display()),
-                    "give it a plain name, and an absolute path on the engine's machine",
+                    "give it a plain name, and an absolute path on the engine's machine, in UTF-8",
                 );
             }
         }

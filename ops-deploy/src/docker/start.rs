@@ -16,7 +16,7 @@ use super::containers::{
     ADDRESS, APPLICATION, CLOSES, Container, EPOCH, IMAGE, OPERATION, PORT, SERVICE, VERSION,
 };
 use super::host::DockerHost;
-use super::spec::{ContainerSpec, Network};
+use super::spec::{ContainerSpec, Network, STOP_GRACE};
 use crate::error::{Error, ErrorKind};
 use crate::history::Verb;
 use crate::service::fill;
@@ -100,6 +100,13 @@ fn no_port(spec: &ContainerSpec, ports: &RangeInclusive<u16>) -> String {
     format!("no port from {first} to {last} is free for another container of `{}`", spec.name)
 }
 
+/// Nobody is known to listen there, nor found on this machine. Somebody may be a moment later: then
+/// the new container cannot listen, and the gate sees that it is not it who answers.
+fn is_free(address: SocketAddr, taken: &[SocketAddr], here: bool) -> bool {
+    !taken.iter().any(|other| other.port() == address.port())
+        && (!here || TcpListener::bind(address).is_ok())
+}
+
 impl DockerHost {
     pub(super) async fn start(
         &self,
@@ -164,7 +171,7 @@ impl DockerHost {
         {
             drain(&**traffic, &upstream, self.0.drain, cx).await?;
         }
-        let grace = spec.map(|spec| spec.stop_grace).unwrap_or_default();
+        let grace = spec.map_or(STOP_GRACE, |spec| spec.stop_grace);
         self.0.engine.stop(&placement.container, grace).await?;
         cx.fault_point("docker: container stopped");
         if placement.how == How::New {
@@ -215,7 +222,10 @@ impl DockerHost {
             everything.iter().filter(|it| it.runs()).filter_map(|it| it.address).collect();
         let stopped = kept.iter().find(|it| {
             let is_stopped = it.state == super::ContainerState::Stopped;
-            is_stopped && it.address.is_none_or(|address| self.is_free(address, &taken))
+            is_stopped
+                && it
+                    .address
+                    .is_none_or(|address| is_free(address, &taken, self.0.engine.is_local()))
         });
         if let Some(stopped) = stopped {
             return Ok(how(stopped, How::Stopped));
@@ -228,7 +238,8 @@ impl DockerHost {
                 // application's deployer may look for one now.
                 let seed = id.bytes().chain(spec.name.bytes());
                 let seed = seed.fold(0_u32, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()));
-                self.free_port(spec, seed, &taken)
+                self.free_port(spec, seed, taken)
+                    .await?
                     .ok_or_else(|| Error::new(ErrorKind::Service, no_port(spec, ports)))?
             }
         };
@@ -251,17 +262,28 @@ impl DockerHost {
     }
 
     /// A port of the machine for another container of this service, from that of the seed on.
-    fn free_port(&self, spec: &ContainerSpec, seed: u32, taken: &[SocketAddr]) -> Option<u16> {
+    async fn free_port(
+        &self,
+        spec: &ContainerSpec,
+        seed: u32,
+        taken: Vec<SocketAddr>,
+    ) -> Result<Option<u16>, Error> {
         let (Network::Host { ports, address } | Network::Published { ports, address, .. }) =
             &spec.network
         else {
-            return None;
+            return Ok(None);
         };
         let (first, last) = (u32::from(*ports.start()), u32::from(*ports.end()));
-        let count = last - first + 1;
-        (0..count)
-            .filter_map(|n| u16::try_from(first + (seed % count + n) % count).ok())
-            .find(|port| self.is_free(SocketAddr::new(*address, *port), taken))
+        let (count, address, here) = (last - first + 1, *address, self.0.engine.is_local());
+        let look = move || {
+            (0..count)
+                .filter_map(|n| u16::try_from(first + (seed % count + n) % count).ok())
+                .find(|port| is_free(SocketAddr::new(address, *port), &taken, here))
+        };
+        // There may be thousands that are taken.
+        tokio::task::spawn_blocking(look).await.map_err(|join| {
+            Error::new(ErrorKind::Io, "looking for a port panicked").caused_by(join)
+        })
     }
 
     /// Why another container of this service would find no port, if it would not.
@@ -271,16 +293,9 @@ impl DockerHost {
         };
         let all = self.everybody().await?;
         let taken: Vec<_> = all.iter().filter(|it| it.runs()).filter_map(|it| it.address).collect();
-        let free = self.free_port(spec, 0, &taken);
+        let free = self.free_port(spec, 0, taken).await?;
         let remedy = "end what listens there, or give the service a wider range of ports";
         Ok(free.is_none().then(|| Refusal::new(no_port(spec, ports), remedy)))
-    }
-
-    /// Nobody is known to listen there, nor found on this machine. Somebody may be a moment later:
-    /// then the new container cannot listen, and the gate sees that it is not it who answers.
-    fn is_free(&self, address: SocketAddr, taken: &[SocketAddr]) -> bool {
-        !taken.iter().any(|other| other.port() == address.port())
-            && (!self.0.engine.is_local() || TcpListener::bind(address).is_ok())
     }
 
     /// The containers of all applications on the engine.
@@ -365,7 +380,7 @@ impl DockerHost {
                 network_mode: Some(network),
                 port_bindings: published.map(|(port, on)| HashMap::from([(port, Some(vec![on]))])),
                 mounts: Some(secrets.chain(volumes).collect()),
-                memory: spec.memory.and_then(|bytes| i64::try_from(bytes).ok()),
+                memory: spec.memory.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
                 // It comes back with the machine, unless a deployer has stopped it.
                 restart_policy: Some(RestartPolicy {
                     name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),

@@ -64,7 +64,8 @@ impl DockerHost {
         cx: &StepContext,
     ) -> Result<Vec<Refusal>, StepError> {
         let Some(preflight) = &self.0.stages.preflight else { return Ok(Vec::new()) };
-        let bounded = self.0.services.iter().filter_map(|service| service.memory).sum();
+        let bounds = self.0.services.iter().filter_map(|service| service.memory);
+        let bounded = bounds.fold(0, u64::saturating_add);
         self.0.engine.survey(preflight, bounded, version, cx).await
     }
 }

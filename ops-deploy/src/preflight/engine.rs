@@ -45,14 +45,19 @@ impl Preflight {
                 ),
             }
         }
-        if let Some(cpus) = facts.cpus.filter(|cpus| *cpus < needs.cpus) {
+        // No data is no good data.
+        let at_least = |found: Option<u64>, least: u64| {
+            let enough = least == 0 || found.is_some_and(|found| found >= least);
+            (!enough).then(|| found.map_or("an unknown number of".into(), |n| n.to_string()))
+        };
+        if let Some(cpus) = at_least(facts.cpus, needs.cpus) {
             find(
                 format!("the machine of `{host}` has {cpus} CPUs, {} are needed", needs.cpus),
                 "use a larger machine",
             );
         }
         let memory = needs.memory.max(facts.bounded);
-        if let Some(found) = facts.memory.filter(|found| *found < memory) {
+        if let Some(found) = at_least(facts.memory, memory) {
             find(
                 format!("the machine of `{host}` has {found} bytes of memory, {memory} are needed"),
                 "use a larger machine, or bound the containers to less",
@@ -75,6 +80,11 @@ impl Preflight {
                     "set both by the same source of time (NTP)",
                 );
             }
+        } else {
+            find(
+                format!("the engine `{host}` does not tell its time"),
+                "see whether it is a Docker engine",
+            );
         }
         findings
     }
@@ -130,9 +140,15 @@ mod tests {
             found[0],
             "the engine `unix:///d.sock` is Docker 20.10.24, at least 24 is needed; update it"
         );
-        let odd = EngineFacts { docker: Some("podman".into()), bounded: 1 << 31, ..facts };
+        let odd = EngineFacts { docker: Some("podman".into()), bounded: 1 << 31, ..facts.clone() };
         let found = Preflight::new().engine_findings("unix:///d.sock", &odd);
         assert_eq!(found.len(), 2, "{found:#?}");
+        // What is not told is not there.
+        let silent = EngineFacts { cpus: None, memory: None, times: None, ..facts };
+        let found = Preflight::new().cpus(1).engine_findings("unix:///d.sock", &silent);
+        let found: Vec<_> = found.iter().map(|it| it.reason.as_str()).collect();
+        assert_eq!(found.len(), 3, "{found:#?}");
+        assert!(found[0].contains("has an unknown number of CPUs, 1 are needed"), "{found:#?}");
     }
 
     #[test]

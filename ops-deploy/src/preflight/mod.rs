@@ -163,8 +163,8 @@ impl Preflight {
         self
     }
 
-    /// The engine's machine must have at least so many bytes of memory, free or not; where it is
-    /// this machine, as many must be free. Default: as many as the new containers are bounded to.
+    /// The engine's machine must have at least so many bytes of memory, free or not. Default: as many
+    /// as the new containers are bounded to.
     pub fn memory(mut self, bytes: u64) -> Self {
         self.engine.memory = bytes;
         self

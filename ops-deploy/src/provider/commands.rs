@@ -1,6 +1,6 @@
 //! The provider's commands, and what the public says to them.
 
-use ops_core::probe::{HttpProbe, observe};
+use ops_core::probe::{Health, HttpProbe, observe};
 use ops_core::process::{Command, Output, RunContext};
 use ops_core::{Class, Classify as _, StepContext, StepError, Version};
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,10 @@ fn began(version: &Version) -> String {
 
 fn ended(version: &Version) -> String {
     format!("command for {version} ended")
+}
+
+fn asked_of_person(version: &Version) -> String {
+    format!("a person was asked for {version}")
 }
 
 impl Provider {
@@ -76,6 +80,10 @@ impl Provider {
         }
         let command = self.command(&self.0.versions, None)?;
         let output = self.run(&command, &RunContext::default()).await?;
+        if output.truncated {
+            let error = Error::new(ErrorKind::Service, "the tool lists too much to be read");
+            return Err(error.remedy("let it list the newest versions only"));
+        }
         let text = output.stdout_text();
         Ok(Some(text.lines().filter_map(|line| line.trim().parse().ok()).collect()))
     }
@@ -143,7 +151,7 @@ impl Provider {
             return Ok(());
         }
         let certain = matches!(cx.noted(&ended(version))?, Some(Ended::Well | Ended::Failed(_)));
-        let Some(before) = before else { return self.take_out(version, cx).await };
+        let Some(before) = before else { return self.take_out(version, certain, cx).await };
         // What ended by itself may still be on its way; what the public hears again and again is so.
         if certain && self.heard(before, cx).await?.is_ok() {
             return Ok(());
@@ -162,22 +170,61 @@ impl Provider {
         })
     }
 
-    async fn take_out(&self, version: &Version, cx: &StepContext) -> Result<(), StepError> {
+    async fn take_out(
+        &self,
+        version: &Version,
+        certain: bool,
+        cx: &StepContext,
+    ) -> Result<(), StepError> {
+        let by_hand = |what: String| {
+            Error::new(ErrorKind::NoPrevious, what)
+                .remedy("take it out of service at the provider, then recover")
+        };
         if self.0.remove.is_empty() {
-            if !self.answers_as(version).await {
+            if !self.is_out(version, cx).await? {
+                let what = format!("{version} is in service, and there is no earlier version");
+                return Err(by_hand(what).into());
+            }
+            if certain {
                 return Ok(());
             }
-            let error = format!("{version} is in service, and there is no earlier version");
-            return Err(Error::new(ErrorKind::NoPrevious, error)
-                .remedy("take it out of service at the provider, then recover")
-                .into());
+            // What was ended from outside may still be on its way: a person is asked, once.
+            let asked = cx.noted::<bool>(&asked_of_person(version))?.is_some();
+            cx.observe(&asked_of_person(version), async { Ok(true) }).await?;
+            if asked {
+                return Ok(());
+            }
+            let what = format!("the tool did not end, and {version} may still come into service");
+            return Err(by_hand(what).into());
         }
         let command = self.command(&self.0.remove, Some(version))?;
         self.run(&command, &cx.into()).await?;
-        if self.answers_as(version).await {
+        if !self.is_out(version, cx).await? {
             return Err(StepError::temporary(format!("{version} is still in service")));
         }
         Ok(())
+    }
+
+    /// Whether the public hears something else, or nobody at all, again and again. No word is no
+    /// answer.
+    async fn is_out(&self, version: &Version, cx: &StepContext) -> Result<bool, StepError> {
+        let gate = &self.0.gate;
+        for n in 0..gate.consecutive.max(1) {
+            if n > 0 {
+                cx.until_cancelled(tokio::time::sleep(gate.interval)).await?;
+            }
+            let probe = self.probe(version);
+            match cx.until_cancelled(observe(&probe, gate.timeout)).await?.health {
+                Health::Healthy => return Ok(false),
+                Health::Unhealthy { .. } => {}
+                unknown @ Health::Unknown { .. } => {
+                    let why =
+                        format!("whether {version} is out of service is not known: {unknown}");
+                    return Err(StepError::temporary(why));
+                }
+            }
+        }
+        Ok(true)
     }
 
     pub(super) fn probe(&self, version: &Version) -> HttpProbe {

@@ -19,11 +19,12 @@ use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::client::ProxyClient;
 use super::forward::{Answer, says};
 use super::routes::Routes;
 use super::tally::Tally;
 use crate::error::{Error, ErrorKind};
-use crate::traffic::{Pointer, Upstream};
+use crate::traffic::{Pointer, TrafficSwitch as _, Upstream};
 
 const CONNECTIONS: usize = 32;
 const BODY_CAP: usize = 64 * 1024;
@@ -86,44 +87,59 @@ pub(super) struct Refused {
     pub pointer: Option<Pointer>,
 }
 
+/// Where a proxy hears deployers.
+pub(super) const SOCKET: &str = "admin.sock";
+
 pub(super) fn socket_path(folder: &Path) -> PathBuf {
-    folder.join("admin.sock")
+    folder.join(SOCKET)
 }
 
 #[derive(Debug)]
 pub(super) struct Admin {
-    listener: UnixListener,
+    listener: Arc<UnixListener>,
     public: SocketAddr,
     routes: Arc<Routes>,
+    /// The way to who has taken the place of this process.
+    elsewhere: ProxyClient,
+}
+
+/// Opens a socket for the user of this process only. The caller owns the folder, so what has its name
+/// is a dead one's. Blocks.
+pub(super) fn listen(folder: &Path, name: &str) -> Result<UnixListener, Error> {
+    // It gets its name when nobody else can open it any more. No longer than the names it gets.
+    let unnamed = folder.join("sock.new");
+    match std::fs::remove_file(&unnamed) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io("remove the old socket", &unnamed, error));
+        }
+        _ => {}
+    }
+    let path = folder.join(name);
+    let listener = UnixListener::bind(&unnamed).map_err(|error| {
+        Error::io("listen on", &path, error).remedy(
+            "the path of a unix socket has at most 107 bytes; give the proxy a shorter folder",
+        )
+    })?;
+    std::fs::set_permissions(&unnamed, std::fs::Permissions::from_mode(0o600))
+        .map_err(|error| Error::io("set the mode of", &unnamed, error))?;
+    std::fs::rename(&unnamed, &path).map_err(|error| Error::io("make", &path, error))?;
+    Ok(listener)
 }
 
 impl Admin {
-    /// Opens the socket. The caller owns the folder, so an old socket in it is a dead one's.
-    pub(super) fn bind(
+    pub(super) fn new(
         folder: &Path,
+        listener: Arc<UnixListener>,
         public: SocketAddr,
         routes: Arc<Routes>,
-    ) -> Result<Self, Error> {
-        let path = socket_path(folder);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("remove the old socket", &path, error));
-            }
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path).map_err(|error| {
-            Error::io("listen on", &path, error).remedy(
-                "the path of a unix socket has at most 107 bytes; give the proxy a shorter folder",
-            )
-        })?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
-            .map_err(|error| Error::io("set the mode of", &path, error))?;
-        Ok(Self { listener, public, routes })
+    ) -> Self {
+        Self { listener, public, routes, elsewhere: ProxyClient::new(folder) }
     }
 
-    pub(super) async fn serve(self, shutdown: CancellationToken) {
+    /// Answers until the token is cancelled; what was asked by then is answered all the same.
+    pub(super) async fn serve(self: Arc<Self>, shutdown: CancellationToken) {
         let room = Arc::new(Semaphore::new(CONNECTIONS));
-        let admin = Arc::new(self);
+        let admin = self;
         loop {
             let accepted = async {
                 let seat = Arc::clone(&room).acquire_owned().await;
@@ -158,6 +174,12 @@ impl Admin {
     async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
         let (parts, body) = request.into_parts();
         match (&parts.method, parts.uri.path()) {
+            (&Method::GET, "/status") if self.routes.has_left() => {
+                match self.elsewhere.status().await {
+                    Ok(status) => json(StatusCode::OK, &status),
+                    Err(error) => refuse_with(&error),
+                }
+            }
             (&Method::GET, "/status") => json(StatusCode::OK, &self.status()),
             (&Method::POST, "/switch") => match read(body).await {
                 Ok(SwitchRequest { expected_epoch, upstream }) => {
@@ -197,18 +219,28 @@ impl Admin {
 
     async fn switch(&self, expected_epoch: u64, to: Option<Upstream>) -> Response<Answer> {
         // On a task of its own: a deployer that hangs up must not leave a switch half done.
-        let routes = Arc::clone(&self.routes);
-        let switched =
-            tokio::spawn(async move { routes.switch(expected_epoch, to.as_ref()).await }).await;
-        match switched {
+        let (routes, elsewhere) = (Arc::clone(&self.routes), self.elsewhere.clone());
+        let switching = tokio::spawn(async move {
+            match routes.switch(expected_epoch, to.as_ref()).await? {
+                Some(pointer) => Ok(pointer),
+                // It came before, and waited until another process had taken the place.
+                None => elsewhere.switch(expected_epoch, to.as_ref()).await,
+            }
+        });
+        match switching.await {
             Ok(Ok(pointer)) => json(StatusCode::OK, &pointer),
             Ok(Err(error)) if error.kind() == ErrorKind::Conflict => {
-                refuse(StatusCode::CONFLICT, error.to_string(), Some(self.routes.pointer()))
+                let now = if self.routes.has_left() {
+                    self.elsewhere.current().await
+                } else {
+                    Ok(self.routes.pointer())
+                };
+                match now {
+                    Ok(now) => refuse(StatusCode::CONFLICT, error.to_string(), Some(now)),
+                    Err(error) => refuse_with(&error),
+                }
             }
-            Ok(Err(error)) => {
-                let text = ops_core::error::chain(&error).join(": ");
-                refuse(StatusCode::INTERNAL_SERVER_ERROR, text, None)
-            }
+            Ok(Err(error)) => refuse_with(&error),
             Err(join) => refuse(StatusCode::INTERNAL_SERVER_ERROR, join.to_string(), None),
         }
     }
@@ -237,6 +269,11 @@ async fn read<T: for<'a> Deserialize<'a>>(body: Incoming) -> Result<T, Response<
 fn json(status: StatusCode, value: &impl Serialize) -> Response<Answer> {
     let text = serde_json::to_vec(value).expect("answers are made of JSON values");
     says(status, Bytes::from(text))
+}
+
+fn refuse_with(error: &Error) -> Response<Answer> {
+    let text = ops_core::error::chain(error).join(": ");
+    refuse(StatusCode::INTERNAL_SERVER_ERROR, text, None)
 }
 
 fn refuse(status: StatusCode, error: String, pointer: Option<Pointer>) -> Response<Answer> {

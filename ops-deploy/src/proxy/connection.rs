@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -32,16 +33,26 @@ const HEADERS: u32 = 64 * 1024;
 /// How much of one answer waits for the client's socket.
 const SEND_BUFFER: usize = 64 * 1024;
 
+/// When connections end that their clients would keep.
+#[derive(Debug, Clone)]
+pub(super) struct Ends {
+    /// Another process takes new connections: with its next answer, and not in the moment in which
+    /// the client may be about to ask.
+    pub leaving: CancellationToken,
+    /// The proxy ends: as soon as what was asked is answered.
+    pub shutdown: CancellationToken,
+}
+
 /// Answers a client until it has gone, or the proxy ends.
 pub(super) async fn serve(
     stream: TcpStream,
     asker: Asker,
     forwarder: Arc<Forwarder>,
     patience: Duration,
-    shutdown: CancellationToken,
+    ends: Ends,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let (mut read, write) = stream.into_split();
-    let first = shutdown.run_until_cancelled(timeout(patience, first_bytes(&mut read)));
+    let first = ends.shutdown.run_until_cancelled(timeout(patience, first_bytes(&mut read)));
     // Nothing was asked yet, so nothing is lost.
     let Some(first) = first.await else { return Ok(()) };
     let first = first.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -49,9 +60,9 @@ pub(super) async fn serve(
     let stream = join(Cursor::new(first).chain(read), write);
     let stream = TokioIo::new(Paced::new(stream, patience));
     if is_http2 {
-        http2(stream, asker, forwarder, patience, shutdown).await
+        http2(stream, asker, forwarder, patience, ends).await
     } else {
-        http1(stream, asker, forwarder, patience, shutdown).await
+        http1(stream, asker, forwarder, patience, ends).await
     }
 }
 
@@ -68,18 +79,25 @@ async fn first_bytes(read: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>>
 
 /// What answers each request of a connection, after it was counted. Where the client may leave an
 /// answer untaken, that is watched; the second part is held while a request waits for its answer.
+/// An answer is the last of its connection if the token is cancelled by then.
 fn answers(
     asker: Asker,
     forwarder: Arc<Forwarder>,
     held: Option<(Owed, Arc<()>)>,
     count: impl Fn(),
+    leaving: Option<CancellationToken>,
 ) -> impl Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible, Future: Send>
 {
     service_fn(move |request| {
         count();
         let (forwarder, asker, held) = (Arc::clone(&forwarder), asker.clone(), held.clone());
+        let leaving = leaving.clone();
         async move {
-            let answer = forwarder.forward(request, asker).await;
+            let mut answer = forwarder.forward(request, asker).await;
+            let is_last = leaving.is_some_and(|leaving| leaving.is_cancelled());
+            if is_last && !answer.status().is_informational() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok(match held {
                 Some((owed, _)) => answer.map(|body| owed.watch(body)),
                 None => answer,
@@ -88,14 +106,21 @@ fn answers(
     })
 }
 
+async fn either(one: &CancellationToken, other: &CancellationToken) {
+    tokio::select! {
+        () = one.cancelled() => {}
+        () = other.cancelled() => {}
+    }
+}
+
 async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: TokioIo<S>,
     asker: Asker,
     forwarder: Arc<Forwarder>,
     patience: Duration,
-    shutdown: CancellationToken,
+    Ends { leaving, shutdown }: Ends,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let service = answers(asker, forwarder, None, || {});
+    let service = answers(asker, forwarder, None, || {}, Some(leaving));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -116,11 +141,11 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     asker: Asker,
     forwarder: Arc<Forwarder>,
     patience: Duration,
-    shutdown: CancellationToken,
+    Ends { leaving, shutdown }: Ends,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let (asked, owed, asking) = (Heard::now(), Owed::default(), Arc::new(()));
     let (each, held) = (asked.clone(), Some((owed.clone(), Arc::clone(&asking))));
-    let service = answers(asker, forwarder, held, move || each.again());
+    let service = answers(asker, forwarder, held, move || each.again(), None);
     let mut connection = pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -142,7 +167,7 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                 ends = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = shutdown.cancelled(), if !ends => {
+            () = either(&leaving, &shutdown), if !ends => {
                 ends = true;
                 connection.as_mut().graceful_shutdown();
             }

@@ -116,7 +116,7 @@ impl Forwarder {
         if !names_one_host(&request) {
             return says(StatusCode::BAD_REQUEST, "a request names its host once\n");
         }
-        let Some(ticket) = self.routes.enter() else {
+        let Some(ticket) = self.routes.enter().await else {
             return says(StatusCode::SERVICE_UNAVAILABLE, "no version is in service\n");
         };
         let wish = tunnel::is_wanted(&request).then(|| hyper::upgrade::on(&mut request));

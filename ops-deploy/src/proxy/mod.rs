@@ -8,8 +8,11 @@
 //! WebSocket connections are carried as they are, and count as requests under way until they end; no
 //! other change of protocol is. [`ProxyStatus`] has a [`Tally`] of what each instance answered.
 //!
-//! Limits: no TLS (put it behind what ends TLS), no HTTP/2 to services, so no gRPC. While the proxy
-//! itself restarts, connections are refused. An answer may take as long as it likes once it has
+//! Another process can [take its place](ReverseProxy::take_over), as a new program or with another
+//! configuration, without a connection refused or a request cut off.
+//!
+//! Limits: no TLS (put it behind what ends TLS), no HTTP/2 to services, so no gRPC. While a proxy that
+//! was stopped or killed is not started again, connections are refused. An answer may take as long as it likes once it has
 //! begun; what bounds it in a deployment is the time for draining. A request with a body whose
 //! upstream dies is answered with 502 and never sent twice.
 
@@ -17,6 +20,7 @@ mod admin;
 mod client;
 mod connection;
 mod forward;
+mod handover;
 mod headers;
 mod heard;
 mod owed;
@@ -56,6 +60,9 @@ pub struct ProxyConfig {
     pub response_timeout: Duration,
     /// How long requests may go on after the shutdown began. Default: 30 s.
     pub shutdown_grace: Duration,
+    /// How long requests and WebSockets may go on after another process has taken the place of this
+    /// one. Default: 10 min.
+    pub handover_grace: Duration,
     /// How long a WebSocket may be silent in both directions. Default: 1 hour.
     pub tunnel_idle: Duration,
 }
@@ -71,6 +78,7 @@ impl ProxyConfig {
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_mins(1),
             shutdown_grace: Duration::from_secs(30),
+            handover_grace: Duration::from_mins(10),
             tunnel_idle: Duration::from_hours(1),
         }
     }
@@ -108,6 +116,12 @@ impl ProxyConfig {
     /// How long requests may go on after the shutdown began.
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
         self.shutdown_grace = grace;
+        self
+    }
+
+    /// How long requests may go on after another process has taken the place of this one.
+    pub fn handover_grace(mut self, grace: Duration) -> Self {
+        self.handover_grace = grace;
         self
     }
 }

@@ -179,6 +179,7 @@ impl ReleaseDirectory {
                 forgettable.push(instance.name);
             }
         }
+        forgettable.extend(self.unreadable_instances()?);
         Ok(forgettable)
     }
 }

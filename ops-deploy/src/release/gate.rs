@@ -72,7 +72,8 @@ impl ReleaseDirectory {
         };
         let log = instance.map(|name| self.0.service.log_path(&self.instance_path(name)));
         let error = Error::new(ErrorKind::Gate, format!("{version} does not pass: {why}"));
-        Err(match log.and_then(|path| log_tail(&path)) {
+        let read = move |_: &_| Ok::<_, Error>(log.and_then(|path| log_tail(&path)));
+        Err(match cx.blocking(read).await? {
             Some(tail) => error.with("log", tail),
             None => error,
         }

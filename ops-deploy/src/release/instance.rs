@@ -106,8 +106,19 @@ impl ReleaseDirectory {
         }))
     }
 
-    /// All instances that are known, newest last. Blocks.
-    pub(super) fn instances(&self) -> Result<Vec<Instance>, Error> {
+    /// The stopped instances whose records cannot be read. Blocks.
+    pub(super) fn unreadable_instances(&self) -> Result<Vec<String>, Error> {
+        let mut unreadable = Vec::new();
+        for name in self.instance_names()? {
+            // What has no record yet is about to start.
+            if self.instance_path(&name).join(RECORD).exists() && self.instance(&name)?.is_none() {
+                unreadable.push(name);
+            }
+        }
+        Ok(unreadable)
+    }
+
+    fn instance_names(&self) -> Result<Vec<String>, Error> {
         let folder = self.run_path();
         let failed = |error| Error::io("list", &folder, error);
         let entries = match std::fs::read_dir(&folder) {
@@ -115,14 +126,19 @@ impl ReleaseDirectory {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(failed(error)),
         };
-        let mut instances = Vec::new();
+        let mut names = Vec::new();
         for entry in entries {
-            let name = entry.map_err(failed)?.file_name();
-            if let Some(name) = name.to_str().filter(|name| !name.starts_with('.'))
-                && let Some(instance) = self.instance(name)?
-            {
-                instances.push(instance);
-            }
+            let name = entry.map_err(failed)?.file_name().into_string();
+            names.extend(name.ok().filter(|name| !name.starts_with('.')));
+        }
+        Ok(names)
+    }
+
+    /// All instances that are known, newest last. Blocks.
+    pub(super) fn instances(&self) -> Result<Vec<Instance>, Error> {
+        let mut instances = Vec::new();
+        for name in self.instance_names()? {
+            instances.extend(self.instance(&name)?);
         }
         // The operation at the name's end is a ULID, which sorts by time.
         instances.sort_by(|a, b| {

@@ -90,7 +90,8 @@ impl ReleaseDirectory {
         cx.blocking(move |_| {
             let before = before.map(PathBuf::from);
             if site.link()? == before {
-                return Ok(());
+                // Whoever put it back may have been killed before that was on the disk.
+                return Ok(ops_core::fs::sync_dir(site.root())?);
             }
             match before {
                 Some(target) => ops_core::fs::symlink_swap(&site.current_path(), &target)?,

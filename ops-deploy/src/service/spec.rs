@@ -164,11 +164,18 @@ impl ServiceSpec {
             Err(Error::new(ErrorKind::InvalidConfig, "the service has no program"))
         })?;
         let arguments = argv.collect::<Result<_, _>>()?;
-        let mut environment: BTreeMap<_, _> = self
-            .inherit
-            .iter()
-            .filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)))
-            .collect();
+        let mut environment = BTreeMap::new();
+        for name in &self.inherit {
+            match std::env::var(name) {
+                Ok(value) => drop(environment.insert(name.clone(), value)),
+                Err(std::env::VarError::NotPresent) => {}
+                Err(std::env::VarError::NotUnicode(_)) => {
+                    let error = format!("the variable `{name}` is not UTF-8");
+                    return Err(Error::new(ErrorKind::InvalidConfig, error)
+                        .remedy("set it to what the service is to have, or do not inherit it"));
+                }
+            }
+        }
         for (name, value) in &self.environment {
             environment.insert(name.clone(), fill(value)?);
         }

@@ -1,8 +1,37 @@
 //! Whether statements of SQL only add, so that a version that does not know of them can run on.
+//!
+//! What is known to only add is let through, and nothing else: a statement that is not known here
+//! may do anything.
+
+const ROWS: &str = "changes rows that the old version reads";
+const REFUSES: &str = "refuses what the old version may write";
+const TAKES: &str = "takes something away";
+const UNKNOWN: &str = "does what cannot be told";
+
+/// Statements that add nothing and take nothing, whatever follows.
+const HARMLESS: [&str; 16] = [
+    "BEGIN",
+    "START",
+    "COMMIT",
+    "END",
+    "ROLLBACK",
+    "SAVEPOINT",
+    "RELEASE",
+    "SET",
+    "RESET",
+    "SHOW",
+    "COMMENT",
+    "GRANT",
+    "ANALYZE",
+    "VACUUM",
+    "REINDEX",
+    "LOCK",
+];
 
 /// The statements after which an older version might not run, each with the reason.
 pub(super) fn contracting(sql: &str) -> Vec<String> {
-    let found = statements(sql).into_iter().filter_map(|words| {
+    let Lexed { statements, unclear } = statements(sql);
+    let found = statements.into_iter().filter_map(|words| {
         let why = why(&words)?;
         let mut text = words.join(" ");
         if text.chars().count() > 120 {
@@ -10,61 +39,109 @@ pub(super) fn contracting(sql: &str) -> Vec<String> {
         }
         Some(format!("`{text}` {why}"))
     });
-    found.collect()
+    found.chain(unclear.map(str::to_owned)).collect()
 }
 
 fn why(words: &[String]) -> Option<&'static str> {
     let upper: Vec<String> = words.iter().map(|word| word.to_ascii_uppercase()).collect();
     let upper: Vec<&str> = upper.iter().map(String::as_str).collect();
-    let has = |sought: &[&str]| upper.windows(sought.len()).any(|window| window == sought);
+    let has = |sought: &[&str]| has(&upper, sought);
     match upper[..] {
-        // What gets faster or stricter ways out of the way takes nothing from anybody.
-        ["DROP", "INDEX" | "TRIGGER" | "POLICY" | "RULE" | "STATISTICS", ..] => None,
-        ["DROP", ..] => Some("takes something away"),
+        [first, ..] if HARMLESS.contains(&first) => None,
+        // What makes reading faster takes nothing from anybody.
+        ["DROP", "INDEX" | "STATISTICS", ..] => None,
+        ["DROP", ..] => Some(TAKES),
         ["TRUNCATE" | "DELETE", ..] => Some("takes rows away"),
+        ["UPDATE" | "MERGE" | "REPLACE", ..] => Some(ROWS),
         ["REVOKE", ..] => Some("takes a right away"),
-        ["DO" | "CALL" | "EXECUTE" | "EXEC", ..] => Some("does what cannot be told"),
-        ["ALTER", "TABLE", ..] => alter_table(&upper),
+        ["INSERT", ..] => (has(&["DO", "UPDATE"]) || has(&["DUPLICATE", "KEY"])).then_some(ROWS),
+        ["SELECT", ..] => (has(&["INTO"]) || calls(&upper)).then_some(UNKNOWN),
+        ["CREATE", ..] => create(&upper[1..]),
+        ["ALTER", "TABLE", ..] => alter_table(&upper[2..]),
         ["ALTER", ..] if has(&["RENAME"]) => Some("renames something"),
         ["ALTER", "TYPE", ..] if has(&["ADD", "VALUE"]) => None,
         ["ALTER", "TYPE" | "DOMAIN", ..] => Some("changes a type"),
-        ["CREATE", "UNIQUE", ..] => Some("refuses what the old version may write"),
-        ["CREATE", "TRIGGER", ..] | ["CREATE", _, _, "TRIGGER", ..] => {
-            Some("changes what writing does")
-        }
-        _ => None,
+        _ => Some(UNKNOWN),
     }
 }
 
+fn has(words: &[&str], sought: &[&str]) -> bool {
+    words.windows(sought.len()).any(|window| window == sought)
+}
+
+/// Whether functions are called, but for those that programs which print a schema call.
+fn calls(words: &[&str]) -> bool {
+    let known = ["SET_CONFIG", "SETVAL", "PG_CATALOG.SET_CONFIG", "PG_CATALOG.SETVAL"];
+    words.windows(2).any(|pair| pair[1] == "(" && !known.contains(&pair[0]))
+}
+
+/// What a `CREATE` does besides creating.
+fn create(words: &[&str]) -> Option<&'static str> {
+    let rest = words.iter().copied().skip_while(|word| {
+        matches!(*word, "TEMP" | "TEMPORARY" | "GLOBAL" | "LOCAL" | "UNLOGGED" | "RECURSIVE")
+    });
+    match rest.collect::<Vec<_>>()[..] {
+        [
+            "TABLE" | "INDEX" | "SEQUENCE" | "SCHEMA" | "TYPE" | "DOMAIN" | "EXTENSION" | "VIEW"
+            | "MATERIALIZED" | "COLLATION" | "STATISTICS" | "FUNCTION" | "PROCEDURE" | "AGGREGATE"
+            | "ROLE" | "USER",
+            ..,
+        ] => None,
+        ["UNIQUE", ..] => Some(REFUSES),
+        ["OR", "REPLACE", ..] => Some("replaces what the old version may use"),
+        ["TRIGGER" | "RULE" | "POLICY", ..] | ["CONSTRAINT" | "EVENT", "TRIGGER", ..] => {
+            Some("changes what writing does")
+        }
+        _ => Some(UNKNOWN),
+    }
+}
+
+/// What the clauses of an `ALTER TABLE` do, of which only the known ones only add.
 fn alter_table(words: &[&str]) -> Option<&'static str> {
-    clauses(words).into_iter().find_map(|clause| {
-        let has = |sought: &[&str]| clause.windows(sought.len()).any(|window| window == sought);
-        if has(&["DROP", "NOT", "NULL"])
-            || has(&["DROP", "DEFAULT"])
-            || has(&["DROP", "CONSTRAINT"])
-            || has(&["DROP", "CHECK"])
-            || has(&["DROP", "INDEX"])
-            || has(&["VALIDATE", "CONSTRAINT"])
-        {
-            None
-        } else if has(&["DROP"]) {
-            Some("takes something away")
-        } else if has(&["RENAME"]) {
-            Some("renames something")
-        } else if has(&["SET", "NOT", "NULL"]) {
-            Some("refuses what the old version may write")
-        } else if has(&["TYPE"]) || has(&["MODIFY"]) || has(&["CHANGE"]) {
-            Some("changes a type")
-        } else if has(&["ADD"]) {
-            let constrains = ["CONSTRAINT", "CHECK", "UNIQUE", "PRIMARY", "FOREIGN", "EXCLUDE"];
-            let adds_constraint = constrains.iter().any(|what| has(&["ADD", what]));
-            let demands = has(&["NOT", "NULL"]) && !has(&["DEFAULT"]) && !has(&["GENERATED"]);
-            (adds_constraint || demands || has(&["UNIQUE"]))
-                .then_some("refuses what the old version may write")
-        } else {
-            None
+    let mut rest = words;
+    for before in [&["IF", "EXISTS"][..], &["ONLY"]] {
+        rest = rest.strip_prefix(before).unwrap_or(rest);
+    }
+    // The name of the table may be of several words, where they are quoted.
+    let mut name = 1;
+    while let Some(word) = rest.get(name)
+        && (word.starts_with('.') || rest[name - 1].ends_with('.') || *word == "*")
+    {
+        name += 1;
+    }
+    let rest = rest.get(name..).unwrap_or_default();
+    clauses(rest).into_iter().find_map(|clause| {
+        let has = |sought: &[&str]| has(clause, sought);
+        match *clause {
+            ["ADD", "CONSTRAINT" | "CHECK" | "UNIQUE" | "PRIMARY" | "FOREIGN" | "EXCLUDE", ..] => {
+                Some(REFUSES)
+            }
+            ["ADD", "INDEX" | "KEY", ..]
+            | ["VALIDATE", "CONSTRAINT", ..]
+            | ["DROP", "CONSTRAINT" | "CHECK" | "INDEX" | "FOREIGN", ..] => None,
+            ["ADD", _, ..] => {
+                let demands = has(&["NOT", "NULL"]) && !has(&["DEFAULT"]) && !has(&["GENERATED"]);
+                let bound = has(&["UNIQUE"]) || has(&["PRIMARY", "KEY"]) || has(&["REFERENCES"]);
+                (demands || bound).then_some(REFUSES)
+            }
+            ["DROP", ..] => Some(TAKES),
+            ["RENAME", ..] => Some("renames something"),
+            ["MODIFY" | "CHANGE", ..] => Some("changes a type"),
+            ["ALTER", ..] => alter_column(clause),
+            _ => Some(UNKNOWN),
         }
     })
+}
+
+fn alter_column(clause: &[&str]) -> Option<&'static str> {
+    let name = if clause.get(1) == Some(&"COLUMN") { 2 } else { 1 };
+    match *clause.get(name + 1..).unwrap_or_default() {
+        ["DROP", "NOT", "NULL"]
+        | ["SET", "DEFAULT" | "STATISTICS" | "STORAGE" | "COMPRESSION" | "(", ..] => None,
+        ["SET", "NOT", "NULL"] | ["DROP", "DEFAULT"] => Some(REFUSES),
+        ["TYPE", ..] | ["SET", "DATA", "TYPE", ..] => Some("changes a type"),
+        _ => Some(UNKNOWN),
+    }
 }
 
 /// The parts of a statement between its commas, but for those in parentheses.
@@ -85,8 +162,15 @@ fn clauses<'a>(words: &'a [&'a str]) -> Vec<&'a [&'a str]> {
     clauses
 }
 
-/// The words of each statement: comments are left out, a quoted text or name is one word.
-fn statements(sql: &str) -> Vec<Vec<String>> {
+/// The words of each statement, and why they might be others.
+struct Lexed {
+    statements: Vec<Vec<String>>,
+    unclear: Option<&'static str>,
+}
+
+/// Comments are left out, a quoted text or name is one word.
+fn statements(sql: &str) -> Lexed {
+    let mut unclear = None;
     let (mut statements, mut words, mut word) = (Vec::new(), Vec::new(), String::new());
     let mut rest = sql;
     let end = |word: &mut String, words: &mut Vec<String>| {
@@ -102,13 +186,33 @@ fn statements(sql: &str) -> Vec<Vec<String>> {
         } else if rest.starts_with("/*") {
             end(&mut word, &mut words);
             taken = comment(rest);
+            let text = &rest[..taken];
+            if text[2..].contains("/*")
+                || text[2..].starts_with(['!', 'M'])
+                || !text.ends_with("*/")
+            {
+                unclear = Some("a comment in it is run, or ends elsewhere, in some databases");
+            }
         } else if let Some(length) = dollar_quoted(rest) {
             end(&mut word, &mut words);
-            words.push(rest[..length].to_owned());
+            let text = &rest[..length];
+            let tag = text[1..].find('$').map_or("$", |at| &text[..at + 2]);
+            if length < 2 * tag.len() || !text.ends_with(tag) {
+                unclear = Some("a quoted text in it does not end");
+            }
+            words.push(text.to_owned());
             taken = length;
         } else if matches!(c, '\'' | '"' | '`') {
             end(&mut word, &mut words);
-            taken = rest[1..].find(c).map_or(rest.len(), |at| at + 2);
+            let closed = rest[1..].find(c);
+            taken = closed.map_or(rest.len(), |at| at + 2);
+            if closed.is_none() {
+                unclear = Some("a quoted text in it does not end");
+            } else if rest[..taken].contains('\\') {
+                unclear = Some(
+                    "a quoted text in it has a backslash, and ends elsewhere in some databases",
+                );
+            }
             words.push(rest[..taken].to_owned());
         } else if c == ';' {
             end(&mut word, &mut words);
@@ -119,6 +223,9 @@ fn statements(sql: &str) -> Vec<Vec<String>> {
             end(&mut word, &mut words);
             words.push(c.to_string());
         } else {
+            if c == '#' {
+                unclear = Some("a `#` in it begins a comment in some databases");
+            }
             word.push(c);
         }
         rest = &rest[taken..];
@@ -126,7 +233,7 @@ fn statements(sql: &str) -> Vec<Vec<String>> {
     end(&mut word, &mut words);
     statements.push(words);
     statements.retain(|words| !words.is_empty());
-    statements
+    Lexed { statements, unclear }
 }
 
 /// How long a comment is, with those in it.
@@ -175,9 +282,14 @@ mod tests {
             "alter table a alter column b drop not null, drop constraint c",
             "ALTER TYPE mood ADD VALUE 'glad'",
             "INSERT INTO log VALUES ('DROP TABLE a; --', $$ TRUNCATE a; $$, $x$ DELETE FROM $$ a $x$)",
-            "-- DROP TABLE a;\n/* DROP /* TABLE */ a; */ SELECT 1;",
-            "UPDATE a SET \"DROP\" = 'it''s'; CREATE VIEW v AS SELECT 1;",
-            "CREATE OR REPLACE FUNCTION f() RETURNS int AS $$ BEGIN DROP TABLE a; END $$ LANGUAGE plpgsql",
+            "-- DROP TABLE a;\n/* DROP TABLE a; */ SELECT 1;",
+            "INSERT INTO a (\"DROP\") VALUES ('it''s', now()); CREATE VIEW v AS SELECT 1;",
+            "CREATE FUNCTION f() RETURNS int AS $$ BEGIN DROP TABLE a; END $$ LANGUAGE plpgsql",
+            "SET statement_timeout = 0; SELECT pg_catalog.set_config('search_path', '', false);",
+            "ALTER TABLE ONLY \"s\".\"a\" ADD b text; ALTER TABLE IF EXISTS s.a ADD b int DEFAULT 1",
+            "ALTER TABLE a ALTER COLUMN b SET DEFAULT 1, VALIDATE CONSTRAINT c",
+            "COMMENT ON TABLE a IS 'drop table'; GRANT SELECT ON a TO b; ANALYZE a",
+            "CREATE TABLE IF NOT EXISTS p PARTITION OF a FOR VALUES FROM (1) TO (2)",
         ] {
             assert_eq!(contracting(sql), Vec::<String>::new(), "{sql}");
         }
@@ -198,11 +310,44 @@ mod tests {
             ("CREATE UNIQUE INDEX i ON a (b)", "refuses what the old version may write"),
             ("/* it */ TRUNCATE a -- all", "`TRUNCATE a` takes rows away"),
             ("DO $$ BEGIN PERFORM 1; END $$", "does what cannot be told"),
+            ("SELECT drop_all()", "does what cannot be told"),
+            ("SELECT * INTO b FROM a", "does what cannot be told"),
+            ("WITH d AS (DELETE FROM a RETURNING *) SELECT 1", "does what cannot be told"),
+            ("UPDATE a SET b = 1", "changes rows"),
+            ("MERGE INTO a USING b ON 1 = 1 WHEN MATCHED THEN DELETE", "changes rows"),
+            ("INSERT INTO a VALUES (1) ON CONFLICT (b) DO UPDATE SET c = 1", "changes rows"),
+            ("ALTER TABLE a SET SCHEMA b", "does what cannot be told"),
+            ("ALTER TABLE a DETACH PARTITION b", "does what cannot be told"),
+            ("ALTER TABLE a ENABLE ROW LEVEL SECURITY", "does what cannot be told"),
+            ("ALTER TABLE \"a\".\"b\" FORCE ROW LEVEL SECURITY", "does what cannot be told"),
+            ("ALTER TABLE a ALTER b DROP DEFAULT", "refuses what the old version may write"),
+            ("ALTER TABLE a ADD COLUMN b int REFERENCES c", "refuses what the old"),
+            ("CREATE CONSTRAINT TRIGGER t AFTER INSERT ON a", "changes what writing does"),
+            ("CREATE RULE r AS ON INSERT TO a DO NOTHING", "changes what writing does"),
+            ("CREATE OR REPLACE VIEW v AS SELECT 1", "replaces what the old version may use"),
+            ("CREATE OR REPLACE FUNCTION f() RETURNS int", "replaces what the old"),
+            ("DROP TRIGGER t ON a", "takes something away"),
+            ("GIBBERISH", "does what cannot be told"),
         ] {
             let found = contracting(sql);
             assert!(found.len() == 1 && found[0].contains(why), "{sql}: {found:?}");
         }
         assert_eq!(contracting("DROP TABLE a; DELETE FROM b; SELECT 1").len(), 2);
+    }
+
+    #[test]
+    fn what_databases_read_in_different_ways_is_not_let_through() {
+        for sql in [
+            r"INSERT INTO t VALUES (E'it\'s'); DROP TABLE x; SELECT 'a';",
+            "/*! DROP TABLE a */",
+            "/* a /* b */ DROP TABLE c; */ SELECT 1",
+            "SELECT 1 # it's\n; DROP TABLE a; SELECT 'b'",
+            "INSERT INTO t VALUES ('a); DROP TABLE b",
+            "SELECT $x$ ; DROP TABLE a",
+            "SELECT 1 /* ; DROP TABLE a",
+        ] {
+            assert!(!contracting(sql).is_empty(), "{sql}");
+        }
     }
 
     proptest! {

@@ -20,7 +20,9 @@ const REMEDY: &str = "split it: add first, take away with a later version; or al
 /// [prints](Self::rehearsal_prints_sql) the statements, which are then looked through. Such a
 /// migration is refused, unless the settings say [`allow_incompatible`](Self::allow_incompatible);
 /// then the history notes that the way back is closed, and a rollback across it asks for an
-/// explicit word.
+/// explicit word. Where such a migration has begun and the operation goes back, its
+/// [`undo`](Hook::undo) is run; without one a person is asked for, as the old version was said not to
+/// run on what the migration has made.
 #[derive(Debug, Clone)]
 pub struct Migration {
     pub(crate) run: Hook,
@@ -43,15 +45,19 @@ impl Migration {
     }
 
     /// The rehearsal prints the SQL statements that the migration would execute, as many tools do
-    /// when asked for a dry run. One that takes something away, renames it, or refuses what the old
-    /// version writes is incompatible. The look through them is lexical: what functions and
-    /// `DO` blocks do is not known, and these count as incompatible.
+    /// when asked for a dry run. It is compatible if each of them is known to only add: `CREATE` of what
+    /// was not there, `ADD COLUMN` that demands nothing, `INSERT`, `COMMENT`, `GRANT` and their kin. One
+    /// that takes something away, renames it, changes rows, or refuses what the old version writes is
+    /// not, and neither is one that is not known. The look through them is lexical, and made for
+    /// PostgreSQL: what functions and `DO` blocks do is not known, and what some databases read in
+    /// another way counts as incompatible.
     pub fn rehearsal_prints_sql(mut self) -> Self {
         self.prints_sql = true;
         self
     }
 
-    /// Lets a migration run after which the old version cannot. Default: such a one is refused.
+    /// Lets a migration run after which the old version cannot. Default: such a one is refused. Without
+    /// a rehearsal, which would tell, every migration is then taken for such a one.
     pub fn allow_incompatible(mut self) -> Self {
         self.allow_incompatible = true;
         self

@@ -63,6 +63,10 @@ fn began(name: &str, when: When) -> String {
     format!("command {name} {when:?} began")
 }
 
+fn migrating(version: &Version) -> String {
+    format!("migration to {version} began")
+}
+
 fn closes(version: &Version) -> String {
     format!("migration to {version} closes the way back")
 }
@@ -167,8 +171,13 @@ impl Stages {
         version: &Version,
         cx: &StepContext,
     ) -> Result<Option<String>, StepError> {
-        let closed = cx.noted::<bool>(&closes(version))?.unwrap_or_default();
-        Ok(self.migration.as_ref().filter(|_| closed).map(|it| it.run.name.clone()))
+        let Some(migration) = &self.migration else { return Ok(None) };
+        let closed = match cx.noted::<bool>(&closes(version))? {
+            Some(closed) => closed,
+            // Nobody has told.
+            None => migration.allow_incompatible && migration.rehearsal.is_none(),
+        };
+        Ok(closed.then(|| migration.run.name.clone()))
     }
 }
 
@@ -213,6 +222,7 @@ pub(crate) async fn run<T: Staged>(
         }
         S::Migrate { version, .. } => {
             target.hold(cx).await?;
+            cx.observe(&migrating(version), async { Ok(true) }).await?;
             cx.fault_point("stage: migration about to run");
             stages.known_migration()?.run.run(version, &cx.into()).await?;
             cx.fault_point("stage: migration ended");
@@ -231,11 +241,37 @@ pub(crate) async fn undo<T: Staged>(
     target: &T,
     cx: &StepContext,
 ) -> Result<(), StepError> {
-    let S::Hook { name, when, version, undoable: true } = step else { return Ok(()) };
-    if cx.noted::<bool>(&began(name, *when))?.is_none() {
-        return Ok(());
+    match step {
+        S::Hook { name, when, version, undoable: true } => {
+            if cx.noted::<bool>(&began(name, *when))?.is_none() {
+                return Ok(());
+            }
+            Ok(target.stages().known_hook(name, *when)?.run_undo(version, &cx.into()).await?)
+        }
+        S::Migrate { version, allow_incompatible: true } => {
+            if cx.noted::<bool>(&migrating(version))?.is_none() {
+                return Ok(());
+            }
+            unmigrate(target.stages(), version, cx).await
+        }
+        _ => Ok(()),
     }
-    Ok(target.stages().known_hook(name, *when)?.run_undo(version, &cx.into()).await?)
+}
+
+/// The old version was said not to run on what the migration has made, or has begun to make.
+async fn unmigrate(stages: &Stages, version: &Version, cx: &StepContext) -> Result<(), StepError> {
+    let Some(name) = stages.closes_way_back(version, cx)? else { return Ok(()) };
+    let migration = &stages.known_migration()?.run;
+    if migration.can_undo() {
+        return Ok(migration.run_undo(version, &cx.into()).await?);
+    }
+    let why = format!(
+        "the migration `{name}` to {version} has begun, and the old version was said not to run after it"
+    );
+    Err(StepError::permanent(why).remedy(
+        "the old version is in service: see whether it is well, take the migration back by hand, then \
+         close this operation (`ops_core::operations::resolve`); or close it and deploy forward",
+    ))
 }
 
 /// Makes what is not there. What the command says is not believed: it must be.

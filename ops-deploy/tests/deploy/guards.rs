@@ -12,7 +12,7 @@ fn gate() -> Gate {
     Gate::default()
         .consecutive(3)
         .interval(Duration::from_millis(5))
-        .deadline(Duration::from_secs(2))
+        .deadline(Duration::from_secs(5))
 }
 
 /// A guard that answers by the number of the question, and how often it was asked.
@@ -32,19 +32,20 @@ fn guarded(stage: &Stage, probe: &Arc<dyn Probe>) -> ReleaseDirectory {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_healthy_guards_several_times_in_a_row_let_a_version_through() {
-    for (answer, passes) in [
-        ((|_| Health::Healthy) as fn(u32) -> Health, true),
-        (|n| if n == 2 { Health::unhealthy("late") } else { Health::Healthy }, true),
-        (|n| if n % 3 == 2 { Health::unknown("no data") } else { Health::Healthy }, false),
-        (|_| Health::unknown("no data"), false),
-        (|_| panic!("a guard that is broken"), false),
+    // How often it is asked at least: to tell where somebody panicked may take its time.
+    for (answer, passes, least) in [
+        ((|_| Health::Healthy) as fn(u32) -> Health, true, 3),
+        (|n| if n == 2 { Health::unhealthy("late") } else { Health::Healthy }, true, 3),
+        (|n| if n % 3 == 2 { Health::unknown("no data") } else { Health::Healthy }, false, 3),
+        (|_| Health::unknown("no data"), false, 3),
+        (|_| panic!("a guard that is broken"), false, 1),
     ] {
         let stage = Stage::without_proxy();
         stage.release("v1", "healthy");
         let (probe, asked) = guard(answer);
         let done = guarded(&stage, &probe).deploy(&stage.cx(), &v("v1")).await;
         assert_eq!(done.is_ok(), passes, "{done:?}");
-        assert!(asked.load(Ordering::Relaxed) >= 3);
+        assert!(asked.load(Ordering::Relaxed) >= least);
         assert_eq!(stage.running().await.len(), usize::from(passes));
         if let Err(error) = done {
             let told = format!("{:?}", error.report());

@@ -11,7 +11,9 @@ mod crash;
 mod detached;
 mod emergency;
 mod faults;
+mod formats;
 mod guards;
+mod handover;
 mod http2;
 #[path = "../shared/killed.rs"]
 mod killed;
@@ -20,6 +22,7 @@ mod load;
 mod odd_switch;
 mod pipeline;
 mod provider;
+mod provider_stages;
 mod proxy;
 mod proxy_dies;
 #[path = "../shared/public.rs"]

@@ -20,7 +20,7 @@ fn impatient() -> Gate {
     Gate::default()
         .consecutive(2)
         .interval(Duration::from_millis(5))
-        .deadline(Duration::from_secs(1))
+        .deadline(Duration::from_secs(4))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ use crate::stage::{PROGRAM, SERVICE, get, http, until};
 use crate::standalone::Proxy;
 
 /// A process that ends with its test.
-struct Process(Child);
+pub struct Process(pub Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -26,12 +26,12 @@ impl Drop for Process {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Starts the service and waits until it answers.
-async fn service(dir: &Path, version: &str, mode: &str) -> (Process, Upstream) {
+pub async fn service(dir: &Path, version: &str, mode: &str) -> (Process, Upstream) {
     let folder = dir.join(version);
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("mode"), mode).unwrap();
@@ -192,7 +192,7 @@ async fn bodies_stream_and_headers_of_one_hop_stay_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_answer_is_told_apart() {
-    let proxy = Proxy::with(|config| config.response_timeout(Duration::from_millis(200))).await;
+    let proxy = Proxy::with(|config| config.response_timeout(Duration::from_secs(1))).await;
     let nobody =
         Upstream { address: ([127, 0, 0, 1], free_port()).into(), instance: "gone".into() };
     proxy.point(&nobody).await;
@@ -208,7 +208,7 @@ async fn who_does_not_answer_is_told_apart() {
     let upload = Request::post(proxy.url("/count")).body(StreamBody::new(pieces)).unwrap();
     let answer = tokio::spawn(async move { client.request(upload).await.unwrap() });
     for _ in 0..8 {
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
         to.send(Ok(Frame::data(Bytes::from_static(b"piece")))).await.unwrap();
     }
     drop(to);

@@ -147,7 +147,7 @@ async fn a_release_that_is_not_there_is_built() {
     let begun = Instant::now();
     let error = hung.deploy(&stage.cx(), &v("v2")).await.unwrap_err();
     assert_eq!(error.report().unwrap().outcome.name(), "rolled_back", "{error:?}");
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", begun.elapsed());
     assert_eq!(says(&stage).await, "v1");
     // A rollback builds nothing.
     let error = site.plan_rollback(Some(v("v2"))).await.unwrap_err();
@@ -218,7 +218,7 @@ async fn what_the_public_is_answered_brings_a_sick_version_back() {
     assert!(error.starts_with("rolled_back"), "{error}");
     assert!(error.contains("3 bad windows in a row: "), "{error}");
     assert!(error.contains("requests failed"), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(18), "{:?}", begun.elapsed());
     assert_eq!(says(&stage).await, "healthy");
 
     let fast = bake.clone().latency(Duration::from_millis(200));

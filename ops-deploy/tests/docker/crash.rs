@@ -1,15 +1,17 @@
 //! The deployer is killed at its places, and so is its recovery.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use ops_core::crash::{CrashTest, Summary};
 use ops_core::{Context, Version};
 use ops_deploy::{Error, Swarm, Target};
 use tokio::runtime::Runtime;
 
 use crate::asking::{get, http, until};
 use crate::images::{docker, import, remove_all};
-use crate::killed::{Scene, crash_test, program};
+use crate::killed::{Scene, crash_test, in_shards, program};
 
 /// An application of two versions.
 struct Docked;
@@ -142,16 +144,36 @@ fn swarm(dir: &Path) -> Result<Swarm, Error> {
 
 #[test]
 fn a_deployer_of_a_swarm_killed_at_any_place_leaves_the_old_or_the_new() {
-    let deploy = program::<Swarmed>("deploy", Some("a000002"));
-    let (test, _) = crash_test::<Swarmed>(&["a000001"], deploy, "a000002");
-    let summary = test.every(every(17)).recovery_every(120).run().unwrap();
+    let summary = swarm_killed(17, || {
+        let deploy = program::<Swarmed>("deploy", Some("a000002"));
+        crash_test::<Swarmed>(&["a000001"], deploy, "a000002")
+    });
     assert!(summary.old > 0 && summary.new > 0, "{summary}");
 }
 
 #[test]
 fn a_rollback_of_a_swarm_killed_at_any_place_leaves_the_new_or_the_old() {
-    let rollback = program::<Swarmed>("rollback", None);
-    let (test, _) = crash_test::<Swarmed>(&["a000001", "a000002"], rollback, "a000001");
-    let summary = test.every(every(23)).recovery_every(120).run().unwrap();
+    let summary = swarm_killed(23, || {
+        let rollback = program::<Swarmed>("rollback", None);
+        crash_test::<Swarmed>(&["a000001", "a000002"], rollback, "a000001")
+    });
     assert!(summary.old > 0 && summary.new > 0, "{summary}");
+}
+
+/// Every n-th place; with `OPS_CRASH_EVERY=1` all of them, with several threads, and every 40th of
+/// each recovery.
+#[expect(clippy::print_stdout, reason = "the figures are for whoever asked for every place")]
+fn swarm_killed(n: u64, test: impl Fn() -> (CrashTest, Arc<AtomicU64>) + Sync) -> Summary {
+    let summary = match every(n) {
+        1 => {
+            in_shards(4, || {
+                let (test, asked) = test();
+                (test.recovery_every(40), asked)
+            })
+            .0
+        }
+        n => test().0.every(n).recovery_every(120).run().unwrap(),
+    };
+    println!("{summary}");
+    summary
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ops_core::{Context, Environment};
-use ops_deploy::{DockerHost, ErrorKind, Target};
+use ops_deploy::{Bake, DockerHost, ErrorKind, Quiet, Target};
 
 use crate::fault_socket::{Fault, FaultSocket};
 use crate::stage::{Dock, until, v};
@@ -95,7 +95,7 @@ async fn an_engine_that_is_gone_takes_nothing_along_and_is_recovered_on_its_retu
         looks += 2;
         assert!(looks < 60, "{error:?}");
     }
-    for (fault, deadline) in [(Fault::GoneFrom(looks), 5), (Fault::DeafFrom(looks), 15)] {
+    for (fault, deadline) in [(Fault::GoneFrom(looks), 60), (Fault::DeafFrom(looks), 60)] {
         let plan = host.plan_deploy(&v(VERSIONS[1])).await.unwrap();
         socket.set(fault);
         let begun = Instant::now();
@@ -116,5 +116,32 @@ async fn a_slow_engine_is_waited_for() {
     let (dock, socket, host, cx) = behind().await;
     socket.set(Fault::Slow(Duration::from_millis(60)));
     host.deploy(&cx, &v(VERSIONS[1])).await.unwrap();
+    assert_eq!(dock.public_version().await, VERSIONS[1]);
+}
+
+#[tokio::test]
+async fn one_answer_of_the_engine_that_is_lost_ends_no_watch() {
+    let (dock, socket, _, cx) = behind().await;
+    let bake = Bake::lasting(Duration::from_secs(1))
+        .interval(Duration::from_millis(100))
+        .hysteresis(3, 2)
+        .latency(Duration::from_secs(5))
+        .quiet(Quiet::Pass);
+    let watched = |bake: Bake| {
+        crate::dock::bare(dock.path(), socket.address.clone())
+            .keep(9)
+            .service(crate::dock::web(dock.path()))
+            .bake(bake)
+            .build()
+            .unwrap()
+    };
+    socket.set(Fault::CutFirst("/stats"));
+    watched(bake.clone()).deploy(&cx, &v(VERSIONS[1])).await.unwrap();
+    assert!(socket.requests().iter().filter(|it| it.contains("/stats")).count() > 1);
+    assert_eq!(dock.public_version().await, VERSIONS[1]);
+    // Without any of them there is nothing to judge by.
+    socket.set(Fault::Absent("/stats"));
+    let error = watched(bake).rollback(&cx, None).await.unwrap_err();
+    assert!(format!("{error:?}").contains("the load of"), "{error:?}");
     assert_eq!(dock.public_version().await, VERSIONS[1]);
 }

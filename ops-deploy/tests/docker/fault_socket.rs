@@ -1,6 +1,6 @@
 //! A socket before the engine's: it hears every request, and lets faults happen.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,6 +24,10 @@ pub enum Fault {
     Slow(Duration),
     /// From this request on nobody answers.
     DeafFrom(usize),
+    /// What has this in its path is not there.
+    Absent(&'static str),
+    /// The connection of the first request ends that has this in its path.
+    CutFirst(&'static str),
 }
 
 #[derive(Debug)]
@@ -40,7 +44,11 @@ pub struct FaultSocket {
 
 impl FaultSocket {
     pub fn new(dock: &Dock) -> Self {
-        let path = dock.path().join("fault.sock");
+        Self::in_folder(dock.path())
+    }
+
+    pub fn in_folder(folder: &Path) -> Self {
+        let path = folder.join("fault.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let state = Arc::new(Mutex::new(State { fault: Fault::None, requests: Vec::new() }));
         let engine = crate::dock::engine();
@@ -73,7 +81,15 @@ enum Fate {
     Delay(Duration),
     End,
     Silence,
+    Deny,
 }
+
+fn has(line: &[u8], what: &str) -> bool {
+    String::from_utf8_lossy(line).contains(what)
+}
+
+const DENIED: &[u8] = b"HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\n\
+    content-length: 29\r\n\r\n{\"message\":\"it is elsewhere\"}";
 
 fn fate(state: &Mutex<State>, bytes: &[u8]) -> Fate {
     let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
@@ -90,6 +106,11 @@ fn fate(state: &Mutex<State>, bytes: &[u8]) -> Fate {
         Fault::CutBefore(at) if is_head && number == at => Fate::End,
         Fault::CutAnswer(at) if is_head && number == at => Fate::LoseAnswer,
         Fault::Slow(by) if is_head => Fate::Delay(by),
+        Fault::Absent(what) if is_head && has(line, what) => Fate::Deny,
+        Fault::CutFirst(what) if is_head && has(line, what) => {
+            state.fault = Fault::None;
+            Fate::End
+        }
         _ => Fate::Forward,
     }
 }
@@ -109,6 +130,10 @@ async fn carry(client: UnixStream, server: UnixStream, state: Arc<Mutex<State>>)
                     Fate::Delay(by) => tokio::time::sleep(by).await,
                     Fate::End => return None,
                     Fate::Silence => std::future::pending().await,
+                    Fate::Deny => {
+                        to_client.write_all(DENIED).await.ok()?;
+                        continue;
+                    }
                 }
                 to_server.write_all(bytes).await.ok()?;
             }

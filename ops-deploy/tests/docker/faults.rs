@@ -227,7 +227,7 @@ async fn a_notifier_that_hangs_delays_nothing() {
     let begun = Instant::now();
     let report = dock.host().deploy(&cx, &v("a000002")).await.unwrap();
     assert_eq!(report.outcome.name(), "completed");
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", begun.elapsed());
     assert_eq!(dock.public_version().await, "a000002");
 }
 

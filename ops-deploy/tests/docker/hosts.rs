@@ -34,7 +34,7 @@ impl Pair {
     fn host_at(&self, dock: &Dock, engine: String, sick: bool) -> DockerHost {
         let mut web = crate::dock::web(dock.path());
         web.repository = self.repository();
-        let gate = Gate::default().consecutive(2).deadline(Duration::from_secs(2));
+        let gate = Gate::default().consecutive(2).deadline(Duration::from_secs(8));
         let builder = crate::dock::bare(dock.path(), engine).gate(gate).service(web);
         let never = FnProbe::new("never", || async { Health::unhealthy("not today") });
         if sick { builder.guard(never) } else { builder }.build().unwrap()
@@ -161,7 +161,7 @@ async fn leaves(when: &'static str) -> (String, (String, String), (String, Strin
     let builder = Context::builder(pair.one.path().join("state"))
         .environment(Environment::Development)
         .program("docker-test")
-        .undo_budget(Duration::from_secs(2))
+        .undo_budget(Duration::from_secs(6))
         .finish_budget(Duration::from_secs(1));
     let cx =
         builder.observer(Leaves { socket: socket.clone(), when, left: Mutex::default() }).build();

@@ -17,7 +17,7 @@ use crate::stage::{Dock, until, v};
 fn machine(dock: &Dock, name: &str) -> (DockerHost, Context) {
     let folder = dock.path().join(name);
     std::fs::create_dir_all(&folder).unwrap();
-    let gate = Gate::default().consecutive(2).deadline(Duration::from_secs(3));
+    let gate = Gate::default().consecutive(2).deadline(Duration::from_secs(20));
     let host = DockerHost::builder(dock.application(), crate::dock::engine(), &folder)
         .gate(gate)
         .service(crate::dock::web(dock.path()))
@@ -56,13 +56,13 @@ async fn who_deploys_is_named_to_the_other() {
     assert_eq!(dock.public_version().await, "a000001");
 }
 
-async fn expired_lock(dock: &Dock, image: &str) {
+async fn lock_of_another(dock: &Dock, image: &str, lease: &str) {
     let labels = [
         ("application", dock.application()),
         ("role", "lock".to_owned()),
         ("operation", "01JD2Q5W3V8Y7K6M4N9P0R1S2T".to_owned()),
         ("machine", "elsewhere".to_owned()),
-        ("lease-seconds", "0".to_owned()),
+        ("lease-seconds", lease.to_owned()),
     ];
     let body = ContainerCreateBody {
         image: Some(image.to_owned()),
@@ -77,7 +77,7 @@ async fn expired_lock(dock: &Dock, image: &str) {
 async fn of_those_who_take_an_expired_lock_over_exactly_one_wins() {
     let dock = Dock::new().await;
     let image = dock.image("a000001", "healthy").await;
-    expired_lock(&dock, &image).await;
+    lock_of_another(&dock, &image, "0").await;
     let mut planned = Vec::new();
     for n in 0..4 {
         let (host, cx) = machine(&dock, &format!("machine{n}"));
@@ -102,6 +102,17 @@ async fn of_those_who_take_an_expired_lock_over_exactly_one_wins() {
     }
     assert_eq!(dock.public_version().await, "a000001");
     assert_eq!(dock.names().await.len(), 1, "no lock is left: {:?}", dock.names().await);
+}
+
+#[tokio::test]
+async fn a_lock_that_cannot_be_read_is_not_free() {
+    let dock = Dock::new().await;
+    let image = dock.image("a000001", "healthy").await;
+    lock_of_another(&dock, &image, "until a newer program says so").await;
+    let (host, cx) = machine(&dock, "machine");
+    let error = host.deploy(&cx, &v("a000001")).await.unwrap_err();
+    assert_eq!(error.report().unwrap().outcome.name(), "refused", "{error:?}");
+    assert!(error.to_string().contains("holds the lock"), "{error}");
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 
 use bollard::models::NetworkCreateRequest;
 use ops_core::Secret;
-use ops_deploy::Target;
 use ops_deploy::docker::Network;
+use ops_deploy::{ContainerSpec, Preflight, Target};
 
 use crate::images::docker;
 use crate::stage::{Dock, get, http, v};
@@ -126,4 +126,62 @@ async fn published_ports_are_found_and_refused_where_none_is_free() {
     crate::stage::remove_all(&dock.application()).await;
     network.remove().await;
     ended.unwrap();
+}
+
+/// Which version a real server has is what the real `psql` says.
+#[tokio::test]
+async fn postgresql_is_asked_for_its_version() {
+    let address = std::env::var("OPS_TEST_POSTGRES_URL")
+        .expect("OPS_TEST_POSTGRES_URL must name a PostgreSQL server: run scripts/test");
+    let dock = Dock::new().await;
+    dock.image("a000001", "healthy").await;
+    let mut wrong: url::Url = address.parse().unwrap();
+    wrong.set_password(Some("hunter%202")).unwrap();
+    let mut gone = wrong.clone();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    gone.set_port(Some(free)).unwrap();
+    let deploy = async |address: &str, at_least: &str| {
+        let preflight = Preflight::new().postgres(&Secret::new(address), at_least).unwrap();
+        let host = dock.builder().service(crate::dock::web(dock.path())).preflight(preflight);
+        let cx = dock.cx();
+        match host.build().unwrap().deploy(&cx, &v("a000001")).await {
+            Ok(report) => report.outcome.name().to_owned(),
+            Err(error) => {
+                assert_eq!(error.report().unwrap().outcome.name(), "refused", "{error:?}");
+                assert!(!format!("{error:?}").contains("hunter"), "{error:?}");
+                let reasons: Vec<_> = error.reasons().iter().map(ToString::to_string).collect();
+                assert_eq!(reasons.len(), 1, "{reasons:?}");
+                reasons.concat()
+            }
+        }
+    };
+    let old = deploy(&address, "999").await;
+    assert!(old.contains("PostgreSQL is ") && old.contains("at least 999 is needed"), "{old}");
+    let refused = deploy(wrong.as_str(), "9").await;
+    assert!(refused.contains("the version of PostgreSQL cannot be told"), "{refused}");
+    assert!(refused.contains("password authentication failed"), "{refused}");
+    let silent = deploy(gone.as_str(), "9").await;
+    assert!(silent.contains("the version of PostgreSQL cannot be told"), "{silent}");
+    assert!(silent.contains("refused"), "{silent}");
+    assert_eq!(deploy(&address, "9").await, "completed");
+}
+
+#[tokio::test]
+async fn a_service_that_was_taken_out_of_the_settings_has_time_to_end() {
+    let dock = Dock::new().await;
+    for version in ["a000001", "a000002"] {
+        dock.image(version, "healthy").await;
+        let bot = format!("{}/bot:{version}", dock.application());
+        crate::images::import(&bot, "worker", &[]).await;
+    }
+    let web = crate::dock::web(dock.path());
+    let bot = ContainerSpec::new("bot", format!("{}/bot", dock.application())).silent();
+    let both = dock.builder().service(web.clone()).service(bot).build().unwrap();
+    both.deploy(&dock.cx(), &v("a000001")).await.unwrap();
+    let one = dock.builder().service(web).keep(9).build().unwrap();
+    let begun = std::time::Instant::now();
+    one.deploy(&dock.cx(), &v("a000002")).await.unwrap();
+    // The worker does not hear the signal, and is killed when its time is over.
+    assert!(begun.elapsed() > std::time::Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert_eq!(dock.running().await.len(), 1);
 }

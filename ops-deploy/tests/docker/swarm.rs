@@ -9,10 +9,12 @@ use bollard::models::{
     ServiceSpecMode, ServiceSpecModeReplicated, SwarmInitRequest, TaskSpec, TaskSpecContainerSpec,
     TaskSpecRestartPolicy,
 };
+use bollard::query_parameters::ListContainersOptionsBuilder;
 use ops_core::{Context, Environment};
 use ops_deploy::docker::SwarmBuilder;
 use ops_deploy::{Bake, ErrorKind, Hook, Migration, SwarmService, Target, When};
 
+use crate::fault_socket::{Fault, FaultSocket};
 use crate::images::{docker, import};
 use crate::stage::{new_application, remove_all, until, v};
 
@@ -114,6 +116,14 @@ impl Cluster {
         let service = docker().await.inspect_service(&self.name(service), None).await.unwrap();
         let task = service.spec.unwrap().task_template.unwrap();
         task.container_spec.unwrap().image.unwrap()
+    }
+
+    /// The container that runs.
+    async fn container(&self, service: &str) -> Option<String> {
+        let name = self.name(service);
+        let filters = HashMap::from([("name", vec![name.as_str()])]);
+        let options = ListContainersOptionsBuilder::default().filters(&filters).build();
+        docker().await.list_containers(Some(options)).await.unwrap().pop()?.id
     }
 
     async fn index(&self, service: &str) -> u64 {
@@ -317,7 +327,7 @@ async fn commands_migrations_builds_and_a_watch_belong_to_an_update() {
     let swarm = || {
         let bake = Bake::lasting(Duration::from_millis(600))
             .interval(Duration::from_millis(50))
-            .latency(Duration::from_secs(1));
+            .latency(Duration::from_secs(5));
         cluster
             .builder("host")
             .service(cluster.web())
@@ -476,8 +486,8 @@ async fn what_a_deployer_sends_after_its_lock_was_taken_over_is_lost() {
         .builder("slow")
         .service(cluster.bot())
         .hook(When::BeforeSwitch, Hook::new("wait", ["sh", "-c", &line]))
-        .deadline(Duration::from_secs(2))
-        .lock_lease(Duration::from_millis(2001))
+        .deadline(Duration::from_secs(6))
+        .lock_lease(Duration::from_millis(6001))
         .build()
         .unwrap();
     let cx = cluster.cx("slow");
@@ -490,7 +500,7 @@ async fn what_a_deployer_sends_after_its_lock_was_taken_over_is_lost() {
         other => Err(format!("{other:?}")),
     })
     .await;
-    tokio::time::sleep(Duration::from_millis(2100)).await;
+    tokio::time::sleep(Duration::from_millis(6100)).await;
     let heir = cluster.builder("heir").service(cluster.bot()).build().unwrap();
     heir.deploy(&cluster.cx("heir"), &v("a000003")).await.unwrap();
     std::fs::remove_file(&waits).unwrap();
@@ -499,4 +509,116 @@ async fn what_a_deployer_sends_after_its_lock_was_taken_over_is_lost() {
     assert_eq!(heir.lock_holder().await.unwrap(), None);
     let _ = ops_core::recover(&*slow.world(), &cluster.cx("slow")).await.unwrap();
     assert_eq!(heir.observe().await.unwrap().current, Some(v("a000003")));
+}
+
+#[tokio::test]
+async fn a_watch_leaves_out_what_other_nodes_run() {
+    let cluster = Cluster::new().await;
+    let first = cluster.image("web", "a000001", "patient").await;
+    cluster.image("web", "a000002", "patient").await;
+    cluster.create("web", &first).await;
+    // To its manager the container of another node is not there.
+    let socket = FaultSocket::in_folder(cluster.dir.path());
+    let bake = Bake::lasting(Duration::from_secs(1))
+        .interval(Duration::from_millis(100))
+        .latency(Duration::from_secs(5));
+    let swarm = crate::swarmed::builder(cluster.dir.path(), socket.address.clone(), "host")
+        .service(cluster.web())
+        .bake(bake)
+        .build()
+        .unwrap();
+    let cx = cluster.cx("host");
+    swarm.deploy(&cx, &v("a000001")).await.unwrap();
+    socket.set(Fault::Absent("/stats"));
+    swarm.deploy(&cx, &v("a000002")).await.unwrap();
+    assert!(socket.requests().iter().any(|it| it.contains("/stats")), "it was asked");
+    assert_eq!(swarm.observe().await.unwrap().current, Some(v("a000002")));
+}
+
+#[tokio::test]
+async fn failures_of_long_ago_do_not_stop_the_way_back() {
+    let cluster = Cluster::new().await;
+    let first = cluster.image("web", "a000001", "patient").await;
+    cluster.image("web", "b000001", "crash").await;
+    cluster.create("web", &first).await;
+    let swarm = cluster.builder("host").service(cluster.web()).build().unwrap();
+    let cx = cluster.cx("host");
+    swarm.deploy(&cx, &v("a000001")).await.unwrap();
+    // The old version crashes some times, and the engine starts it again each time.
+    for _ in 0..4 {
+        let mut before = String::new();
+        until(async || {
+            before = cluster.container("web").await.ok_or("no container runs")?;
+            Ok(())
+        })
+        .await;
+        docker().await.kill_container(&before, None).await.unwrap();
+        until(async || match cluster.container("web").await {
+            Some(now) if now != before => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    }
+    let error = swarm.deploy(&cx, &v("b000001")).await.unwrap_err();
+    assert_eq!(error.report().unwrap().outcome.name(), "rolled_back", "{error:?}");
+    assert_eq!(swarm.observe().await.unwrap().current, Some(v("a000001")));
+    assert_eq!(cluster.image_in_service("web").await, first);
+}
+
+#[tokio::test]
+async fn a_lock_that_cannot_be_read_is_not_free() {
+    let cluster = Cluster::new().await;
+    let image = cluster.image("bot", "a000001", "worker").await;
+    cluster.create("bot", &image).await;
+    cluster.lock("in the year of a newer program").await;
+    let swarm = cluster.builder("host").service(cluster.bot()).build().unwrap();
+    let refused = swarm.deploy(&cluster.cx("host"), &v("a000001")).await.unwrap_err();
+    assert_eq!(refused.report().unwrap().outcome.name(), "refused", "{refused:?}");
+    assert!(refused.to_string().contains("until when cannot be read"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_rollback_across_a_migration_asks_for_an_explicit_word() {
+    let cluster = Cluster::new().await;
+    let first = cluster.image("web", "a000001", "patient").await;
+    cluster.image("web", "a000002", "patient").await;
+    cluster.create("web", &first).await;
+    let log = cluster.dir.path().join("log");
+    let line = format!("echo \"$1\" >> {}", log.display());
+    let run = Hook::new("schema", ["sh", "-c", &line, "sh", "{version}"]);
+    // A rehearsal that says with its code that the old version could not run afterwards.
+    let closes = Migration::new(run).rehearsal(Hook::new("rehearse", ["sh", "-c", "exit 3"]));
+    let builder = || cluster.builder("host").service(cluster.web());
+    let plain = builder().build().unwrap();
+    let cx = cluster.cx("host");
+    plain.deploy(&cx, &v("a000001")).await.unwrap();
+    let strict = builder().migration(closes.clone()).build().unwrap();
+    let error = strict.deploy(&cx, &v("a000002")).await.unwrap_err();
+    assert_eq!(error.report().unwrap().outcome.name(), "rolled_back", "{error:?}");
+    assert!(!log.exists(), "it was only rehearsed");
+
+    let approving = Context::builder(cluster.dir.path().join("host/state"))
+        .environment(Environment::Development)
+        .approver(ops_core::ApproveIf::new("me", |_: &_| true))
+        .build();
+    let bold = builder().migration(closes.allow_incompatible()).build().unwrap();
+    bold.deploy(&approving, &v("a000002")).await.unwrap();
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "a000002\n");
+    // Another machine, which has no record of its own, knows it from the Swarm.
+    for machine in ["host", "elsewhere"] {
+        let swarm = cluster.builder(machine).service(cluster.web()).build().unwrap();
+        for to in [None, Some(v("a000001"))] {
+            let error = swarm.rollback(&cluster.cx(machine), to.clone()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NoPrevious, "{machine}: {error:?}");
+            if machine == "host" || to.is_some() {
+                assert!(error.to_string().contains("schema"), "{machine}, {to:?}: {error}");
+            }
+            assert!(swarm.plan_emergency_rollback(to).await.is_err(), "not in an emergency");
+        }
+    }
+    let target: &dyn Target = &plain;
+    let plan = target.plan_rollback_across_migrations(None).await.unwrap();
+    assert_eq!(plan.facts["across migration"], "schema of a000002");
+    cx.execute(plan, &*target.world()).await.unwrap();
+    assert_eq!(cluster.image_in_service("web").await, first);
 }

@@ -1,12 +1,14 @@
 //! `ops-deploy-test-service PORT VERSION`: a small real service. The file `mode` where it runs says
 //! how it behaves: `healthy` (also without the file), `silent` (its health is 503), `wrong` (it says
 //! that it is another version), `crash` (it ends after its start), `stubborn` (it ignores SIGTERM),
-//! `hangup` (it closes each kept connection after 5 ms), and, with a good health, `ailing` (all other
-//! answers are 500), `sluggish` (they take 300 ms), `hiccup` (some of the first are 500).
+//! `hangup` (it closes each connection 5 ms after its first answer), and, with a good health, `ailing`
+//! (all other answers are 500), `sluggish` (they take 300 ms), `hiccup` (some of the first are 500).
 #![expect(clippy::print_stderr, reason = "its log is part of the tests")]
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -17,10 +19,11 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 type Answer = Response<UnsyncBoxBody<Bytes, hyper::Error>>;
 
@@ -52,12 +55,27 @@ async fn main() -> ExitCode {
         let (version, mode) = (version.clone(), mode.clone());
         tokio::spawn(async move {
             let hangs_up = mode == "hangup";
-            let service = service_fn(move |request| answer(request, version.clone(), mode.clone()));
-            let mut http = http1::Builder::new();
-            if hangs_up {
-                http.timer(TokioTimer::new()).header_read_timeout(Duration::from_millis(5));
+            let answered = Arc::new(Notify::new());
+            let after = Arc::clone(&answered);
+            let service = service_fn(move |request| {
+                let (version, mode, after) = (version.clone(), mode.clone(), Arc::clone(&after));
+                async move {
+                    let answer = answer(request, version, mode).await;
+                    after.notify_one();
+                    answer
+                }
+            });
+            let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            let mut served = pin!(served.with_upgrades());
+            let idle = async {
+                answered.notified().await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            };
+            tokio::select! {
+                _ = served.as_mut() => return,
+                () = idle, if hangs_up => served.as_mut().graceful_shutdown(),
             }
-            let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+            let _ = served.await;
         });
     }
 }

@@ -1,6 +1,6 @@
 //! Deploys and rolls back while the public asks, and says what that has cost: `deploy-under-load
 //! TARGET FOLDER [ROUNDS [RATE]]`. TARGET is `release` or `docker` (whose engine OPS_TEST_DOCKER_HOST
-//! names), FOLDER is to be new. Default: 20 rounds at 1,100 requests a second.
+//! names), FOLDER is to be new. Default: 20 rounds at 1,200 requests a second.
 //!
 //! A round is a deployment and a rollback to what was stopped. There are a quarter as many rounds with
 //! a previous version that stays warm, and, on an engine, with one of which only the image is left.
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     let number = |at: usize, default: u32| {
         arguments.get(at).map_or(default, |text| text.parse().expect("give a number"))
     };
-    let (rounds, rate) = (number(2, 20), number(3, 1_100));
+    let (rounds, rate) = (number(2, 20), number(3, 1_200));
     let arena = Arena::create(kind.parse().unwrap(), Path::new(folder));
     let load = Load::on(arena.address).fresh(4).kept(8).slow(2).sockets(2).per_second(rate);
     let load = load.start().unwrap();
@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         println!("  the public hears it: {}", spread(&times.heard_deployed));
         println!("{kind}, {rounds} rollbacks to what was {way}: {}", spread(&times.rolled_back));
         println!("  the public hears it: {}", spread(&times.heard_rolled_back));
+        println!("  of which: {}", times.parts());
     }
     let figures = load.stop();
     println!("{kind}: {figures}");
@@ -83,6 +84,38 @@ struct Times {
     heard_deployed: Vec<Duration>,
     rolled_back: Vec<Duration>,
     heard_rolled_back: Vec<Duration>,
+    /// How long each step of a rollback took, in the order in which they come.
+    steps: Vec<(String, Vec<Duration>)>,
+    /// What was not spent in steps: planning, journal, locks.
+    besides: Vec<Duration>,
+}
+
+impl Times {
+    fn add_steps(&mut self, took: Duration, report: &Report) {
+        let mut all = Duration::ZERO;
+        for step in &report.steps {
+            let time = Duration::from_millis(step.duration_ms);
+            all += time;
+            match self.steps.iter_mut().find(|(name, _)| *name == step.name) {
+                Some((_, times)) => times.push(time),
+                None => self.steps.push((step.name.clone(), vec![time])),
+            }
+        }
+        self.besides.push(took.saturating_sub(all));
+    }
+
+    fn parts(&self) -> String {
+        let parts = self.steps.iter().map(|(name, times)| (name.as_str(), times));
+        let parts = parts.chain([("besides", &self.besides)]);
+        let parts = parts.map(|(name, times)| format!("{name} {:.0?}", middle(times)));
+        parts.collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn middle(times: &[Duration]) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort();
+    sorted[sorted.len() / 2]
 }
 
 async fn round(arena: &Arena, target: &dyn Target, way: &str, times: &mut Times) {
@@ -98,6 +131,7 @@ async fn round(arena: &Arena, target: &dyn Target, way: &str, times: &mut Times)
     let (took, heard, report) = timed(arena, &first, target.rollback(&cx, None)).await;
     times.rolled_back.push(took);
     times.heard_rolled_back.push(heard);
+    times.add_steps(took, &report);
     let speed = report.notes.iter().find(|(key, _)| key.ends_with(" rollback speed"));
     let from = speed.and_then(|(_, speed)| speed["from"].as_str());
     assert_eq!(from, Some(way), "{:?}", report.notes);

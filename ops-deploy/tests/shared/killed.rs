@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ops_core::crash::{CrashTest, State};
+use ops_core::crash::{CrashTest, State, Summary};
 use ops_core::{Context, Version};
 use ops_deploy::Target;
 use tokio::runtime::Runtime;
@@ -95,6 +95,42 @@ pub fn crash_test<S: Scene>(
             S::clear(dir, &end_runtime);
         });
     (test, asked)
+}
+
+/// Goes through all places with so many threads, each of which takes every so-manieth. Also answers
+/// how many requests were asked by then.
+pub fn in_shards(
+    shards: u64,
+    test: impl Fn() -> (CrashTest, Arc<AtomicU64>) + Sync,
+) -> (Summary, u64) {
+    let run = |first: u64| {
+        let (test, asked) = test();
+        let summary = test.first(first).every(shards).run().unwrap();
+        (summary, asked.load(Ordering::Relaxed))
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (1..=shards)
+            .map(|first| {
+                scope.spawn({
+                    let run = &run;
+                    move || run(first)
+                })
+            })
+            .collect();
+        let (mut all, mut asked) = (Summary::default(), 0);
+        for thread in threads {
+            let (one, by) = thread.join().unwrap();
+            all.kills += one.kills;
+            all.recovery_kills += one.recovery_kills;
+            all.old += one.old;
+            all.new += one.new;
+            for (place, hits) in one.places {
+                *all.places.entry(place).or_default() += hits;
+            }
+            asked += by;
+        }
+        (all, asked)
+    })
 }
 
 /// Asks until the proxy ends, and remembers what was not answered well.

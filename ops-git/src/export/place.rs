@@ -12,8 +12,10 @@ use std::time::SystemTime;
 use ops_core::{OperationId, Refusal, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 
+use crate::bound::Bound;
 use crate::error::{Error, ErrorKind};
 use crate::path_bytes::PathBytes;
+use crate::presence;
 
 /// How often a folder may be built anew within one operation.
 const BUILDS: usize = 8;
@@ -27,11 +29,16 @@ pub(crate) struct Identity {
 }
 
 /// The identity of a folder; `None` if there is none.
-pub(crate) fn identity(folder: &Path) -> Option<Identity> {
-    let meta = folder.symlink_metadata().ok().filter(fs::Metadata::is_dir)?;
+fn identity(folder: &Path) -> Result<Option<Identity>, Error> {
+    let Some(meta) = presence::at(folder)?.filter(fs::Metadata::is_dir) else { return Ok(None) };
     let born =
         meta.created().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-    Some(Identity { inode: meta.ino(), born: born.and_then(|d| u64::try_from(d.as_nanos()).ok()) })
+    let born = born.and_then(|d| u64::try_from(d.as_nanos()).ok());
+    Ok(Some(Identity { inode: meta.ino(), born }))
+}
+
+fn is_one_of(folder: &Path, known: &[Identity]) -> Result<bool, Error> {
+    Ok(identity(folder)?.is_some_and(|it| known.contains(&it)))
 }
 
 fn temporary(folder: &Path, id: OperationId) -> PathBuf {
@@ -67,15 +74,14 @@ pub(crate) fn foreign(folder: &Path, difference: Option<&str>) -> Error {
     }
 }
 
-pub(crate) fn check(folder: &Path, cx: &StepContext) -> Vec<Refusal> {
-    let ours = identity(folder).is_some_and(|it| built(folder, cx).is_ok_and(|b| b.contains(&it)));
-    if folder.symlink_metadata().is_ok() && !ours {
-        return vec![Refusal::new(
+pub(crate) fn check(folder: &Path, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
+    if presence::is_at(folder)? && !is_one_of(folder, &built(folder, cx)?)? {
+        return Ok(vec![Refusal::new(
             format!("`{}` is there already", folder.display()),
             "give a folder that does not exist, or take this one away",
-        )];
+        )]);
     }
-    Vec::new()
+    Ok(Vec::new())
 }
 
 /// Fills a new folder by `fill`, makes it durable and puts it into place.
@@ -85,10 +91,13 @@ pub(crate) async fn in_place(
     fill: impl FnOnce(&Path, &StepContext) -> Result<(), Error> + Send + 'static,
 ) -> Result<(), StepError> {
     let known = built(folder, cx)?;
-    match identity(folder) {
-        Some(it) if known.contains(&it) => return Ok(()),
-        _ if folder.symlink_metadata().is_ok() => return Err(foreign(folder, None).into()),
-        _ => {}
+    let parent = folder.parent().unwrap_or(Path::new("/")).to_owned();
+    if is_one_of(folder, &known)? {
+        // A run that was killed may not have come to that.
+        return cx.blocking(move |_| ops_core::fs::sync_dir(&parent)).await;
+    }
+    if presence::is_at(folder)? {
+        return Err(foreign(folder, None).into());
     }
     if known.len() >= BUILDS {
         return Err(StepError::permanent(format!(
@@ -97,14 +106,14 @@ pub(crate) async fn in_place(
         )));
     }
     let building = temporary(folder, cx.operation());
-    let (at, parent) = (building.clone(), folder.parent().unwrap_or(Path::new("/")).to_owned());
+    let at = building.clone();
     let fresh = cx
         .blocking(move |_| {
             ops_core::fs::create_dir_durable(&parent)?;
             // A half-written one of an earlier run of this step.
             ops_core::fs::remove_dir_durable(&at)?;
             fs::create_dir(&at).map_err(|source| Error::io("create", &at, source))?;
-            identity(&at).ok_or_else(|| {
+            identity(&at)?.ok_or_else(|| {
                 Error::new(ErrorKind::Io, format!("`{}` is gone again", at.display()))
             })
         })
@@ -112,8 +121,8 @@ pub(crate) async fn in_place(
     cx.fault_point("git-export-begun");
 
     let (at, inner) = (building.clone(), cx.clone());
-    cx.blocking(move |_| -> Result<(), Error> {
-        fill(&at, &inner)?;
+    cx.blocking(move |cancellation| -> Result<(), Error> {
+        Bound::of_a_step(cancellation).within(|| fill(&at, &inner))?;
         inner.fault_point("git-export-written");
         Ok(ops_core::fs::sync_tree(&at)?)
     })
@@ -137,7 +146,7 @@ pub(crate) async fn in_place(
 /// Takes away what this operation has built, in place or not, and nothing else.
 pub(crate) async fn undo(folder: &Path, cx: &StepContext) -> Result<(), StepError> {
     let known = built(folder, cx)?;
-    let ours = identity(folder).is_some_and(|it| known.contains(&it));
+    let ours = is_one_of(folder, &known)?;
     let building = temporary(folder, cx.operation());
     let folder = folder.to_owned();
     let inner = cx.clone();
@@ -151,4 +160,20 @@ pub(crate) async fn undo(folder: &Path, cx: &StepContext) -> Result<(), StepErro
         Ok(ops_core::fs::remove_dir_durable(&building)?)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_looked_at_is_not_somebody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let known = [identity(dir.path()).unwrap().unwrap()];
+        assert!(is_one_of(dir.path(), &known).unwrap());
+        assert!(!is_one_of(&dir.path().join("none"), &known).unwrap());
+        let circle = dir.path().join("circle");
+        std::os::unix::fs::symlink(&circle, &circle).unwrap();
+        assert!(is_one_of(&circle.join("below"), &known).is_err());
+    }
 }

@@ -6,8 +6,6 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use gix::bstr::{BStr, BString};
-use gix::filter::plumbing::pipeline::convert::ToWorktreeOutcome;
-use gix::filter::plumbing::pipeline::convert::to_worktree::{Options, UnknownEncoding};
 use gix::objs::tree::EntryKind;
 use gix::worktree::stack::state::attributes::Source;
 use ops_core::progress::Update;
@@ -17,6 +15,7 @@ use super::ident;
 use super::list::{Entry, Listing};
 use super::utf16::Utf16;
 use crate::error::{Error, ErrorKind, GitResult as _};
+use crate::filter::Filters;
 use crate::path_bytes::on_disk;
 use crate::worktree::blob_id;
 
@@ -33,7 +32,7 @@ struct Obeyed {
 /// itself, never of a work tree that happens to be around.
 pub(crate) struct Rules<'repo> {
     repo: &'repo gix::Repository,
-    pipeline: gix::filter::Pipeline<'repo>,
+    filters: Filters<'repo>,
     attributes: gix::AttributeStack<'repo>,
     outcome: gix::attrs::search::Outcome,
 }
@@ -53,7 +52,7 @@ impl<'repo> Rules<'repo> {
     ) -> Result<Self, Error> {
         let doing = || "the attributes of the index cannot be read".to_owned();
         let stack = || repo.attributes_only(index, source).doing(doing);
-        let pipeline = gix::filter::Pipeline::new(repo, stack()?.detach()).doing(doing)?;
+        let filters = Filters::new(repo, stack()?.detach())?;
         let attributes = stack()?;
         let outcome = attributes.selected_attribute_matches([
             "export-ignore",
@@ -61,7 +60,7 @@ impl<'repo> Rules<'repo> {
             "ident",
             "working-tree-encoding",
         ]);
-        Ok(Self { repo, pipeline, attributes, outcome })
+        Ok(Self { repo, filters, attributes, outcome })
     }
 
     /// What the attributes that we obey ourselves say of a path.
@@ -138,17 +137,10 @@ impl<'repo> Rules<'repo> {
         }
         let expanded = if obeyed.ident { ident::expand(blob, &entry.id) } else { None };
         let stored = expanded.as_deref().unwrap_or(blob);
-        let options = Options { unknown_encoding: UnknownEncoding::Fail, ..Default::default() };
-        let outcome = self
-            .pipeline
-            .convert_to_worktree(stored, entry.path.as_ref(), options)
-            .doing(|| format!("the filters of `{}` failed", entry.path))?;
+        let filter = obeyed.filter.as_deref();
+        let written = self.filters.written(stored, entry.path.as_ref(), filter)?;
         if let Some(encoding) = obeyed.utf16 {
-            let (ToWorktreeOutcome::Unchanged(text) | ToWorktreeOutcome::Buffer(text)) = outcome
-            else {
-                return Err(Error::new(ErrorKind::Git, format!("`{}` was filtered", entry.path)));
-            };
-            let text = std::str::from_utf8(text).map_err(|source| {
+            let text = std::str::from_utf8(&written).map_err(|source| {
                 Error::new(
                     ErrorKind::Git,
                     format!("`{}` is no UTF-8 in the repository", entry.path),
@@ -158,20 +150,18 @@ impl<'repo> Rules<'repo> {
             })?;
             return take(&mut encoding.encode(text).as_slice());
         }
-        match outcome {
-            ToWorktreeOutcome::Unchanged(mut bytes) | ToWorktreeOutcome::Buffer(mut bytes) => {
-                take(&mut bytes)
-            }
-            mut process @ ToWorktreeOutcome::Process(_) => {
-                if process.is_delayed() {
-                    return Err(Error::new(
-                        ErrorKind::Git,
-                        format!("the filter of `{}` delays although it must not", entry.path),
-                    ));
-                }
-                take(&mut process)
-            }
-        }
+        take(&mut written.as_ref())
+    }
+
+    /// What the repository would store of a file with these bytes.
+    pub(crate) fn stored(
+        &mut self,
+        bytes: &[u8],
+        path: &BStr,
+        index: &gix::index::State,
+    ) -> Result<Vec<u8>, Error> {
+        let filter = self.filter(path)?;
+        self.filters.stored(bytes, path, filter.as_deref(), index)
     }
 }
 

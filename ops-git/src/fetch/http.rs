@@ -12,7 +12,7 @@ use gix::protocol::transport::client::blocking_io::http::{
     GetResponse, Http, PostBodyDataKind, PostResponse, Transport,
 };
 use ops_core::Class;
-use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Client, Method, Response};
 use url::Url;
 
@@ -160,8 +160,8 @@ impl Inner {
                 && (from.port(), to.port()) == (None, None);
             if !upgraded {
                 self.answers.forget();
-                self.headers.remove(AUTHORIZATION);
-                self.headers.remove(COOKIE);
+                // Any of them may hold a secret, whatever it is called.
+                self.headers.clear();
             }
         }
         self.moved_to = Some(base);

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 use crate::error::Error;
+use crate::presence;
 use crate::refs;
 
 const PREFIX: &str = "ops-git-incoming-";
@@ -88,7 +89,8 @@ pub(super) fn sweep(repo: &gix::Repository) {
 fn take_back(folder: &Path, packs: &Path) {
     for entry in folder.read_dir().into_iter().flatten().flatten() {
         let index = packs.join(entry.file_name());
-        if index.extension().is_some_and(|end| end == "idx") && !index.exists() {
+        let is_index = index.extension().is_some_and(|end| end == "idx");
+        if is_index && matches!(presence::is_at(&index), Ok(false)) {
             let _ = std::fs::remove_file(index.with_extension("pack"));
         }
     }

@@ -112,7 +112,10 @@ impl Answers {
 pub(super) fn shown(url: &Url) -> String {
     let mut url = url.clone();
     let _ = url.set_password(None);
+    // For some hosts it is a token.
+    let _ = url.set_username("");
     url.set_query(None);
+    url.set_fragment(None);
     let text = url.to_string();
     text.strip_suffix("/info/refs")
         .or(text.strip_suffix("/git-upload-pack"))
@@ -149,6 +152,6 @@ mod tests {
     #[test]
     fn what_is_shown_of_a_url_is_no_secret() {
         let url = "https://me:hunter2@h/a.git/info/refs?service=git-upload-pack".parse().unwrap();
-        assert_eq!(shown(&url), "https://me@h/a.git");
+        assert_eq!(shown(&url), "https://h/a.git");
     }
 }

@@ -39,6 +39,7 @@ use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind};
 use crate::id::BranchName;
 use crate::path_bytes::on_disk;
+use crate::remote_url::shown;
 use crate::repository::GitRepository;
 use link::{Link, Stop};
 use remote::Failure;
@@ -135,7 +136,8 @@ impl Drop for StopOnDrop {
 /// wait for it.
 ///
 /// When it returns, in whatever way, thread and child processes have ended; when its future is
-/// dropped they end within a second.
+/// dropped they end within a second. A disk that hangs is not waited for longer than [`GRACE`]: the
+/// thread is then left, and ends once it goes on, with remote-tracking refs moved if it was at that.
 pub(crate) async fn fetch(
     repository: &GitRepository,
     remote: &str,
@@ -227,19 +229,28 @@ fn work(
         let reasons = vec![crate::blocker::Blocker::UntrustedOwner { path }.into()];
         return Err(Error::refused("nothing can be fetched here", reasons));
     }
-    let known = repo.find_remote(job.remote.as_str()).map_err(|source| {
-        Error::new(ErrorKind::NotFound, format!("there is no remote `{}`", job.remote))
-            .remedy("add it with `git remote add`, or make a mirror")
-            .caused_by(source)
-    })?;
+    let known = match repo.try_find_remote(job.remote.as_str()) {
+        Some(Ok(known)) => known,
+        // Its error would show the URL, whatever is in it.
+        Some(Err(_)) => {
+            let what = format!("the URL or a refspec of remote `{}` cannot be read", job.remote);
+            return Err(Error::new(ErrorKind::InvalidInput, what)
+                .remedy("see what `git remote -v` says, and repair it"));
+        }
+        None => {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("there is no remote `{}`", job.remote),
+            )
+            .remedy("add it with `git remote add`, or make a mirror"));
+        }
+    };
     job.tags = known.fetch_tags() != gix::remote::fetch::Tags::None;
     let url = known.url(gix::remote::Direction::Fetch).cloned().ok_or_else(|| {
         Error::new(ErrorKind::NotFound, format!("remote `{}` has no URL", job.remote))
             .remedy("set it with `git remote set-url`")
     })?;
-    let mut shown = url.clone();
-    shown.set_password(None);
-    let name = format!("`{}` ({})", job.remote, shown.to_bstring());
+    let name = format!("`{}` ({})", job.remote, shown(&url));
     let mut fetched = match url.scheme {
         Scheme::File => {
             let fetched = local::fetch(repo, on_disk(&url.path), &mut job);

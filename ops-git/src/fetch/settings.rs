@@ -1,6 +1,7 @@
 //! What the repository's configuration says of http: `http.*`, and `http.<url>.*` where it fits.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::error::{Error, ErrorKind};
 /// How long to wait for a connection.
 const CONNECT: Duration = Duration::from_secs(20);
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Default)]
 pub(super) struct Settings {
     /// `http.extraHeader`, which may hold a secret.
     pub(super) headers: Vec<String>,
@@ -25,6 +26,17 @@ pub(super) struct Settings {
     trusts_anybody: bool,
     pub(super) user_agent: Option<String>,
     pub(super) never_follows: bool,
+}
+
+/// Without the headers and the proxy, which may hold secrets.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("headers", &self.headers.len())
+            .field("ca_info", &self.ca_info)
+            .field("trusts_anybody", &self.trusts_anybody)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Settings {
@@ -194,6 +206,9 @@ mod tests {
         let error = settings("[http]\n\tsslVerify = perhaps\n", "https://h/a").unwrap_err();
         assert!(error.to_string().contains("`perhaps`"), "{error}");
         let secret = settings("[http]\n\textraHeader = hunter2\n", "https://h/a").unwrap();
+        assert!(!format!("{secret:?}").contains("hunter2"), "{secret:?}");
+        let proxy = settings("[http]\n\tproxy = me:hunter2@p\n", "https://h/a").unwrap();
+        assert!(!format!("{proxy:?}").contains("hunter2"), "{proxy:?}");
         let error = secret.header_map().unwrap_err();
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }

@@ -35,11 +35,7 @@ pub(crate) fn inspect(
     if let Some(branch) = &branch {
         match Upstream::of(repo, branch) {
             Some(found) => {
-                let tip = repo
-                    .try_find_reference(&found.tracking)
-                    .doing(|| format!("`{}` cannot be read", found.tracking))?
-                    .and_then(|mut tracking| tracking.peel_to_id().ok())
-                    .map(gix::Id::detach);
+                let tip = found.tip(repo)?;
                 let local = head.id().map(gix::Id::detach);
                 if let (Some(local), Some(tip)) = (local, tip) {
                     let Apart { ahead, behind, .. } = ahead_behind(repo, local, tip)?;
@@ -94,7 +90,7 @@ pub(crate) fn of_the_repository(repo: &gix::Repository) -> Result<Vec<Blocker>, 
     }
     // A lock of ours that is left over is taken away by whoever needs it.
     let stale = worktree::is_stale(repo.git_dir());
-    for path in locks::locks(repo) {
+    for path in locks::locks(repo)? {
         if stale && path == repo.git_dir().join("index.lock") {
             continue;
         }
@@ -102,7 +98,7 @@ pub(crate) fn of_the_repository(repo: &gix::Repository) -> Result<Vec<Blocker>, 
         let Some(LockFile { path, age, owner }) = LockFile::at(&path) else { continue };
         blockers.push(Blocker::Locked { path, age, owner });
     }
-    let interrupted = worktree::interrupted(repo.git_dir()).into_iter();
+    let interrupted = worktree::interrupted(repo.git_dir())?.into_iter();
     blockers
         .extend(interrupted.map(|(operation, folder)| Blocker::Interrupted { operation, folder }));
     Ok(blockers)

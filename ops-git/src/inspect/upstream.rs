@@ -1,8 +1,11 @@
 //! Where a branch is pulled from.
 
+use gix::refs::FullName;
 use gix::remote::Direction;
 
+use crate::error::Error;
 use crate::id::BranchName;
+use crate::refs;
 
 /// Where a branch is pulled from.
 #[derive(Debug, Clone)]
@@ -32,5 +35,14 @@ impl Upstream {
         let (remote, there) = configured().or_else(mirrored)?;
         let tracking = format!("refs/remotes/{remote}/{there}");
         Some(Self { remote, branch: there, tracking })
+    }
+
+    /// Where the remote's branch was when it was fetched last; `None` if it never was.
+    pub(crate) fn tip(&self, repo: &gix::Repository) -> Result<Option<gix::ObjectId>, Error> {
+        match FullName::try_from(self.tracking.as_str()) {
+            Ok(name) => refs::tip(repo, &name),
+            // What is no ref's name is nowhere.
+            Err(_) => Ok(None),
+        }
     }
 }

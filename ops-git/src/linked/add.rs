@@ -11,6 +11,7 @@ use crate::checked_out::anywhere;
 use crate::error::{Error, ErrorKind};
 use crate::id::object_id;
 use crate::path_bytes::PathBytes;
+use crate::presence;
 use crate::refs::{self, shown};
 use crate::worktree::HeadPosition;
 
@@ -25,11 +26,16 @@ pub(crate) struct Added {
 }
 
 /// The folders that have to be made for a path, the outermost first.
-pub(crate) fn levels(folder: &Path) -> Vec<PathBytes> {
-    let missing = folder.ancestors().take_while(|level| level.symlink_metadata().is_err());
-    let mut levels: Vec<_> = missing.map(PathBytes::from).collect();
+pub(crate) fn levels(folder: &Path) -> Result<Vec<PathBytes>, Error> {
+    let mut levels = Vec::new();
+    for level in folder.ancestors() {
+        if presence::is_at(level)? {
+            break;
+        }
+        levels.push(PathBytes::from(level));
+    }
     levels.reverse();
-    levels
+    Ok(levels)
 }
 
 impl Added {
@@ -50,6 +56,11 @@ impl Added {
         text
     }
 
+    /// Whether its folder has the `.git` of this very work tree.
+    fn is_linked(&self) -> Result<bool, Error> {
+        Ok(presence::read(&self.folder.join(".git"))?.is_some_and(|text| text == self.link()))
+    }
+
     /// Why it cannot be added.
     pub fn check(&self, repo: &gix::Repository) -> Result<Vec<Refusal>, Error> {
         let mut reasons = Vec::new();
@@ -61,19 +72,19 @@ impl Added {
                     "somebody moved it since: plan afresh",
                 ));
             }
-            reasons.extend(anywhere(repo, branch).into_iter().map(Refusal::from));
+            reasons.extend(anywhere(repo, branch)?.into_iter().map(Refusal::from));
         }
-        if self.admin().symlink_metadata().is_ok() {
+        if presence::is_at(&self.admin())? {
             let what = format!("work tree `{}` exists already", self.name);
             reasons.push(Refusal::new(what, "plan afresh"));
         }
-        reasons.extend(occupied(&self.folder));
+        reasons.extend(occupied(&self.folder)?);
         Ok(reasons)
     }
 
     pub fn run(&self, repo: &gix::Repository, id: OperationId) -> Result<(), Error> {
         let admin = self.admin();
-        if !is_marked(&admin, id) {
+        if !is_marked(&admin, id)? {
             let reasons = self.check(repo)?;
             if !reasons.is_empty() {
                 return Err(Error::refused("the work tree cannot be added", reasons));
@@ -83,7 +94,7 @@ impl Added {
         ops_core::fs::create_dir_durable(&self.folder)?;
         fault::point("git-worktree-folder-made");
         let link = self.folder.join(".git");
-        if !fs::read(&link).is_ok_and(|text| text == self.link()) {
+        if !self.is_linked()? {
             // Built where only we write, so that nothing half written lies in the folder.
             let built = admin.join("ops-git-link");
             ops_core::fs::remove_file_durable(&built)?;
@@ -121,10 +132,9 @@ impl Added {
     /// there before. What somebody else put into them stays there.
     pub fn undo(&self, made: &[PathBytes], id: OperationId) -> Result<(), Error> {
         ops_core::fs::remove_dir_durable(&self.draft(id))?;
-        if is_marked(&self.admin(), id) {
-            let link = self.folder.join(".git");
-            if fs::read(&link).is_ok_and(|text| text == self.link()) {
-                ops_core::fs::remove_file_durable(&link)?;
+        if is_marked(&self.admin(), id)? {
+            if self.is_linked()? {
+                ops_core::fs::remove_file_durable(&self.folder.join(".git"))?;
             }
             fault::point("git-worktree-unlinked");
             for level in made.iter().rev() {
@@ -146,8 +156,7 @@ impl Added {
 
     /// Checks that it is there, and that git finds it.
     pub fn verify(&self) -> Result<(), Error> {
-        let there = fs::read(self.folder.join(".git")).is_ok_and(|text| text == self.link());
-        if there && self.admin().join("HEAD").exists() {
+        if self.is_linked()? && presence::is_at(&self.admin().join("HEAD"))? {
             return Ok(());
         }
         let what = format!("work tree `{}` is not there", self.folder.display());
@@ -156,14 +165,14 @@ impl Added {
 }
 
 /// Why nothing can be put into a folder; an empty one is free.
-pub(super) fn occupied(folder: &Path) -> Option<Refusal> {
-    let found = folder.symlink_metadata().ok()?;
+pub(super) fn occupied(folder: &Path) -> Result<Option<Refusal>, Error> {
+    let Some(found) = presence::at(folder)? else { return Ok(None) };
     let is_empty =
         found.is_dir() && folder.read_dir().is_ok_and(|mut entries| entries.next().is_none());
-    (!is_empty).then(|| {
+    Ok((!is_empty).then(|| {
         Refusal::new(
             format!("`{}` is there already", folder.display()),
             "give a folder that does not exist or is empty",
         )
-    })
+    }))
 }

@@ -23,6 +23,7 @@ use ops_core::OperationId;
 
 use crate::error::{Error, ErrorKind};
 use crate::lock_file::MARK;
+use crate::presence;
 use crate::worktree::FOLDER;
 
 /// Where the repository keeps what belongs to a linked work tree.
@@ -41,14 +42,14 @@ fn mark(id: OperationId) -> String {
     format!("{MARK}{id}\n")
 }
 
-fn is_marked(admin: &Path, id: OperationId) -> bool {
-    fs::read_to_string(admin.join("locked")).is_ok_and(|text| text == mark(id))
+fn is_marked(admin: &Path, id: OperationId) -> Result<bool, Error> {
+    Ok(presence::read(&admin.join("locked"))?.is_some_and(|text| text == mark(id).as_bytes()))
 }
 
 /// Lets go of the lock, if it is this operation's.
 fn unmark(common_dir: &Path, name: &str, id: OperationId) -> Result<(), Error> {
     let admin = admin(common_dir, name);
-    if is_marked(&admin, id) {
+    if is_marked(&admin, id)? {
         ops_core::fs::remove_file_durable(&admin.join("locked"))?;
     }
     Ok(())
@@ -63,7 +64,7 @@ pub(crate) fn release_added(common_dir: &Path, name: &str, id: OperationId) -> R
 fn forget(common_dir: &Path, name: &str, id: OperationId) -> Result<(), Error> {
     let (admin, own) = (admin(common_dir, name), own_folder(common_dir, id));
     let gone = own.join(format!("gone-{name}"));
-    if is_marked(&admin, id) {
+    if is_marked(&admin, id)? {
         ops_core::fs::create_dir_durable(&own)?;
         // One that is left from before is half removed.
         ops_core::fs::remove_dir_durable(&gone)?;

@@ -137,7 +137,7 @@ fn add(
     });
     let head = match branch.filter(|_| !options.detach) {
         Some(branch) => {
-            blockers.extend(anywhere(repo, &branch));
+            blockers.extend(anywhere(repo, &branch)?);
             HeadPosition::Branch { branch }
         }
         None => HeadPosition::Commit { commit: commit.clone() },
@@ -145,7 +145,7 @@ fn add(
     let (files, hostile) = worktree::foresee_new(repo, &commit)?;
     blockers.extend(hostile);
     let mut reasons: Vec<_> = blockers.into_iter().map(Refusal::from).collect();
-    reasons.extend(occupied(folder));
+    reasons.extend(occupied(folder)?);
     reasons.extend(misplaced(this, repo, folder)?);
     if !reasons.is_empty() {
         let what = format!("no work tree can be added at `{}`", folder.display());

@@ -12,6 +12,8 @@ use crate::blocker::Blocker;
 use crate::error::{Error, ErrorKind};
 use crate::inspect::of_the_repository;
 use crate::path_bytes::PathBytes;
+use crate::presence;
+use crate::refs;
 use crate::repository::open_git_dir;
 use crate::worktree::{self, FOLDER, Obstacle, Present};
 
@@ -41,9 +43,8 @@ impl Removal {
         let repo = open_git_dir(&self.admin())?;
         let mut blockers = of_the_repository(&repo)?;
         blockers.retain(|blocker| !matches!(blocker, Blocker::Shallow));
-        if self.admin().join("locked").exists() {
-            let reason = fs::read_to_string(self.admin().join("locked")).unwrap_or_default();
-            let reason = reason.trim().to_owned();
+        if let Some(reason) = presence::read(&self.admin().join("locked"))? {
+            let reason = String::from_utf8_lossy(&reason).trim().to_owned();
             blockers.push(Blocker::WorktreeLocked { worktree: self.folder.clone(), reason });
         }
         let only_here = worktree::only_here(&repo)?;
@@ -92,7 +93,7 @@ impl Removal {
 
     pub fn run(&self, id: OperationId) -> Result<(), Error> {
         let (admin, aside) = (self.admin(), self.aside(id));
-        if !is_marked(&admin, id) {
+        if !is_marked(&admin, id)? {
             // Linked whole, so that nobody finds an empty lock.
             let own = own_folder(&self.common_dir, id);
             ops_core::fs::create_dir_durable(&own)?;
@@ -103,7 +104,7 @@ impl Removal {
             tidy(&self.common_dir, id);
         }
         fault::point("git-worktree-marked");
-        if aside.symlink_metadata().is_err() {
+        if !presence::is_at(&aside)? {
             self.expect_clean(&self.folder, Present::AndMissing)?;
             ops_core::fs::rename_noreplace(&self.folder, &aside)?;
             fault::point("git-worktree-aside");
@@ -114,8 +115,8 @@ impl Removal {
 
     pub fn undo(&self, id: OperationId) -> Result<(), Error> {
         let aside = self.aside(id);
-        if aside.symlink_metadata().is_ok() {
-            if self.folder.symlink_metadata().is_ok() {
+        if presence::is_at(&aside)? {
+            if presence::is_at(&self.folder)? {
                 let (folder, aside) = (self.folder.display(), aside.display());
                 return Err(foreign(format!(
                     "`{folder}` was made anew, and its old self is `{aside}`"
@@ -123,6 +124,9 @@ impl Removal {
             }
             ops_core::fs::rename_noreplace(&aside, &self.folder)?;
             fault::point("git-worktree-aside-back");
+        } else if let Some(parent) = self.folder.parent() {
+            // One that was killed may have put it back unsynced.
+            refs::sync_if_there(parent)?;
         }
         let own = own_folder(&self.common_dir, id);
         ops_core::fs::remove_file_durable(&own.join("locked"))?;
@@ -132,19 +136,20 @@ impl Removal {
     }
 
     /// After the commit: what was moved aside goes. Whatever is not in the repository is saved,
-    /// with everything around it. The folders that were saved.
+    /// with everything around it; and so is a folder of which the repository knows no more, for
+    /// what is its own in it cannot be told. The folders that were saved.
     pub fn release(&self, id: OperationId) -> Result<Vec<PathBytes>, Error> {
         let (admin, aside) = (self.admin(), self.aside(id));
         let lost = self.common_dir.join(FOLDER).join("lost").join(id.to_string());
-        if aside.symlink_metadata().is_ok() {
-            let unclean = if is_marked(&admin, id) {
-                worktree::unclean(&open_git_dir(&admin)?, &aside, Present::Only)?
+        if presence::is_at(&aside)? {
+            let precious = if is_marked(&admin, id)? {
+                let unclean = worktree::unclean(&open_git_dir(&admin)?, &aside, Present::Only)?;
+                unclean.iter().any(|(obstacle, _)| {
+                    *obstacle != Obstacle::Ignored || (self.keep_changes && !self.discard_ignored)
+                })
             } else {
-                Vec::new()
+                true
             };
-            let precious = unclean.iter().any(|(obstacle, _)| {
-                *obstacle != Obstacle::Ignored || (self.keep_changes && !self.discard_ignored)
-            });
             if precious {
                 ops_core::fs::create_dir_durable(&lost)?;
                 self.save_index(&lost)?;
@@ -155,11 +160,8 @@ impl Removal {
             fault::point("git-worktree-removed");
         }
         super::forget(&self.common_dir, &self.name, id)?;
-        Ok(if lost.join(&self.name).exists() {
-            vec![PathBytes::from(&*lost.join(&self.name))]
-        } else {
-            Vec::new()
-        })
+        let saved = lost.join(&self.name);
+        Ok(if presence::is_at(&saved)? { vec![PathBytes::from(&*saved)] } else { Vec::new() })
     }
 
     fn save(&self, aside: &std::path::Path, lost: &std::path::Path) -> Result<(), Error> {

@@ -92,7 +92,7 @@ impl Step for MemoryStep {
             }
             Self::Tag { name, .. } => env.state().tagged(name).into_iter().collect(),
             Self::ReleaseTip => Vec::new(),
-            Self::Export { folder, .. } => export::check(&folder.to_path(), cx),
+            Self::Export { folder, .. } => export::check(&folder.to_path(), cx)?,
         })
     }
 

@@ -11,6 +11,7 @@ use gix::glob::pattern::Case;
 use super::external::Program;
 use crate::error::{Error, GitResult as _};
 use crate::path_bytes::on_disk;
+use crate::presence;
 
 /// A way to merge a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl Drivers {
                 .map_err(doing)?;
         }
         let info = repo.common_dir().join("info").join("attributes");
-        if let Ok(content) = std::fs::read(&info) {
+        if let Some(content) = presence::read(&info)? {
             search.add_patterns_buffer(&content, info, None, &mut names, true).map_err(doing)?;
         }
         let mut outcome = Outcome::default();

@@ -10,8 +10,10 @@ use gix::bstr::{BStr, BString, ByteSlice as _};
 use ops_core::process::{Command, RunContext, Runner as _, SystemRunner};
 use tokio::runtime::Handle;
 
+use crate::bound::Bound;
 use crate::error::{Error, ErrorKind};
 use crate::path_bytes::on_disk;
+use crate::shell::{filled_in, quoted};
 
 /// How long a program may take for one file.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -26,7 +28,8 @@ pub(super) struct Program {
 
 /// Merges a file; `None` is a conflict.
 ///
-/// Blocks, on a thread that may: never on one that drives the async runtime.
+/// Blocks, on a thread that may: never on one that drives the async runtime. It ends when the work
+/// on this thread is to end.
 pub(super) fn merge(
     repo: &gix::Repository,
     program: &Program,
@@ -56,17 +59,23 @@ pub(super) fn merge(
         std::fs::write(&file, content).map_err(|source| Error::io("write", &file, source))?;
         names.insert(key, quoted(file.as_os_str().as_encoded_bytes().as_bstr()));
     }
+    let bound = Bound::here();
     let line = filled_in(program.line.as_bstr(), &names);
     let command = Command::new("sh")
         .arg("-c")
         .arg(on_disk(&line).as_os_str())
         .cwd(repo.workdir().unwrap_or_else(|| repo.git_dir()))
-        .deadline(DEADLINE);
+        .deadline(bound.left(DEADLINE));
     let runtime =
         Handle::try_current().map_err(|source| failed("no runtime".into()).caused_by(source))?;
-    let output = runtime
-        .block_on(SystemRunner.run(&command, &RunContext::default()))
-        .map_err(|source| failed("it cannot be run".into()).caused_by(source))?;
+    let context = RunContext::default().cancellation(bound.token().clone());
+    let output = runtime.block_on(SystemRunner.run(&command, &context)).map_err(|source| {
+        if bound.token().is_cancelled() {
+            let what = format!("merge driver `{}` was ended, for its merge was", program.name);
+            return Error::new(ErrorKind::Cancelled, what).with("path", path).caused_by(source);
+        }
+        failed("it did not run to its end".into()).caused_by(source)
+    })?;
     match output.code {
         Some(0) => {
             let file = file("ours");
@@ -77,54 +86,5 @@ pub(super) fn merge(
             let code = code.map_or_else(|| "a signal".to_owned(), |code| format!("code {code}"));
             Err(failed(format!("it ended with {code}: {}", output.stderr_text().trim())))
         }
-    }
-}
-
-fn filled_in(line: &BStr, names: &BTreeMap<u8, BString>) -> BString {
-    let mut filled = BString::default();
-    let mut bytes = line.iter().copied();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            filled.push(byte);
-            continue;
-        }
-        let Some(key) = bytes.next() else {
-            filled.push(b'%');
-            break;
-        };
-        match names.get(&key) {
-            Some(name) => filled.extend_from_slice(name),
-            None => filled.extend([b'%', key]),
-        }
-    }
-    filled
-}
-
-/// One word for the shell, whatever is in it.
-fn quoted(word: &BStr) -> BString {
-    let mut quoted = BString::from("'");
-    for byte in word.iter().copied() {
-        match byte {
-            b'\'' => quoted.extend_from_slice(b"'\\''"),
-            byte => quoted.push(byte),
-        }
-    }
-    quoted.push(b'\'');
-    quoted
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_one_word_each() {
-        let names = BTreeMap::from([
-            (b'A', quoted("a b".into())),
-            (b'P', quoted("it's; rm -rf".into())),
-            (b'%', BString::from("%")),
-        ]);
-        let line = filled_in("merge %A %P 100%% %x %".into(), &names);
-        assert_eq!(line, "merge 'a b' 'it'\\''s; rm -rf' 100% %x %");
     }
 }

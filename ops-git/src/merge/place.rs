@@ -37,7 +37,7 @@ pub(crate) fn place(
     landing: Landing,
 ) -> Result<Plan, Error> {
     let Landing { branch, old, new, merge, overwrite_ignored, submodules } = landing;
-    if !here(repo, &branch) {
+    if !here(repo, &branch)? {
         if let Some(merge) = merge {
             plan = plan.change(this, &GitStep::WriteMerge { merge })?;
         }

@@ -120,7 +120,8 @@ impl GitRepository {
     ) -> Result<Plan, Error> {
         let (this, revision) = (self.clone(), revision.to_owned());
         let now = seconds(cx.clock().now());
-        self.blocking(move |repo| plan(&this, repo, &revision, options, now)).await
+        let work = move |repo: &gix::Repository| plan(&this, repo, &revision, options, now);
+        self.blocking_until(cx.cancellation(), work).await
     }
 
     /// Merges a commit into the branch that `HEAD` is on: [`plan_merge`](Self::plan_merge),

@@ -7,6 +7,7 @@ mod words;
 use ops_core::{CommitId, Effect, Refusal, Step, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 
+use crate::bound::Bound;
 use crate::error::Error;
 use crate::id::BranchName;
 use crate::linked::{Added, Removal};
@@ -249,8 +250,16 @@ impl GitStep {
         let (at, switch) =
             self.switch().ok_or_else(|| StepError::permanent("the step is about no work tree"))?;
         let (at, inner) = (at.to_path(), cx.clone());
-        cx.blocking(move |_| work(&open_git_dir(&at)?, &switch, &inner)).await
+        bounded(cx, move || work(&open_git_dir(&at)?, &switch, &inner)).await
     }
+}
+
+/// Runs blocking work of a step, whose programs end when the step is to end.
+async fn bounded<T: Send + 'static>(
+    cx: &StepContext,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, StepError> {
+    cx.blocking(move |cancellation| Bound::of_a_step(cancellation).within(work)).await
 }
 
 fn folders_made(name: &str) -> String {

@@ -2,8 +2,9 @@
 
 use ops_core::{CommitId, Refusal, StepContext, StepError};
 
-use super::{GitStep, folders_made};
+use super::{GitStep, bounded, folders_made};
 use crate::branch;
+use crate::error::Error;
 use crate::export;
 use crate::linked;
 use crate::merge::{self, MergeCommit};
@@ -22,7 +23,7 @@ pub(super) async fn check(
             let (branch, old) = (branch.clone(), old.clone());
             Ok(env.blocking(move |repo| branch::check(repo, &branch, old.as_ref())).await?)
         }
-        GitStep::Export { folder, .. } => Ok(export::check(&folder.to_path(), cx)),
+        GitStep::Export { folder, .. } => export::check(&folder.to_path(), cx),
         GitStep::Tag { tag } => {
             let tag = tag.clone();
             Ok(env.blocking(move |repo| tag::check(repo, &tag)).await?)
@@ -33,7 +34,7 @@ pub(super) async fn check(
             None => Ok(Vec::new()),
         },
         GitStep::RemoveWorktree { .. } => match step.removal(env) {
-            Some(removal) => cx.blocking(move |_| removal.check()).await,
+            Some(removal) => looked(env, cx, move || removal.check()).await,
             None => Ok(Vec::new()),
         },
         _ => Ok(Vec::new()),
@@ -71,7 +72,7 @@ pub(super) async fn run(
         }
         GitStep::WriteMerge { merge } => {
             let (env, id) = (env.clone(), cx.operation());
-            cx.blocking(move |_| merge::write(&env.handle()?, &merge, id)).await
+            bounded(cx, move || merge::write(&env.handle()?, &merge, id)).await
         }
         GitStep::Tag { tag } => {
             let (env, in_step, commit) = (env.clone(), cx.clone(), tag.commit.clone());
@@ -117,7 +118,7 @@ pub(super) async fn run(
         GitStep::AddWorktree { folder, name, .. } => {
             let Some(added) = step.added(env) else { return Ok(()) };
             // Known again when it is undone: what was there before stays.
-            let made = async { Ok(linked::levels(&folder.to_path())) };
+            let made = async { Ok(linked::levels(&folder.to_path())?) };
             cx.observe(&folders_made(&name), made).await?;
             let id = cx.operation();
             let env = env.clone();
@@ -134,12 +135,12 @@ pub(super) async fn run(
         GitStep::RemoveWorktree { .. } => {
             let Some(removal) = step.removal(env) else { return Ok(()) };
             let id = cx.operation();
-            cx.blocking(move |_| removal.run(id)).await
+            bounded(cx, move || removal.run(id)).await
         }
         GitStep::ReleaseRemovedWorktree { .. } => {
             let Some(removal) = step.removal(env) else { return Ok(()) };
             let id = cx.operation();
-            let saved = cx.blocking(move |_| removal.release(id)).await?;
+            let saved = bounded(cx, move || removal.release(id)).await?;
             if !saved.is_empty() {
                 cx.observe("saved files", async { Ok(saved) }).await?;
             }
@@ -161,15 +162,25 @@ async fn against(
 ) -> Result<Vec<Refusal>, StepError> {
     let (at, switch) =
         step.switch().ok_or_else(|| StepError::permanent("the step is about no work tree"))?;
-    let (at, merge, env) = (at.to_path(), merge.cloned(), env.clone());
-    cx.blocking(move |_| {
+    let (at, merge, this) = (at.to_path(), merge.cloned(), env.clone());
+    looked(env, cx, move || {
         let repo = open_git_dir(&at)?;
         match merge {
-            Some(merge) => worktree::check(&merge::in_memory(&repo, &merge)?, &switch, env.memo()),
-            None => worktree::check(&repo, &switch, env.memo()),
+            Some(merge) => worktree::check(&merge::in_memory(&repo, &merge)?, &switch, this.memo()),
+            None => worktree::check(&repo, &switch, this.memo()),
         }
     })
     .await
+}
+
+/// Looks before anything has begun: nobody waits for that work when it is given up, so it is given
+/// up with its future, and with the context.
+async fn looked(
+    env: &GitRepository,
+    cx: &StepContext,
+    look: impl FnOnce() -> Result<Vec<Refusal>, Error> + Send + 'static,
+) -> Result<Vec<Refusal>, StepError> {
+    Ok(env.blocking_until(cx.context().cancellation(), move |_| look()).await?)
 }
 
 /// Notes for the report which commit was found. An operation may verify several, so each has a key

@@ -1,12 +1,16 @@
 //! How each step is undone.
 
+use std::path::Path;
+
 use ops_core::{StepContext, StepError};
 
 use super::{GitStep, folders_made};
 use crate::branch;
+use crate::error::Error;
 use crate::export;
 use crate::objects;
 use crate::path_bytes::PathBytes;
+use crate::presence;
 use crate::recovery_ref;
 use crate::repository::GitRepository;
 use crate::tag;
@@ -56,8 +60,7 @@ pub(super) async fn undo(
             let id = cx.operation();
             cx.blocking(move |_| removal.undo(id)).await
         }
-        // A work tree that this operation made may be gone again.
-        GitStep::SwitchWorktree { at, .. } if !at.to_path().exists() => Ok(()),
+        GitStep::SwitchWorktree { at, .. } if is_gone(&at.to_path(), env)? => Ok(()),
         GitStep::SwitchWorktree { .. } => {
             env.memo().forget();
             let saved = step.on_worktree(cx, worktree::undo).await?;
@@ -75,4 +78,13 @@ pub(super) async fn undo(
         | GitStep::ReleaseRemovedWorktree { .. }
         | GitStep::ReleaseWorktree { .. } => Ok(()),
     }
+}
+
+/// Whether a linked work tree that the operation made is gone again. Whatever else is not there is
+/// out of reach, and may be half switched.
+fn is_gone(git_dir: &Path, env: &GitRepository) -> Result<bool, Error> {
+    let linked = env.common_dir().join("worktrees");
+    Ok(git_dir.parent() == Some(&linked)
+        && presence::is_at(env.common_dir())?
+        && !presence::is_at(git_dir)?)
 }

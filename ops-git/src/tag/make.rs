@@ -61,15 +61,8 @@ fn kept(name: &TagName, id: OperationId) -> FullName {
         .expect("an operation's id and a tag's name make a ref's name")
 }
 
-/// What the tag points to, unpeeled.
-fn target(repo: &gix::Repository, name: &FullName) -> Result<Option<gix::ObjectId>, Error> {
-    let found =
-        repo.try_find_reference(name).doing(|| format!("`{}` cannot be read", name.as_bstr()))?;
-    Ok(found.and_then(|found| found.try_id().map(gix::Id::detach)))
-}
-
 pub(crate) fn check(repo: &gix::Repository, tag: &Tagging) -> Result<Vec<Refusal>, Error> {
-    Ok(match target(repo, &tag.name.full())? {
+    Ok(match refs::tip_raw(repo, &tag.name.full())? {
         None => Vec::new(),
         Some(id) => vec![Refusal::new(
             format!("tag `{}` exists already, at {id}", tag.name),
@@ -86,8 +79,8 @@ pub(crate) fn run(repo: &gix::Repository, tag: &Tagging, cx: &StepContext) -> Re
     repo.find_commit(commit)
         .map(drop)
         .doing(|| format!("commit {commit} is not here, so it cannot be tagged"))?;
-    if target(repo, &keep)?.is_some() && target(repo, &name)? == Some(id) {
-        return Ok(());
+    if refs::tip_raw(repo, &keep)?.is_some() && refs::tip_raw(repo, &name)? == Some(id) {
+        return refs::make_durable(repo, [&keep, &name].into_iter());
     }
     if let Some(object) = object {
         objects::write(repo, &[object], cx.operation())?;
@@ -97,8 +90,9 @@ pub(crate) fn run(repo: &gix::Repository, tag: &Tagging, cx: &StepContext) -> Re
         let message = message.clone();
         refs::apply(repo, &[Move { name: name.clone(), from: None, to: Some(id), message }])
     };
-    if target(repo, &keep)?.is_none() {
-        make(&keep)?;
+    match refs::tip_raw(repo, &keep)? {
+        None => make(&keep)?,
+        Some(_) => refs::make_durable(repo, std::iter::once(&keep))?,
     }
     cx.fault_point("git-tag-announced");
     if let Err(error) = make(&name) {
@@ -125,10 +119,10 @@ pub(crate) fn verify(repo: &gix::Repository, tag: &Tagging) -> Result<(), Error>
 pub(crate) fn undo(repo: &gix::Repository, tag: &Tagging, cx: &StepContext) -> Result<(), Error> {
     let (name, keep) = (tag.name.full(), kept(&tag.name, cx.operation()));
     objects::clear(repo, cx.operation())?;
-    let Some(id) = target(repo, &keep)? else { return refs::remove_private(repo, &keep) };
+    let Some(id) = refs::tip_raw(repo, &keep)? else { return refs::remove_private(repo, &keep) };
     refs::clear_own_lock(repo, &name, &[format!("{id}\n")])?;
-    match target(repo, &name)? {
-        None => {}
+    match refs::tip_raw(repo, &name)? {
+        None => refs::make_durable(repo, std::iter::once(&name))?,
         Some(now) if now == id => {
             let message = String::new();
             refs::apply(repo, &[Move { name, from: Some(id), to: None, message }])?;

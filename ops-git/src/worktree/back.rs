@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 
 use gix::bstr::{BStr, BString, ByteSlice as _};
 use ops_core::{StepContext, fault};
@@ -15,6 +14,7 @@ use super::root::{Root, Seen, Shape, above};
 use super::{head, lock};
 use crate::error::{Error, ErrorKind};
 use crate::path_bytes::PathBytes;
+use crate::presence::inode;
 use crate::refs;
 
 /// Puts everything back to where it was before [`run`](super::forth::run), after whatever became of
@@ -83,20 +83,17 @@ fn clear_branch_lock(repo: &gix::Repository, switch: &Switch) -> Result<(), Erro
 fn index_back(repo: &gix::Repository, place: &Place, manifest: &Manifest) -> Result<(), Error> {
     let index = repo.index_path();
     let (ours, old) = (place.file("index.ours"), place.file("index.old"));
-    let inode = |path: &std::path::Path| path.symlink_metadata().ok().map(|m| (m.dev(), m.ino()));
-    let now = inode(&index);
-    if manifest.index_existed {
-        if now.is_some() && now == inode(&old) {
-            return Ok(());
-        }
-        if inode(&old).is_none() {
-            // It was renamed into place, and this is being done again.
-            return Ok(());
-        }
-    } else if now.is_none() {
-        return Ok(());
+    let (now, kept) = (inode(&index)?, inode(&old)?);
+    let is_back = if manifest.index_existed {
+        // Renamed into place, if its other name is gone: then this is being done again.
+        kept.is_none() || now == kept
+    } else {
+        now.is_none()
+    };
+    if is_back {
+        return Ok(ops_core::fs::sync_dir(&place.git_dir)?);
     }
-    if now.is_some() && now != inode(&ours) {
+    if now.is_some() && now != inode(&ours)? {
         // Somebody staged something since: it is theirs.
         let kept = place.lost().join("index");
         ops_core::fs::create_dir_durable(&place.lost())?;

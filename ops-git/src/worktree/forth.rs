@@ -146,10 +146,10 @@ fn keep_commit(repo: &gix::Repository, place: &Place, switch: &Switch) -> Result
     let Some(old) = &switch.old else { return Ok(()) };
     let message = format!("ops-git: operation {}", place.id);
     let to = Some(object_id(old)?);
-    if refs::tip(repo, &place.keep())?.is_none() {
-        refs::apply(repo, &[Move { name: place.keep(), from: None, to, message }])?;
+    match refs::tip(repo, &place.keep())? {
+        None => refs::apply(repo, &[Move { name: place.keep(), from: None, to, message }]),
+        Some(_) => refs::make_durable(repo, std::iter::once(&place.keep())),
     }
-    Ok(())
 }
 
 fn files(
@@ -377,7 +377,11 @@ pub(super) fn move_head(
     };
     let (position, commit) = head::now(repo)?;
     if position == *to && commit.as_ref() == after {
-        return Ok(());
+        // A run that was killed may not have come to that.
+        if let head::HeadPosition::Branch { branch } = to {
+            refs::make_durable(repo, std::iter::once(&branch.full()))?;
+        }
+        return Ok(ops_core::fs::sync_dir(repo.git_dir())?);
     }
     match (from, to) {
         (head::HeadPosition::Branch { branch }, head::HeadPosition::Branch { branch: other })

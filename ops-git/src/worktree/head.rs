@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, GitResult as _};
 use crate::id::{BranchName, commit_id};
+use crate::presence::inode;
 
 /// How long to wait for another git's lock on `HEAD`: its own are held for milliseconds.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -131,8 +131,8 @@ fn acquire(ours: &Path, lock: &Path) -> Result<(), Error> {
 
 /// Removes a name of a file of ours, if it is one.
 pub(super) fn remove_if_same(path: &Path, ours: &Path) -> Result<(), Error> {
-    let inode = |path: &Path| path.symlink_metadata().ok().map(|meta| (meta.dev(), meta.ino()));
-    if inode(path).is_some() && inode(path) == inode(ours) {
+    let there = inode(path)?;
+    if there.is_some() && there == inode(ours)? {
         ops_core::fs::remove_file_durable(path)?;
     }
     Ok(())

@@ -14,6 +14,7 @@ use super::head::{remove_if_same, write_durably};
 use super::place::FOLDER;
 use crate::error::{Error, ErrorKind};
 use crate::lock_file::{LockFile, MARK, operation};
+use crate::presence;
 
 /// How long to wait for another git: a status that refreshes the index holds it for milliseconds.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -56,7 +57,8 @@ pub(super) fn release(git_dir: &Path, ours: &Path, id: OperationId) -> Result<()
 /// Whether the lock of the index is one of ours whose operation is over.
 pub(crate) fn is_stale(git_dir: &Path) -> bool {
     operation(&path(git_dir)).is_some_and(|id| {
-        id.parse::<OperationId>().is_ok() && !git_dir.join(FOLDER).join(&id).exists()
+        id.parse::<OperationId>().is_ok()
+            && matches!(presence::is_at(&git_dir.join(FOLDER).join(&id)), Ok(false))
     })
 }
 

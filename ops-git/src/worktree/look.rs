@@ -1,9 +1,6 @@
 //! The work tree as it is: `lstat`, filters and ignore rules.
 
-use std::io::Cursor;
-
 use gix::bstr::{BStr, BString};
-use gix::filter::plumbing::pipeline::convert::ToGitOutcome;
 use gix::index::State;
 use gix::index::entry::Mode;
 use gix::worktree::stack::state::{attributes, ignore};
@@ -22,30 +19,12 @@ pub(super) struct Look<'repo> {
     index: &'repo State,
     browser: Browser<'repo>,
     /// Made when content has to be compared: most often the stat tells.
-    filters: Option<Filters<'repo>>,
+    rules: Option<Rules<'repo>>,
     excludes: Option<gix::AttributeStack<'repo>>,
     stat: gix::index::entry::stat::Options,
     files: gix::fs::Capabilities,
     /// Of the repository, into which things are moved.
     device: (u32, u32),
-}
-
-/// What files go through on their way into the repository and out of it.
-struct Filters<'repo> {
-    pipeline: gix::filter::Pipeline<'repo>,
-    rules: Rules<'repo>,
-}
-
-impl<'repo> Filters<'repo> {
-    fn new(repo: &'repo gix::Repository, index: &State) -> Result<Self, Error> {
-        let doing = || "the attributes cannot be read".to_owned();
-        let from = attributes::Source::WorktreeThenIdMapping;
-        let stack = repo.attributes_only(index, from).doing(doing)?.detach();
-        Ok(Self {
-            pipeline: gix::filter::Pipeline::new(repo, stack).doing(doing)?,
-            rules: Rules::with_index(repo, index, from)?,
-        })
-    }
 }
 
 impl<'repo> Look<'repo> {
@@ -61,7 +40,7 @@ impl<'repo> Look<'repo> {
             root,
             index,
             browser: Browser::new(root),
-            filters: None,
+            rules: None,
             excludes: None,
             stat: repo.stat_options().doing(doing)?,
             files: repo.filesystem_options().doing(doing)?,
@@ -113,35 +92,25 @@ impl<'repo> Look<'repo> {
         if shape == Shape::Link || entry.mode == Mode::SYMLINK {
             return Ok(blob_id(self.repo, bytes)? == entry.id);
         }
-        let filters = match &mut self.filters {
-            Some(filters) => filters,
-            none => none.insert(Filters::new(self.repo, self.index)?),
-        };
-        let outcome = filters
-            .pipeline
-            .convert_to_git(Cursor::new(bytes), on_disk(path), self.index)
-            .doing(|| format!("the filters of `{path}` failed"))?;
-        let io = |source| Error::io("filter", on_disk(path), source);
-        let mut stored = Vec::new();
-        match outcome {
-            ToGitOutcome::Unchanged(mut same) => std::io::Read::read_to_end(&mut same, &mut stored),
-            ToGitOutcome::Process(mut read) => std::io::Read::read_to_end(&mut read, &mut stored),
-            ToGitOutcome::Buffer(buffer) => {
-                stored.extend_from_slice(buffer);
-                Ok(0)
+        let rules = match &mut self.rules {
+            Some(rules) => rules,
+            none => {
+                let from = attributes::Source::WorktreeThenIdMapping;
+                none.insert(Rules::with_index(self.repo, self.index, from)?)
             }
-        }
-        .map_err(io)?;
+        };
+        let stored = rules.stored(bytes, path, self.index)?;
         if blob_id(self.repo, &stored)? == entry.id {
             return Ok(true);
         }
         // gix reads and writes UTF-16 in another way than git, so ask what would be written.
-        if !filters.rules.is_utf16(path)? {
+        if !rules.is_utf16(path)? {
             return Ok(false);
         }
         let kind = gix::objs::tree::EntryKind::Blob;
         let wanted = Entry { path: path.to_owned(), id: entry.id, kind };
-        filters.rules.content(&wanted, |content| {
+        let io = |source| Error::io("filter", on_disk(path), source);
+        rules.content(&wanted, |content| {
             let mut expected = Vec::new();
             content.read_to_end(&mut expected).map_err(io)?;
             Ok(expected == bytes)

@@ -17,6 +17,7 @@ use super::head::HeadPosition;
 use super::root::{Identity, Root};
 use crate::error::{Error, ErrorKind};
 use crate::path_bytes::PathBytes;
+use crate::presence;
 
 /// Where a git directory keeps what belongs to operations.
 pub(crate) const FOLDER: &str = "ops-git";
@@ -118,10 +119,6 @@ impl Place {
         Self { git_dir, common_dir, folder, id, key }
     }
 
-    pub fn exists(&self) -> bool {
-        self.folder.symlink_metadata().is_ok()
-    }
-
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -176,7 +173,7 @@ impl Place {
 
     /// Takes the folder away. The manifest goes first: without it nothing else counts.
     pub fn clear(&self) -> Result<(), Error> {
-        if self.exists() {
+        if presence::is_at(&self.folder)? {
             ops_core::fs::remove_file_durable(&self.file("manifest.json"))?;
             ops_core::fault::point("git-checkout-manifest-removed");
             super::lock::release(&self.git_dir, &self.file("lock"), self.id)?;
@@ -239,19 +236,19 @@ impl Place {
 }
 
 /// A switch of a work tree that somebody left half done.
-pub(crate) fn interrupted(git_dir: &Path) -> Vec<(String, PathBuf)> {
+pub(crate) fn interrupted(git_dir: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
     let mut found = Vec::new();
-    for entry in git_dir.join(FOLDER).read_dir().into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name == "lost" || name.parse::<OperationId>().is_err() {
+    for folder in presence::list(&git_dir.join(FOLDER))? {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.parse::<OperationId>().is_err() {
             continue;
         }
-        for inner in entry.path().read_dir().into_iter().flatten().flatten() {
-            if inner.path().join("manifest.json").exists() {
-                found.push((name.clone(), entry.path()));
+        for inner in presence::list(&folder)? {
+            if presence::is_at(&inner.join("manifest.json"))? {
+                found.push((name, folder));
                 break;
             }
         }
     }
-    found
+    Ok(found)
 }

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use ops_core::{Context, Environment};
+use ops_core::{Context, Environment, ManualClock};
 use ops_git::GitRepository;
 
 /// Runs git, away from everybody's configuration and clock.
@@ -107,6 +108,14 @@ impl World {
             .build()
     }
 
+    /// The same with another clock.
+    pub fn cx_at(&self, clock: &ManualClock) -> Context {
+        Context::builder(self.dir.path().join("state"))
+            .environment(Environment::Development)
+            .clock(clock.clone())
+            .build()
+    }
+
     /// The full id of a ref of the mirror; empty if there is none.
     pub fn mirrored(&self, name: &str) -> String {
         let output =
@@ -119,6 +128,16 @@ impl World {
         git(&self.mirror_path(), &["fsck", "--strict", "--no-dangling"]);
         assert_eq!(git(&self.mirror_path(), &["for-each-ref", "refs/ops-git"]), "");
     }
+}
+
+/// Waits until a program that a test started has made this file.
+pub async fn made(file: &Path) {
+    let waiting = async {
+        while !file.exists() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), waiting).await.expect("a program that runs");
 }
 
 /// The messages of an error and of its sources.

@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -40,11 +41,15 @@ pub enum Manner {
     Stalls(usize),
     /// Sends everybody elsewhere.
     Redirects(String),
+    /// As git's own, and notes the headers that it got.
+    Listens(Arc<Mutex<Vec<String>>>),
 }
 
 pub struct Server {
     pub address: SocketAddr,
     pub requests: Arc<AtomicUsize>,
+    /// How many answers have come to where they hang.
+    stalled: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -60,14 +65,17 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&requests);
+        let stalled = Arc::<AtomicUsize>::default();
+        let stalling = Arc::clone(&stalled);
         let task = tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { return };
                 let (root, manner, counted) = (root.clone(), manner.clone(), Arc::clone(&counted));
+                let stalling = Arc::clone(&stalling);
                 tokio::spawn(async move {
                     let service = hyper::service::service_fn(move |request| {
                         counted.fetch_add(1, Ordering::Relaxed);
-                        answer(root.clone(), manner.clone(), request)
+                        answer(root.clone(), manner.clone(), request, Arc::clone(&stalling))
                     });
                     let _ = auto::Builder::new(TokioExecutor::new())
                         .serve_connection(TokioIo::new(stream), service)
@@ -75,7 +83,7 @@ impl Server {
                 });
             }
         });
-        Self { address, requests, task }
+        Self { address, requests, stalled, task }
     }
 
     /// Answers over https, with this certificate and its key.
@@ -102,7 +110,7 @@ impl Server {
                     // Whoever does not trust it ends here.
                     let Ok(stream) = acceptor.accept(stream).await else { return };
                     let service = hyper::service::service_fn(move |request| {
-                        answer(root.clone(), Manner::Git, request)
+                        answer(root.clone(), Manner::Git, request, Arc::default())
                     });
                     let _ = auto::Builder::new(TokioExecutor::new())
                         .serve_connection(TokioIo::new(stream), service)
@@ -110,7 +118,17 @@ impl Server {
                 });
             }
         });
-        Self { address, requests: Arc::default(), task }
+        Self { address, requests: Arc::default(), stalled: Arc::default(), task }
+    }
+
+    /// Waits until so many answers hang.
+    pub async fn hangs(&self, times: usize) {
+        let waiting = async {
+            while self.stalled.load(Ordering::Relaxed) < times {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), waiting).await.expect("an answer that hangs");
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -122,17 +140,26 @@ async fn answer(
     root: PathBuf,
     manner: Manner,
     request: Request<Incoming>,
+    stalled: Arc<AtomicUsize>,
 ) -> Result<Response<Body>, Infallible> {
     let authorization = request.headers().get("authorization").cloned();
     match manner {
-        Manner::Git => Ok(backend(root, request, None).await),
-        Manner::HangsOnPost if request.method() == http::Method::GET => {
-            Ok(backend(root, request, None).await)
+        Manner::Git => Ok(backend(root, request, None, stalled).await),
+        Manner::Listens(heard) => {
+            let said = request.headers().iter().map(|(name, value)| format!("{name}: {value:?}"));
+            heard.lock().unwrap().extend(said);
+            Ok(backend(root, request, None, stalled).await)
         }
-        Manner::Hangs | Manner::HangsOnPost => std::future::pending().await,
+        Manner::HangsOnPost if request.method() == http::Method::GET => {
+            Ok(backend(root, request, None, stalled).await)
+        }
+        Manner::Hangs | Manner::HangsOnPost => {
+            stalled.fetch_add(1, Ordering::Relaxed);
+            std::future::pending().await
+        }
         Manner::Status(status) => Ok(Response::builder().status(status).body(empty()).unwrap()),
         Manner::Asks(wanted) if authorization.as_ref().is_some_and(|got| got == &*wanted) => {
-            Ok(backend(root, request, None).await)
+            Ok(backend(root, request, None, stalled).await)
         }
         Manner::Asks(_) => Ok(Response::builder()
             .status(401)
@@ -140,7 +167,7 @@ async fn answer(
             .body(empty())
             .unwrap()),
         Manner::Cuts(_) | Manner::Truncates(_) | Manner::Stalls(_) | Manner::LeavesOut => {
-            Ok(backend(root, request, Some(manner)).await)
+            Ok(backend(root, request, Some(manner), stalled).await)
         }
         Manner::Redirects(to) => {
             let tail = request.uri().path_and_query().unwrap().as_str();
@@ -161,7 +188,7 @@ fn whole(bytes: Bytes) -> Body {
 }
 
 /// The first bytes of an answer, and then what the manner says.
-fn part(bytes: &[u8], manner: &Manner) -> Body {
+fn part(bytes: &[u8], manner: &Manner, stalled: Arc<AtomicUsize>) -> Body {
     use futures::StreamExt as _;
     let frame = |length: usize| {
         let part = &bytes[..length.min(bytes.len())];
@@ -173,7 +200,11 @@ fn part(bytes: &[u8], manner: &Manner) -> Body {
             StreamBody::new(frame(length).chain(end)).boxed_unsync()
         }
         Manner::Stalls(length) => {
-            StreamBody::new(frame(length).chain(futures::stream::pending())).boxed_unsync()
+            let hangs = futures::stream::once(async move {
+                stalled.fetch_add(1, Ordering::Relaxed);
+                std::future::pending().await
+            });
+            StreamBody::new(frame(length).chain(hangs)).boxed_unsync()
         }
         Manner::Truncates(length) => whole(Bytes::copy_from_slice(&bytes[..length])),
         _ => whole(Bytes::copy_from_slice(bytes)),
@@ -184,6 +215,7 @@ async fn backend(
     root: PathBuf,
     request: Request<Incoming>,
     spoils: Option<Manner>,
+    stalled: Arc<AtomicUsize>,
 ) -> Response<Body> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
@@ -239,7 +271,7 @@ async fn backend(
     let has_pack = body.windows(4).any(|window| window == b"PACK");
     response
         .body(match spoils.filter(|_| has_pack) {
-            Some(manner) => part(body, &manner),
+            Some(manner) => part(body, &manner, stalled),
             None => whole(Bytes::copy_from_slice(body)),
         })
         .unwrap()

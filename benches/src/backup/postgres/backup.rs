@@ -133,16 +133,18 @@ fn pgbackrest(subject: &Subject) -> Side {
         let run = |verb: &str| {
             let mut command = subject.server.as_owner("pgbackrest");
             command.current_dir("/");
-            for (name, value) in [
-                ("pg1-path", subject.server.data().as_path()),
-                ("pg1-socket-path", subject.server.folder()),
-                ("repo1-path", &folder.join("repository")),
-                ("log-path", &folder),
-                ("lock-path", &folder),
-            ] {
+            let (data, repository) = (subject.server.data(), folder.join("repository"));
+            let mut options = vec![("repo1-path", &*repository), ("lock-path", &*folder)];
+            // Verbs that only look at the repository know of no server.
+            if ["stanza-create", "backup"].contains(&verb) {
+                options
+                    .extend([("pg1-path", &*data), ("pg1-socket-path", subject.server.folder())]);
+                command.arg("--pg1-user=postgres");
+            }
+            for (name, value) in options {
                 command.arg(format!("--{name}={}", value.display()));
             }
-            command.args(["--stanza=bench", "--pg1-user=postgres", "--log-level-file=off"]);
+            command.args(["--stanza=bench", "--log-level-file=off"]);
             if verb == "backup" {
                 command.args(["--compress-type=zst", "--compress-level=3", "--process-max=2"]);
                 command.args(["--no-archive-check", "--start-fast", "--type=full"]);

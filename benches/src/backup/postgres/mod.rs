@@ -33,7 +33,8 @@ pub(super) fn benchmarks(wish: &Wish) -> Result<Vec<Benchmark>, Failure> {
         backup::first(&subject, wish, rounds)?,
         backup::alone(&small)?,
         backup::verify(&subject, wish, rounds),
-        restore::restore(&subject, rounds)?,
+        restore::restore(&subject, rounds, false)?,
+        restore::restore(&subject, rounds, true)?,
         backup::second(&subject, wish, rounds, true),
         backup::second(&subject, wish, rounds, false),
     ])

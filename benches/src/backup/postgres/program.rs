@@ -67,6 +67,8 @@ async fn work(
             let place = url.parse::<ops_backup::PostgresUrl>()?.with_database(target);
             let place = vault.database(&place).await?;
             let options = DatabaseOptions::default().allow_unknown_space();
+            let counted = more.get(1).is_some_and(|how| how == "counted");
+            let options = if counted { options.counts_only() } else { options };
             vault.restore_database(SET, latest().await?.id, &place, &options, &cx).await?;
             serde_json::json!({})
         }

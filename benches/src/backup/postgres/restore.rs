@@ -12,14 +12,19 @@ const TARGET: &str = "restored";
 /// What a side starts.
 type Restore = Box<dyn Fn(&Subject) -> Result<Cost, Failure>>;
 
-/// Ours compares every row with the backup and gathers statistics; a peer does neither, unless its
-/// name says so.
-pub(super) fn restore(subject: &Subject, rounds: usize) -> Result<Benchmark, Failure> {
-    let folder = subject.folder.join("restore");
+/// Ours gathers statistics, and reads every row again to compare it with the backup, or compares only
+/// their number (`counted`), which nobody has to read anything for. A peer compares nothing, and
+/// gathers statistics only where its name says so.
+pub(super) fn restore(
+    subject: &Subject,
+    rounds: usize,
+    counted: bool,
+) -> Result<Benchmark, Failure> {
+    let folder = subject.folder.join(if counted { "restore-counted" } else { "restore" });
     std::fs::create_dir(&folder)?;
     output(&mut subject.script(&folder, "pg_dump | zstd -3 -T2 -q -o out.zst"))?;
     output(&mut subject.script(&folder, "pg_dump -Fd -j2 -f out"))?;
-    let store = subject.folder.join("store-restored");
+    let store = folder.join("store");
     subject.ours("back-up", &store, &[])?;
     let rows = subject.rows(&subject.database)?;
 
@@ -48,8 +53,10 @@ pub(super) fn restore(subject: &Subject, rounds: usize) -> Result<Benchmark, Fai
             Ok(subject.server.measured(&mut command)?.1)
         })
     };
-    let sides = vec![
-        side("ops", Box::new(move |subject| Ok(subject.ours("restore", &store, &[TARGET])?.cost))),
+    let how = if counted { "counted" } else { "compared" };
+    let ours = move |subject: &Subject| Ok(subject.ours("restore", &store, &[TARGET, how])?.cost);
+    let mut sides = vec![
+        side("ops", Box::new(ours)),
         side(
             "peer: zstd | psql",
             script(&format!(
@@ -62,5 +69,9 @@ pub(super) fn restore(subject: &Subject, rounds: usize) -> Result<Benchmark, Fai
             script(&format!("pg_restore -j2 -d {TARGET} out && psql -Xq -d {TARGET} -c ANALYZE")),
         ),
     ];
-    Ok(Benchmark { group: subject.group("restore"), items: 1, bytes: None, rounds, sides })
+    if counted {
+        sides.remove(1);
+    }
+    let group = subject.group(if counted { "restore, rows counted" } else { "restore" });
+    Ok(Benchmark { group, items: 1, bytes: None, rounds, sides })
 }

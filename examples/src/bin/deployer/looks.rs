@@ -102,6 +102,9 @@ pub async fn lock(site: &dyn Target, cx: &Context) -> Result<Answer, Failure> {
     for it in &open {
         lines.push(format!("open here: {} {}", it.id, it.plan.operation));
     }
+    for it in &unreadable {
+        lines.push(format!("open here, and its journal cannot be read: {}", it.id));
+    }
     let open = open.iter().map(|it| json!({"id": it.id, "operation": it.plan.operation}));
     let json = json!({
         "holder": holder.as_ref().map(|it| json!({

@@ -18,7 +18,7 @@ use ops_deploy::Target;
 use ops_examples::program::{CommonArgs, run, show};
 use ops_examples::{Code, Failure};
 
-use config::Config;
+use config::Secrets;
 
 /// Brings versions into service without losing a request, and takes them back.
 #[derive(Debug, Parser)]
@@ -94,7 +94,13 @@ async fn main() -> ExitCode {
         let path = config.ok_or_else(|| {
             Failure::usage("give --config, or set DEPLOYER_CONFIG to the site's TOML file")
         })?;
-        let site = Config::read(&path)?.site(program.bars.as_ref())?;
+        let secrets = match &verb {
+            Verb::Plan { .. } | Verb::Deploy { .. } | Verb::Rollback { emergency: false, .. } => {
+                Secrets::Needed
+            }
+            _ => Secrets::IfThere,
+        };
+        let site = config::site(&path, program.bars.as_ref(), secrets)?;
         let target = site.target();
         let world = target.world();
         match verb {

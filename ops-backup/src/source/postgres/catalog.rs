@@ -70,12 +70,27 @@ impl Table {
         format!("COPY (SELECT {} FROM ONLY {} {rows}) TO STDOUT", columns.join(", "), self.sql())
     }
 
-    pub fn copy_in(&self) -> String {
+    /// `frozen` if the transaction has truncated it.
+    pub fn copy_in(&self, frozen: bool) -> String {
         let columns: Vec<_> = self.columns.iter().map(|column| ident(column)).collect();
         // Without a list all columns are meant that are not generated: here there is none.
         let list =
             if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
-        format!("COPY {}{list} FROM STDIN", self.sql())
+        let frozen = if frozen { " WITH (FREEZE)" } else { "" };
+        format!("COPY {}{list} FROM STDIN{frozen}", self.sql())
+    }
+
+    /// Whether it is an ordinary table without rows: an extension may have given its own some.
+    pub async fn is_empty(&self, connection: &mut PgConnection) -> Result<bool, Error> {
+        let sql = format!(
+            "SELECT relkind = 'r' AND relam = (SELECT oid FROM pg_am WHERE amname = 'heap')
+                AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass
+                    AND objid = c.oid AND deptype = 'e')
+                AND NOT EXISTS (SELECT FROM ONLY {}) FROM pg_class c WHERE oid = $1::regclass",
+            self.sql()
+        );
+        let asked = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(self.sql());
+        asked.fetch_one(connection).await.map_err(|e| failed("look at a new table", e))
     }
 }
 
@@ -217,11 +232,14 @@ mod tests {
             format!("COPY ({from} WHERE ctid >= '(0,0)' AND ctid < '(8,0)') TO STDOUT"),
         );
         check(&table, Some((8, None)), format!("COPY ({from} WHERE ctid >= '(8,0)') TO STDOUT"));
-        assert_eq!(table.copy_in(), r#"COPY "odd ""s"""."select" ("a", "B ""b""") FROM STDIN"#);
+        assert_eq!(
+            table.copy_in(true),
+            r#"COPY "odd ""s"""."select" ("a", "B ""b""") FROM STDIN WITH (FREEZE)"#
+        );
         assert_eq!(table.key(), r#""odd ""s""".select"#);
         table.condition = "WHERE a > 1".into();
         check(&table, None, format!("COPY ({from} WHERE a > 1) TO STDOUT"));
         table.columns.clear();
-        assert_eq!(table.copy_in(), r#"COPY "odd ""s"""."select" FROM STDIN"#);
+        assert_eq!(table.copy_in(false), r#"COPY "odd ""s"""."select" FROM STDIN"#);
     }
 }

@@ -106,8 +106,11 @@ pub(super) async fn fill(
     let mut copy = connection.copy_in_raw(statement).await.map_err(failed)?;
     while let Some(piece) = bytes.next().await {
         match piece {
+            // The connection copies what it sends, and keeps the room for it.
             Ok(piece) => {
-                copy.send(&piece[..]).await.map_err(failed)?;
+                for part in piece.chunks(PIECE) {
+                    copy.send(part).await.map_err(failed)?;
+                }
             }
             Err(error) => {
                 let _ = copy.abort("the bytes end in an error").await;

@@ -2,8 +2,8 @@
 //!
 //! The path of a backup: `moment` holds one snapshot in several connections, `catalog` says what is
 //! in it, `copy` streams it, `program` asks `pg_dump` for the schema. The path of a restore:
-//! `place` is the resource, `refusals` look before, `stage` fills a new database beside the old,
-//! `rename` swaps the two.
+//! `place` is the resource, `refusals` look before, `stage` makes a new database beside the old,
+//! `load` fills and compares it, `rename` swaps the two.
 
 #[cfg(feature = "postgres")]
 mod archive;
@@ -21,6 +21,8 @@ mod database;
 mod facts;
 #[cfg(feature = "postgres")]
 mod large;
+#[cfg(feature = "postgres")]
+mod load;
 #[cfg(feature = "postgres")]
 mod moment;
 #[cfg(feature = "postgres")]

@@ -41,10 +41,10 @@ impl Stage {
         let mut part = catalog.clone();
         part.tables.retain(|table| chosen.tables.contains(&table.key()));
         part.large_objects = false;
-        self.load(&record, &part, cancel).await?;
+        let taken = self.load(&record, &part, cancel).await?;
         self.sequences_that_are_left(&mut connection, &record, cancel).await?;
         ops_core::fault::point("restored the rows");
-        self.compare(&record, &part).await?;
+        self.compare(&record, &part, &taken).await?;
         ops_core::fault::point("compared the rows");
         for sql in keys {
             run(&mut connection, &sql).await?;

@@ -66,6 +66,10 @@ pub struct DatabaseOptions {
     pub probes: Vec<SqlProbe>,
     /// How many connections write rows. Default: 2.
     pub connections: usize,
+    /// Whether it is enough that each table takes as many rows as the backup has. Else every row is
+    /// read again and compared, which takes about as long as a backup. Default: no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counts_only: bool,
 }
 
 impl Default for DatabaseOptions {
@@ -80,6 +84,7 @@ impl Default for DatabaseOptions {
             fingerprint: None,
             probes: Vec::new(),
             connections: 2,
+            counts_only: false,
         }
     }
 }
@@ -114,6 +119,12 @@ impl DatabaseOptions {
     /// Adds a question that the restored database must answer with `true`.
     pub fn probe(mut self, probe: SqlProbe) -> Self {
         self.probes.push(probe);
+        self
+    }
+
+    /// Compares numbers of rows instead of rows.
+    pub fn counts_only(mut self) -> Self {
+        self.counts_only = true;
         self
     }
 

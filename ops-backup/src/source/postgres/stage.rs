@@ -1,11 +1,10 @@
 //! The new database: created, filled, compared with the backup, and asked whether it works.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
+use futures::future::try_join_all;
 use ops_core::StepContext;
 use ops_core::process::RunContext;
 use ops_core::progress::Update;
@@ -13,18 +12,16 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use tokio_util::sync::CancellationToken;
 
-use super::catalog::{self, Table};
 use super::connect::{connect, failed, run};
 use super::facts::{Facts, properties, scalar};
 use super::moment::{
     CATALOG, CATALOG_FORMAT, Catalog, LARGE_OBJECTS, POST_DATA, PRE_DATA, SEQUENCES,
 };
 use super::place::{DatabaseOptions, DatabasePlace};
-use super::quote::ident;
-use super::rows::Rows;
+use super::quote::{ident, qualified};
 use super::script::{self, Part};
 use super::url::PostgresUrl;
-use super::{archive, carry, copy, large};
+use super::{archive, carry, large};
 use crate::component;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{BackupId, SetName, SourceRecord};
@@ -36,9 +33,6 @@ use crate::watch::Watch;
 
 /// More of a script than this is in no backup of ours.
 const MAX_SCRIPT: u64 = 1 << 30;
-
-/// How long a comparison may wait for the next row.
-const STALL: Duration = Duration::from_mins(10);
 
 /// How long a probe may take.
 const PROBE: &str = "60s";
@@ -162,7 +156,7 @@ impl Stage {
     }
 
     /// Tells how many bytes of rows are read, if nobody is told already.
-    fn watched(&self, total: u64) -> Repository {
+    pub(super) fn watched(&self, total: u64) -> Repository {
         let repository = &self.place.vault.repository;
         if repository.watch().is_some() {
             return repository.clone();
@@ -171,7 +165,7 @@ impl Stage {
         repository.watched(Watch::new(self.cx.context().progress(), phase, total))
     }
 
-    fn tell(&self, what: &str, done: u64, all: u64) {
+    pub(super) fn tell(&self, what: &str, done: u64, all: u64) {
         let phase = format!("{what} of {}", self.place.url.database());
         self.cx.context().progress().update(&Update::items(phase, done, Some(all)));
     }
@@ -217,7 +211,7 @@ impl Stage {
     ) -> Result<(), Error> {
         self.script(record, PRE_DATA, cancel).await?;
         ops_core::fault::point("restored the schema");
-        self.load(record, catalog, cancel).await?;
+        let taken = self.load(record, catalog, cancel).await?;
         if catalog.large_objects {
             let pieces =
                 component::read(&self.place.vault.repository, record, LARGE_OBJECTS, cancel)?;
@@ -228,7 +222,7 @@ impl Stage {
         self.script(record, SEQUENCES, cancel).await?;
         ops_core::fault::point("restored the rows");
         // Before triggers, row security and whatever else could come between.
-        self.compare(record, catalog).await?;
+        self.compare(record, catalog, &taken).await?;
         self.compare_sequences(record, cancel).await?;
         ops_core::fault::point("compared the rows");
         self.after_data(record, cancel).await
@@ -267,121 +261,38 @@ impl Stage {
         Ok(())
     }
 
-    /// Several units at once, each on a connection of its own.
-    pub(super) async fn load(
-        &self,
-        record: &SourceRecord,
-        catalog: &Catalog,
-        cancel: &CancellationToken,
-    ) -> Result<(), Error> {
-        let sizes: BTreeMap<&str, u64> =
-            record.units.iter().map(|unit| (&*unit.name, unit.plain_size)).collect();
-        let streams = catalog.tables.iter().flat_map(|table| &table.units);
-        let size = |unit: &String| sizes.get(&**unit).copied().unwrap_or_default();
-        let total = streams.map(size).fold(0, u64::saturating_add);
-        let repository = &self.watched(total);
-        let (done, left) = (AtomicU64::new(0), AtomicU64::new(catalog.tables.len() as u64));
-        let streams: BTreeMap<_, _> = (catalog.tables.iter())
-            .map(|table| (table.key(), AtomicU64::new(table.units.len() as u64)))
-            .collect();
-        let rows = catalog.tables.iter().filter_map(|table| record.tables.get(&table.key()));
-        let rows = rows.fold(0, |sum: u64, table| sum.saturating_add(table.rows));
-        let units = catalog
-            .tables
-            .iter()
-            .flat_map(|table| table.units.iter().map(move |unit| (table, unit)));
-        let one = async |(table, unit): (&Table, &String)| {
-            if size(unit) > 0 {
-                let bytes = component::read(repository, record, unit, cancel)?;
-                let mut connection = connect(&self.url()).await?;
-                let taken = copy::fill(&mut connection, &table.copy_in(), bytes).await?;
-                let _ = connection.close().await;
-                let done = done.fetch_add(taken, Ordering::Relaxed) + taken;
-                self.tell("rows", done, rows.max(done));
+    /// Statistics, without which the first queries would be slow: of several tables at once, the
+    /// largest first. Those of a partitioned table are made with it.
+    async fn analyze(&self) -> Result<(), Error> {
+        let mut connection = connect(&self.url()).await?;
+        let tables: Vec<(String, String)> = sqlx::query_as(
+            "SELECT n.nspname::text, c.relname::text
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.relkind IN ('r', 'm', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
+                AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+            ORDER BY pg_relation_size(c.oid) DESC, 1, 2",
+        )
+        .fetch_all(&mut connection)
+        .await
+        .map_err(|e| failed("list the tables", e))?;
+        let _ = connection.close().await;
+        let tables = &Mutex::new(tables.into_iter());
+        let one = async |_| {
+            let mut connection = connect(&self.url()).await?;
+            let next = || tables.lock().unwrap_or_else(PoisonError::into_inner).next();
+            while let Some((schema, table)) = next() {
+                run(&mut connection, &format!("ANALYZE {}", qualified(&schema, &table))).await?;
             }
-            ops_core::fault::point("restored a unit");
-            let streams = streams.get(&table.key());
-            if streams.is_some_and(|streams| streams.fetch_sub(1, Ordering::Relaxed) == 1) {
-                let left = left.fetch_sub(1, Ordering::Relaxed) - 1;
-                let all = catalog.tables.len() as u64;
-                self.tell("tables", all - left, all);
-            }
+            let _ = connection.close().await;
             Ok::<_, Error>(())
         };
-        let mut loading =
-            futures::stream::iter(units).map(one).buffer_unordered(self.options.connections.max(1));
-        while let Some(loaded) = loading.next().await {
-            loaded?;
-        }
-        Ok(())
+        try_join_all((0..self.options.connections.max(1)).map(one)).await.map(drop)
     }
 
-    /// Reads every row again, and compares what the manifest says of the tables.
-    pub(super) async fn compare(
-        &self,
-        record: &SourceRecord,
-        catalog: &Catalog,
-    ) -> Result<(), Error> {
-        let asked = catalog.tables.iter().map(|table| (table.key(), table.copy_out(None)));
-        let objects = catalog.large_objects;
-        let objects = objects.then(|| (LARGE_OBJECTS.to_owned(), catalog::large_objects()));
-        let one = async |(key, statement): (String, String)| {
-            let mut connection = connect(&self.url()).await?;
-            let rows: Rows = copy::rows(&mut connection, &statement, STALL, None).await?;
-            let _ = connection.close().await;
-            Ok::<_, Error>((key, rows.record()))
-        };
-        let mut comparing = futures::stream::iter(asked.chain(objects))
-            .map(one)
-            .buffer_unordered(self.options.connections.max(1));
-        let mut found = BTreeMap::new();
-        while let Some(table) = comparing.next().await {
-            let (key, rows) = table?;
-            found.insert(key, rows);
-        }
-        let differ: Vec<_> = found
-            .iter()
-            .filter(|(key, rows)| {
-                let repository = &self.place.vault.repository;
-                !record.tables.get(*key).is_some_and(|told| repository.are_rows(key, told, rows))
-            })
-            .map(|(key, rows)| {
-                let expected = record.tables.get(key).map_or(0, |table| table.rows);
-                format!("`{key}` ({} rows, {expected} in the backup)", rows.rows)
-            })
-            .chain(record.tables.keys().filter(|key| !found.contains_key(*key)).cloned())
-            .collect();
-        if !differ.is_empty() {
-            let message =
-                format!("what was restored differs from the backup: {}", differ.join(", "));
-            return Err(Error::new(ErrorKind::Source, message));
-        }
-        Ok(())
-    }
-
-    async fn compare_sequences(
-        &self,
-        record: &SourceRecord,
-        cancel: &CancellationToken,
-    ) -> Result<(), Error> {
-        let mut connection = connect(&self.url()).await?;
-        let sequences = catalog::sequence_values(&mut connection).await?;
-        let _ = connection.close().await;
-        if sequences.as_bytes()
-            != &read_all(&self.place.vault, record, SEQUENCES, cancel).await?[..]
-        {
-            return Err(Error::new(
-                ErrorKind::Source,
-                "the restored sequences differ from the backup",
-            ));
-        }
-        Ok(())
-    }
-
-    /// Statistics, without which the first queries would be slow, and the probes.
+    /// Statistics, and the probes.
     async fn conclude(&self) -> Result<(), Error> {
+        self.analyze().await?;
         let mut connection = connect(&self.url()).await?;
-        run(&mut connection, "ANALYZE").await?;
         let invalid: Vec<String> = sqlx::query_scalar(
             "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid ORDER BY 1",
         )

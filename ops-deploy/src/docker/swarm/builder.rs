@@ -82,7 +82,8 @@ impl SwarmService {
 
     /// Gives its tasks a file of this machine as `/run/secrets/<name>`, at most 500 KiB: a secret of
     /// the Swarm is made of it with each operation, and goes through the engine's address alone. The
-    /// service's other secrets go; what it had comes back when the operation goes back.
+    /// service's other secrets go; what it had comes back when the operation goes back. Only the user 0 of
+    /// the container can read it (mode 0400), so the service must begin as that one.
     pub fn secret(mut self, name: impl Into<String>, file: impl Into<PathBuf>) -> Self {
         self.secrets.insert(name.into(), file.into());
         self

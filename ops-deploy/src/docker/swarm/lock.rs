@@ -34,16 +34,22 @@ fn read(config: &Config) -> Held {
         operation: get(OPERATION),
         who: get(WHO),
         since: get(SINCE),
-        until: get(UNTIL).parse().unwrap_or(Timestamp::MIN),
+        // What cannot be read, such as a newer deployer's, is not free.
+        until: get(UNTIL).parse().unwrap_or(Timestamp::MAX),
     }
 }
 
 impl Held {
     fn refusal(&self) -> Refusal {
         let Self { operation, who, since, until } = self;
+        let after = if *until == Timestamp::MAX {
+            "until when cannot be read: see `docker config ls` once nobody deploys".to_owned()
+        } else {
+            format!("from {until} on it is taken over")
+        };
         Refusal::new(
             format!("operation {operation} of {who} holds the lock since {since}"),
-            format!("wait for it; if it died, recover it there; from {until} on it is taken over"),
+            format!("wait for it; if it died, recover it there; {after}"),
         )
     }
 }
@@ -109,6 +115,12 @@ impl Swarm {
             }
         }
         Err(StepError::temporary("the lock changes hands all the time").remedy("try again"))
+    }
+
+    /// Whether the lock is still this operation's.
+    pub(super) async fn has_lock(&self, cx: &StepContext) -> Result<bool, Error> {
+        let config = self.0.engine.config(&self.lock_name()).await?;
+        Ok(config.is_some_and(|config| read(&config).operation == cx.operation().to_string()))
     }
 
     pub(super) async fn release_lock(&self, cx: &StepContext) -> Result<(), StepError> {

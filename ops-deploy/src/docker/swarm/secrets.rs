@@ -1,6 +1,8 @@
 //! Secrets of services: objects of the Swarm, which only the tasks that have them can read.
 
 use std::collections::HashMap;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -71,6 +73,24 @@ fn named(secret: &Secret) -> Option<&str> {
     secret.spec.as_ref()?.name.as_deref()
 }
 
+/// A file that grows, or that became a pipe, is neither read without end nor waited for.
+fn read_secret(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let not_blocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = std::fs::File::options().read(true).custom_flags(not_blocking).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no file"));
+    }
+    // Room for all of it, so that no copy is left where it was smaller.
+    let room = usize::try_from(MOST + 1).unwrap_or(usize::MAX);
+    let mut value = Zeroizing::new(Vec::with_capacity(room));
+    file.take(MOST + 1).read_to_end(&mut value)?;
+    if value.len() == room {
+        let error = format!("it has more than {MOST} bytes");
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, error));
+    }
+    Ok(value)
+}
+
 /// What is wrong with the file of a secret.
 fn wrong(file: &Path) -> Option<String> {
     match std::fs::metadata(file) {
@@ -120,8 +140,7 @@ impl Swarm {
             let object = format!("{}.{n}.{operation}", service.name);
             let path = file.clone();
             let read = cx.blocking(move |_| {
-                let value = std::fs::read(&path).map(Zeroizing::new);
-                value.map_err(|error| Error::io("read the secret in", &path, error))
+                read_secret(&path).map_err(|error| Error::io("read the secret in", &path, error))
             });
             let value = read.await?;
             cx.fault_point("swarm: secret about to be made");
@@ -159,5 +178,27 @@ impl Swarm {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_a_file_of_a_bounded_length() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        std::fs::write(&path, "hush").unwrap();
+        assert_eq!(read_secret(&path).unwrap().as_slice(), b"hush");
+        let most = usize::try_from(MOST).unwrap();
+        std::fs::write(&path, vec![7; most]).unwrap();
+        assert_eq!(read_secret(&path).unwrap().len(), most);
+        std::fs::write(&path, vec![7; most + 1]).unwrap();
+        assert!(read_secret(&path).unwrap_err().to_string().contains("more than"));
+        std::fs::remove_file(&path).unwrap();
+        let mode = rustix::fs::Mode::from_bits_truncate(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+        assert_eq!(read_secret(&path).unwrap_err().to_string(), "it is no file");
     }
 }

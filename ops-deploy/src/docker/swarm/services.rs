@@ -211,7 +211,7 @@ impl Swarm {
                 }
             }
         }
-        self.converged(name, Some(&ours), cx).await
+        self.converged(name, Some(&ours), &BTreeSet::new(), cx).await
     }
 
     /// How the version before came into service, and which migration of it closed the way back, as
@@ -238,6 +238,8 @@ impl Swarm {
         let service = self.existing(name).await?;
         let ours = cx.operation().to_string();
         let found = label(&service, OPERATION);
+        // The engine keeps tasks of the old operation that failed long ago.
+        let failed = self.failed_tasks(name).await?;
         if found.as_ref() == Some(&ours) {
             let stop_first = self.settings_of(name).is_ok_and(|settings| settings.stop_first);
             let old = |mut spec: ServiceSpec| {
@@ -263,7 +265,7 @@ impl Swarm {
             return Err(stale(name, before.index).into());
         }
         let operation = before.task_labels.get(OPERATION).map(String::as_str);
-        self.converged(name, operation, cx).await?;
+        self.converged(name, operation, &failed, cx).await?;
         self.others_ended(name, operation, cx).await?;
         self.remove_secrets().await
     }
@@ -340,12 +342,20 @@ impl Swarm {
         Ok(Swap::Lost)
     }
 
+    /// The tasks of a service that have failed, by their ids.
+    async fn failed_tasks(&self, name: &str) -> Result<BTreeSet<String>, Error> {
+        let failed = self.0.engine.tasks(name).await?.into_iter().filter(has_failed);
+        Ok(failed.filter_map(|task| task.id).collect())
+    }
+
     /// Waits until all tasks that Swarm wants are of this operation, and the same ones have run for
-    /// a while: what ends soon after its start has run for a moment, too.
+    /// a while: what ends soon after its start has run for a moment, too. Failures that are known
+    /// are no failures of this.
     async fn converged(
         &self,
         name: &str,
         operation: Option<&str>,
+        known: &BTreeSet<String>,
         cx: &StepContext,
     ) -> Result<(), StepError> {
         let until = tokio::time::Instant::now() + self.0.converge;
@@ -362,13 +372,15 @@ impl Swarm {
                 let labels = task.spec.as_ref().and_then(|spec| spec.container_spec.as_ref());
                 let labels = labels.and_then(|container| container.labels.as_ref());
                 let ours = labels.and_then(|labels| labels.get(OPERATION)).map(String::as_str);
+                let is_new = task.id.as_ref().is_none_or(|id| !known.contains(id));
+                let failed = has_failed(&task) && is_new;
                 let status = task.status.unwrap_or_default();
                 let wanted = task.desired_state == Some(TaskState::RUNNING);
                 if ours != operation {
                     others += usize::from(wanted);
                 } else if wanted && status.state == Some(TaskState::RUNNING) {
                     ready.extend(task.id);
-                } else if matches!(status.state, Some(TaskState::FAILED | TaskState::REJECTED)) {
+                } else if failed {
                     failures.push(status.err.or(status.message).unwrap_or_default());
                 }
             }
@@ -391,6 +403,11 @@ impl Swarm {
             cx.until_cancelled(tokio::time::sleep(POLL)).await?;
         }
     }
+}
+
+fn has_failed(task: &Task) -> bool {
+    let state = task.status.as_ref().and_then(|status| status.state);
+    matches!(state, Some(TaskState::FAILED | TaskState::REJECTED))
 }
 
 fn stale(name: &str, index: u64) -> Error {

@@ -155,7 +155,10 @@ impl Step for SwarmStep {
                 swarm.record(version, *verb, images, before.as_ref(), cx).await
             }
             Self::ReleaseLock => {
-                swarm.remove_secrets().await?;
+                // After a take-over there are secrets that no service has yet.
+                if swarm.has_lock(cx).await? {
+                    swarm.remove_secrets().await?;
+                }
                 swarm.release_lock(cx).await
             }
             Self::Stage(stage) => stages::run(stage, swarm, cx).await,

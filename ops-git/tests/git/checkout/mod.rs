@@ -5,6 +5,7 @@ mod crash;
 mod crash_in_place;
 mod elsewhere;
 mod faults;
+mod filters;
 mod generated;
 mod in_place;
 mod linked;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ops_core::Secret;
-use ops_git::{Credentials, ErrorKind, GitRepository, Login};
+use ops_core::{ManualClock, Secret};
+use ops_git::{Credentials, ErrorKind, GitRepository, Login, PullOptions};
 
 use super::left::{no_process, no_thread, sound};
-use crate::fixture::{World, chain, git};
+use crate::fixture::{World, chain, git, made};
 use crate::server::{Manner, Server};
 
 /// `me:correct-horse`
@@ -121,9 +121,16 @@ async fn gits_own_helpers_are_asked_and_told_what_became_of_it() {
     // One that fails, and one that hangs.
     set("!exit 1");
     assert_eq!(mirror.safe_pull(&cx).await.unwrap_err().kind(), ErrorKind::Unauthenticated);
-    set("!sleep 8181; :");
-    let options = ops_git::PullOptions::default().deadline(std::time::Duration::from_millis(400));
-    let error = mirror.plan_pull(&cx, options).await.unwrap_err();
+    let began = world.dir.path().join("began");
+    set(&format!("!echo >'{}'; sleep 8181; :", began.display()));
+    let clock = ManualClock::new(jiff::Timestamp::UNIX_EPOCH);
+    let (cx, options) = (world.cx_at(&clock), PullOptions::default());
+    let deadline = options.deadline;
+    let (pulled, ()) = tokio::join!(mirror.plan_pull(&cx, options), async {
+        made(&began).await;
+        clock.advance(deadline);
+    });
+    let error = pulled.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{}", chain(&error));
     no_thread();
     no_process("sleep 8181");

@@ -1,5 +1,7 @@
 //! Over http: settings, redirections and refusals.
 
+use std::sync::{Arc, Mutex};
+
 use ops_core::Secret;
 use ops_git::{Credentials, ErrorKind, GitRepository};
 
@@ -63,6 +65,29 @@ async fn a_repository_that_moved_is_followed_without_the_secret() {
     let error = mirror.safe_pull(&world.cx()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{}", chain(&error));
     sound(&other, "");
+}
+
+#[tokio::test]
+async fn another_host_hears_no_configured_header() {
+    let world = World::new();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let there = Manner::Listens(Arc::clone(&heard));
+    let there = Server::start(world.dir.path().to_owned(), there).await;
+    let to = there.url("").trim_end_matches('/').to_owned();
+    let here = Server::start(world.dir.path().to_owned(), Manner::Redirects(to)).await;
+    for (url, hears) in [(there.url("origin.git"), true), (here.url("origin.git"), false)] {
+        let path = world.dir.path().join(format!("{hears}.git"));
+        let mirror = GitRepository::mirror(&url, &path).unwrap();
+        for header in ["PRIVATE-TOKEN: correct-horse", "X-Other: battery-staple"] {
+            git(&path, &["config", "--add", "http.extraHeader", header]);
+        }
+        mirror.safe_pull(&world.cx()).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let said = std::mem::take(&mut *heard.lock().unwrap()).join("\n");
+        assert!(!said.is_empty());
+        for secret in ["correct-horse", "battery-staple"] {
+            assert_eq!(said.contains(secret), hears, "{said}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 mod credentials;
 mod faults;
 mod http;
-mod left;
+pub mod left;
 mod refs;
 mod rewritten;
 mod shallow;

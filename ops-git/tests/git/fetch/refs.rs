@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ops_core::progress::{LatestProgress, Progress, Unit, Update};
-use ops_core::{Context, Environment};
+use ops_core::{Context, Environment, ManualClock};
 use ops_git::{BehindUpstream, GitRepository, PullOptions, Pulled};
 
 use super::left::{refs_of, sound};
@@ -223,8 +223,13 @@ async fn a_probe_asks_how_far_behind_a_branch_is() {
     assert!(matches!(probe.check().await, Health::Unknown { .. }));
     let server = Server::start(world.dir.path().to_owned(), Manner::Hangs).await;
     let hung = GitRepository::mirror(&server.url("x.git"), world.dir.path().join("h.git")).unwrap();
-    let probe = BehindUpstream::new(hung, &cx)
-        .branch(branch())
-        .deadline(std::time::Duration::from_millis(200));
-    assert!(matches!(probe.check().await, Health::Unknown { .. }));
+    let deadline = std::time::Duration::from_secs(20);
+    let clock = ManualClock::new(jiff::Timestamp::UNIX_EPOCH);
+    let probe = BehindUpstream::new(hung, &world.cx_at(&clock)).branch(branch()).deadline(deadline);
+    let (health, ()) = tokio::join!(probe.check(), async {
+        server.hangs(1).await;
+        clock.advance(deadline);
+    });
+    let Health::Unknown { reason } = health else { panic!("{health:?}") };
+    assert!(reason.contains("was not done within 20s"), "{reason}");
 }

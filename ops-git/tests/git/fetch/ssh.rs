@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use ops_core::ManualClock;
 use ops_git::{ErrorKind, GitRepository, PullOptions};
 
 use super::left::{eventually, no_process, no_thread, nothing_temporary, refs_of, sound};
-use crate::fixture::{World, chain, git};
+use crate::fixture::{World, chain, git, made};
 
 fn script(dir: &Path, name: &str, text: &str) -> PathBuf {
     let path = dir.join(name);
@@ -128,34 +129,47 @@ async fn what_ssh_says_is_told() {
 async fn a_hung_host_ends_at_the_deadline_at_a_cancellation_and_when_nobody_waits() {
     let world = World::new();
     // It hangs in a grandchild, deaf to the first signal.
-    let hung = format!("trap '' TERM\nsleep 7371{} & wait; sleep 7371", std::process::id());
+    let began = world.dir.path().join("began");
+    let hung = format!(
+        "trap '' TERM\nsleep 7371{} & echo >'{}'; wait; sleep 7371",
+        std::process::id(),
+        began.display()
+    );
     let mirror = mirror(&world, &hung);
-    let cx = world.cx();
+    let (deadline, clock) =
+        (PullOptions::default().deadline, ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+    let cx = world.cx_at(&clock);
     let left = || {
         no_thread();
         no_process(world.dir.path().to_str().unwrap());
         no_process(&format!("7371{}", std::process::id()));
         sound(&world.mirror_path(), "");
+        std::fs::remove_file(&began).unwrap();
     };
 
-    let begun = Instant::now();
-    let options = PullOptions::default().deadline(Duration::from_millis(300));
-    let error = mirror.plan_pull(&cx, options.clone()).await.unwrap_err();
+    let (pulled, ()) = tokio::join!(mirror.plan_pull(&cx, PullOptions::default()), async {
+        made(&began).await;
+        clock.advance(deadline);
+    });
+    let error = pulled.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{}", chain(&error));
-    assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());
+    let remedy = ops_core::Classify::remedy(&error).unwrap();
+    assert!(!remedy.contains("waits for the disk"), "{error}");
     left();
 
     let cancelled = cx.child();
     let token = cancelled.cancellation().clone();
     let (pulled, ()) = tokio::join!(mirror.safe_pull(&cancelled), async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        made(&began).await;
         token.cancel();
     });
     assert_eq!(pulled.unwrap_err().kind(), ErrorKind::Cancelled);
     left();
 
-    let nobody = tokio::time::timeout(Duration::from_millis(200), mirror.safe_pull(&cx)).await;
-    assert!(nobody.is_err());
+    tokio::select! {
+        pulled = mirror.safe_pull(&cx) => panic!("it does not hang: {pulled:?}"),
+        () = made(&began) => {}
+    }
     left();
 }
 

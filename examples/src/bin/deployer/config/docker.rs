@@ -125,7 +125,9 @@ impl DockerConfig {
             }
             if let Some(deadline) = deadline(self.deadline_seconds, stages, Duration::from_mins(5))
             {
-                host = host.deadline(deadline).lock_lease(deadline + Duration::from_mins(15));
+                host = host
+                    .deadline(deadline)
+                    .lock_lease(deadline.saturating_add(Duration::from_mins(15)));
             }
             if let Some(build) = &stages.build {
                 host = host.build_images(build.clone());
@@ -133,19 +135,32 @@ impl DockerConfig {
             let host = staged!(host, stages);
             Ok::<_, Failure>(host.build()?)
         };
-        if let [engine] = &self.engines[..] {
-            return Ok(Site::Docker(on(engine, self.state.clone())?));
-        }
         let mut hosts = Vec::new();
-        for (n, engine) in self.engines.iter().enumerate() {
-            // A history each: the hosts may have been apart.
-            let state = self.state.join(format!("engine-{}", n + 1));
-            std::fs::create_dir_all(&state)
-                .map_err(|error| Failure::from(error).doing(state.display().to_string()))?;
+        for engine in &self.engines {
+            // A history each, whichever place it has in the list: the hosts may have been apart.
+            let state = self.state.join(folder_of(engine));
+            if self.state.is_dir() {
+                std::fs::create_dir_all(&state)
+                    .map_err(|error| Failure::from(error).doing(state.display().to_string()))?;
+            }
             hosts.push(on(engine, state)?);
+        }
+        if hosts.len() == 1 {
+            return Ok(Site::Docker(hosts.remove(0)));
         }
         Ok(Site::Hosts(DockerHosts::new(hosts)?))
     }
+}
+
+/// The folder of an engine: its address in letters that every file system takes, and, as others may
+/// look the same then, a number made of it (FNV-1a).
+fn folder_of(engine: &str) -> String {
+    let number = engine.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    let name: String = engine.chars().map(plain).take(60).collect();
+    format!("{}-{:08x}", name.trim_matches(['-', '.']), number >> 32)
 }
 
 impl Service {
@@ -202,5 +217,22 @@ impl Service {
             spec = spec.public_url(url.clone());
         }
         Ok(spec)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_keeps_its_folder_wherever_it_stands() {
+        assert_eq!(
+            folder_of("unix:///var/run/docker.sock"),
+            folder_of("unix:///var/run/docker.sock")
+        );
+        let names: Vec<_> =
+            ["ssh://a-b", "ssh://a/b", "ssh://a.b"].into_iter().map(folder_of).collect();
+        assert!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2], "{names:?}");
+        assert!(folder_of("../../etc").starts_with("etc-"), "{}", folder_of("../../etc"));
     }
 }

@@ -34,6 +34,7 @@
 #[cfg(feature = "docker")]
 mod docker;
 mod parts;
+mod places;
 mod provider;
 mod releases;
 mod stages;
@@ -43,18 +44,21 @@ mod swarm;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ops_examples::Failure;
+use ops_core::Refusal;
 use ops_examples::bars::Bars;
+use ops_examples::{Code, Failure};
 use serde::Deserialize;
 use url::Url;
 
 use crate::site::Site;
+pub use parts::Secrets;
 use parts::{GateConfig, Health};
+use places::Places;
 use stages::{BakeConfig, BuildConfig, HookConfig, MigrationConfig, PreflightConfig, StagesConfig};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+struct Config {
     root: Option<PathBuf>,
     command: Option<Vec<String>>,
     proxy: Option<PathBuf>,
@@ -88,16 +92,22 @@ pub struct Config {
     provider: Option<provider::ProviderConfig>,
 }
 
-impl Config {
-    pub fn read(path: &Path) -> Result<Self, Failure> {
-        let name = path.display();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::usage(format!("`{name}` cannot be read: {error}")))?;
-        toml::from_str(&text).map_err(|error| Failure::usage(format!("`{name}`: {error}")))
-    }
+/// The site of a file; what its commands print is shown here. What makes no sense is told with line
+/// and key.
+pub fn site(path: &Path, bars: Option<&Bars>, secrets: Secrets) -> Result<Site, Failure> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("`{name}` cannot be read: {error}")))?;
+    let config: Config =
+        toml::from_str(&text).map_err(|error| places::unreadable(&name, &text, &error))?;
+    config.site(bars, secrets).map_err(|failure| match failure.code() {
+        Code::Usage => Places::of(&text).refuse(&name, failure),
+        _ => failure,
+    })
+}
 
-    /// The site; what its commands print is shown here.
-    pub fn site(mut self, bars: Option<&Bars>) -> Result<Site, Failure> {
+impl Config {
+    fn site(mut self, bars: Option<&Bars>, secrets: Secrets) -> Result<Site, Failure> {
         let stages = StagesConfig {
             build: self.build.take(),
             migration: self.migration.take(),
@@ -105,11 +115,11 @@ impl Config {
             bake: self.bake.take(),
             preflight: self.preflight.take(),
         };
-        let stages = stages.stages(bars)?;
+        let stages = stages.stages(bars, secrets)?;
         let named = [
-            ("[docker]", self.docker.is_some()),
-            ("[swarm]", self.swarm.is_some()),
-            ("[provider]", self.provider.is_some()),
+            ("`[docker]`", self.docker.is_some()),
+            ("`[swarm]`", self.swarm.is_some()),
+            ("`[provider]`", self.provider.is_some()),
             ("releases with a `root`", self.root.is_some()),
         ];
         let named: Vec<_> = named.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect();
@@ -131,15 +141,19 @@ impl Config {
             ("deadline_seconds", self.deadline_seconds.is_some()),
             ("[environment]", !self.environment.is_empty()),
         ];
-        let stray: Vec<_> = stray.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect();
+        let stray = stray.into_iter().filter(|(_, is)| *is).map(|(name, _)| {
+            let plain = target.trim_matches('`');
+            Refusal::new(
+                format!("`{name}` stands outside of {plain}"),
+                "put it inside, or give releases a `root`",
+            )
+        });
+        let stray: Vec<_> = stray.collect();
         if !stray.is_empty() {
-            let stray = stray.join(", ");
-            let why =
-                format!("{stray} stands outside of {target}; it belongs to a `root`, or inside");
-            return Err(Failure::usage(why));
+            return Err(Failure::usage("the configuration makes no sense").with_reasons(stray));
         }
         if let Some(provider) = self.provider {
-            return provider.site(&self.health, &self.gate, &stages);
+            return provider.site(&self.health, &self.gate, &stages, secrets);
         }
         #[cfg(feature = "docker")]
         if let Some(docker) = self.docker {

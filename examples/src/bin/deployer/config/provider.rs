@@ -28,7 +28,7 @@ use ops_examples::Failure;
 use serde::Deserialize;
 use url::Url;
 
-use super::parts::{GateConfig, Health, deadline, secrets};
+use super::parts::{GateConfig, Health, Secrets, deadline};
 use super::stages::{Stages, staged};
 use crate::site::Site;
 
@@ -62,9 +62,11 @@ impl ProviderConfig {
         health: &Health,
         gate: &GateConfig,
         stages: &Stages,
+        secrets: Secrets,
     ) -> Result<Site, Failure> {
         if stages.build.is_some() {
-            let why = "a provider's tool builds by itself; make [build] a [[hook]] before_start";
+            let why =
+                "a provider's tool builds by itself; make `[build]` a `[[hook]]` before_start";
             return Err(Failure::usage(why));
         }
         let any_version = self.versions.is_empty();
@@ -87,7 +89,7 @@ impl ProviderConfig {
         for (name, value) in self.environment {
             provider = provider.env(name, value);
         }
-        for (name, secret) in secrets(&self.secrets)? {
+        for (name, secret) in secrets.read(&self.secrets)? {
             provider = provider.secret_env(name, secret);
         }
         if let Some(seconds) = self.command_deadline_seconds {

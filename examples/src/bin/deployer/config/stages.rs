@@ -65,7 +65,7 @@ use ops_examples::bars::Bars;
 use ops_examples::printed::Printed;
 use serde::Deserialize;
 
-use super::parts::secrets;
+use super::parts::Secrets;
 
 const MEGABYTE: u64 = 1024 * 1024;
 
@@ -216,7 +216,7 @@ fn command(
     name: &str,
     argv: Vec<String>,
     folder: Option<PathBuf>,
-    secret_variables: &[String],
+    (secrets, variables): (Secrets, &[String]),
     deadline_seconds: Option<u64>,
     bars: Option<&Bars>,
 ) -> Result<Hook, Failure> {
@@ -224,7 +224,7 @@ fn command(
     if let Some(folder) = folder {
         hook = hook.working_folder(folder);
     }
-    for (variable, secret) in secrets(secret_variables)? {
+    for (variable, secret) in secrets.read(variables)? {
         hook = hook.secret_env(variable, secret);
     }
     if let Some(seconds) = deadline_seconds {
@@ -238,33 +238,35 @@ fn command(
 
 impl StagesConfig {
     /// The stages, whose commands print here.
-    pub fn stages(self, bars: Option<&Bars>) -> Result<Stages, Failure> {
+    pub fn stages(self, bars: Option<&Bars>, needed: Secrets) -> Result<Stages, Failure> {
         let mut stages = Stages::default();
         if let Some(BuildConfig { command: argv, working_folder, deadline_seconds }) = self.build {
-            let build = command("build", argv, working_folder, &[], deadline_seconds, bars);
+            let build =
+                command("build", argv, working_folder, (needed, &[]), deadline_seconds, bars);
             stages.build = Some(build?);
         }
         for hook in self.hooks {
             let HookConfig { when, name, working_folder, secrets, deadline_seconds, .. } = hook;
+            let secrets = (needed, &secrets[..]);
             let mut ready =
-                command(&name, hook.command, working_folder, &secrets, deadline_seconds, bars)?;
+                command(&name, hook.command, working_folder, secrets, deadline_seconds, bars)?;
             for (variable, value) in hook.environment {
                 ready = ready.env(variable, value);
             }
             stages.hooks.push((when, ready.undo(hook.undo)));
         }
-        stages.migration = self.migration.map(|it| it.migration(bars)).transpose()?;
+        stages.migration = self.migration.map(|it| it.migration(bars, needed)).transpose()?;
         stages.bake = self.bake.map(BakeConfig::bake);
-        stages.preflight = self.preflight.map(PreflightConfig::preflight).transpose()?;
+        stages.preflight = self.preflight.map(|it| it.preflight(needed)).transpose()?;
         Ok(stages)
     }
 }
 
 impl MigrationConfig {
-    fn migration(self, bars: Option<&Bars>) -> Result<Migration, Failure> {
+    fn migration(self, bars: Option<&Bars>, needed: Secrets) -> Result<Migration, Failure> {
         let command = |name: &str, argv: Vec<String>| {
             let (folder, seconds) = (self.working_folder.clone(), self.deadline_seconds);
-            command(name, argv, folder, &self.secrets, seconds, bars)
+            command(name, argv, folder, (needed, &self.secrets), seconds, bars)
         };
         let mut migration = Migration::new(command("migration", self.command.clone())?);
         if !self.rehearsal.is_empty() {
@@ -298,7 +300,7 @@ impl BakeConfig {
 }
 
 impl PreflightConfig {
-    fn preflight(self) -> Result<Preflight, Failure> {
+    fn preflight(self, needed: Secrets) -> Result<Preflight, Failure> {
         let mut machine = Requirements::new();
         for program in self.programs {
             machine = machine.program(program);
@@ -321,7 +323,7 @@ impl PreflightConfig {
             preflight = preflight.certificates_valid_for(time);
         }
         if let Some(Postgres { variable, at_least }) = self.postgres {
-            for (_, address) in secrets(&[variable])? {
+            for (_, address) in needed.read(&[variable])? {
                 preflight = preflight.postgres(&address, at_least.clone())?;
             }
         }

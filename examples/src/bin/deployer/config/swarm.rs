@@ -86,7 +86,9 @@ impl SwarmConfig {
             swarm = swarm.settle(Duration::from_secs(seconds));
         }
         if let Some(deadline) = deadline(self.deadline_seconds, stages, Duration::from_mins(10)) {
-            swarm = swarm.deadline(deadline).lock_lease(deadline + Duration::from_mins(20));
+            swarm = swarm
+                .deadline(deadline)
+                .lock_lease(deadline.saturating_add(Duration::from_mins(20)));
         }
         if let Some(build) = &stages.build {
             swarm = swarm.build_images(build.clone());
