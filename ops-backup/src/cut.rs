@@ -5,6 +5,8 @@ use fastcdc::v2020::{Normalization, cut_gear, get_gear_with_seed, select_masks};
 
 use crate::buffer::Buffer;
 
+/// What is pushed at once is seldom more.
+const PIECE: usize = 256 << 10;
 /// What FastCDC can do.
 const LEAST: usize = 1024;
 const MOST: usize = 16 << 20;
@@ -12,7 +14,7 @@ const MOST: usize = 16 << 20;
 /// Cuts what is pushed into chunks of a sixteenth of `chunk_size` to all of it, on average about a
 /// quarter. Holds `chunk_size` and one piece.
 pub(crate) struct Cutter {
-    buffer: Vec<u8>,
+    buffer: Window,
     /// Whether what is there has no cut but the one that comes when there is no more room.
     tried: bool,
     least: usize,
@@ -28,7 +30,7 @@ impl Cutter {
         let average = (most / 4).next_multiple_of(2);
         let (gear, gear_ls) = get_gear_with_seed(seed);
         Self {
-            buffer: Vec::new(),
+            buffer: Window::new(most + PIECE),
             tried: false,
             least: (most / 16).next_multiple_of(2),
             average,
@@ -39,30 +41,32 @@ impl Cutter {
     }
 
     pub fn push(&mut self, piece: &[u8]) {
-        self.buffer.extend_from_slice(piece);
+        self.buffer.extend(piece);
     }
 
     /// The next chunk of which the end is sure.
     pub fn next(&mut self) -> Option<Bytes> {
-        if self.buffer.len() >= self.most {
+        if self.buffer.bytes().len() >= self.most {
             return self.rest();
         }
         // Where the hash says so before the end of what is there, it says so whatever follows. Most
         // chunks end before twice the average; so most of the time half of the room is enough.
-        if self.tried || self.buffer.len() < 2 * self.average {
+        let bytes = self.buffer.bytes();
+        if self.tried || bytes.len() < 2 * self.average {
             return None;
         }
-        let length = self.cut(&self.buffer);
-        self.tried = length == self.buffer.len();
+        let length = self.cut(bytes);
+        self.tried = length == bytes.len();
         (!self.tried).then(|| self.take(length))
     }
 
     /// The next chunk when nothing more is pushed.
     pub fn rest(&mut self) -> Option<Bytes> {
-        if self.buffer.is_empty() {
+        let bytes = self.buffer.bytes();
+        if bytes.is_empty() {
             return None;
         }
-        let length = self.cut(&self.buffer[..self.buffer.len().min(self.most)]);
+        let length = self.cut(&bytes[..bytes.len().min(self.most)]);
         Some(self.take(length))
     }
 
@@ -86,10 +90,61 @@ impl Cutter {
     }
 
     fn take(&mut self, length: usize) -> Bytes {
-        let chunk = Buffer::copy(&self.buffer[..length]);
-        self.buffer.drain(..length);
+        let chunk = Buffer::copy(&self.buffer.bytes()[..length]);
+        self.buffer.drop_first(length);
         self.tried = false;
         chunk
+    }
+}
+
+/// What is pushed and not yet cut, in memory that is not the allocator's: one that grew and went with
+/// each stream would leave holes of megabytes there.
+struct Window {
+    memory: Buffer,
+    room: usize,
+    begin: usize,
+    end: usize,
+}
+
+impl Window {
+    fn new(room: usize) -> Self {
+        Self { memory: Buffer::new(room), room, begin: 0, end: 0 }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.memory.as_ref()[self.begin..self.end]
+    }
+
+    fn extend(&mut self, piece: &[u8]) {
+        if self.memory.as_ref().len() - self.end < piece.len() {
+            self.make_room(piece.len());
+        }
+        self.memory.as_mut()[self.end..self.end + piece.len()].copy_from_slice(piece);
+        self.end += piece.len();
+    }
+
+    /// Moves the bytes to the beginning; where that is not enough, into larger memory.
+    fn make_room(&mut self, more: usize) {
+        let (length, need) = (self.end - self.begin, self.end - self.begin + more);
+        if need > self.memory.as_ref().len() {
+            let mut larger = Buffer::new(need.next_power_of_two());
+            larger.as_mut()[..length].copy_from_slice(self.bytes());
+            self.memory = larger;
+        } else {
+            self.memory.as_mut().copy_within(self.begin..self.end, 0);
+        }
+        (self.begin, self.end) = (0, length);
+    }
+
+    fn drop_first(&mut self, length: usize) {
+        self.begin += length;
+        // What a large piece took goes back as soon as the usual room is enough.
+        if self.memory.as_ref().len() > self.room && self.bytes().len() <= self.room {
+            let mut usual = Buffer::new(self.room);
+            let length = self.bytes().len();
+            usual.as_mut()[..length].copy_from_slice(self.bytes());
+            (self.memory, self.begin, self.end) = (usual, 0, length);
+        }
     }
 }
 

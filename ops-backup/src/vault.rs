@@ -95,7 +95,7 @@ impl VaultBuilder {
     }
 
     /// How many chunks of half the largest size a backup compresses or uploads at once; it holds as
-    /// much in memory, and what is being cut. Default: 4.
+    /// much in memory, and what is being cut. Default: 3.
     pub fn parallel(mut self, chunks: usize) -> Self {
         self.parallel = chunks;
         self
@@ -207,7 +207,7 @@ impl Vault {
             patience: Patience::default(),
             clock: Arc::new(SystemClock::new()),
             grace: Duration::from_hours(24),
-            parallel: 4,
+            parallel: 3,
             store_limit: None,
             read_limit: None,
             keys: Keys::default(),
