@@ -10,7 +10,7 @@
 //! | `peer: by hand` | nothing: `.backup`, then `zstd` to `tee` to `sha256sum`, at once on all cores |
 //! | `peer: by hand, checked` | `integrity_check` and `sha256sum` of the copy before that |
 //!
-//! Of PostgreSQL, see [`postgres`].
+//! Of PostgreSQL, see `postgres`.
 
 mod by_hand;
 mod postgres;
