@@ -252,6 +252,8 @@ async fn answer(
         })
     };
     if let Some(Trouble::Status(code)) = trouble {
+        // To the end: to a client that still sends, a connection that closes is no answer.
+        let _ = request.into_body().collect().await;
         return Ok(respond(Err(Failed(code, "Service internal error: told to fail".into()))));
     }
     if let Some(Trouble::Slow(pause)) = trouble {
