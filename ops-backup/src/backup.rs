@@ -38,6 +38,9 @@ impl BackupStep {
         course: &Course,
     ) -> Result<Vec<UnitRecord>, Error> {
         let one = async |unit: &Unit| {
+            if stop.is_cancelled() {
+                return Err(Error::cancelled());
+            }
             let dump = session.dump(unit).await?;
             let mut written = writer.unit(unit.name.clone(), dump.bytes).await?;
             written.rows = dump.rows;

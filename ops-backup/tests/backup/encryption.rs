@@ -56,6 +56,27 @@ async fn restores(vault: &Vault, made: &Manifest, dir: &Path, cx: &Context) {
     assert_eq!(tree(&dir.join("data")), tree(&back));
 }
 
+/// A repository that two keys open, `first` and `second`.
+struct TwoKeys {
+    dir: tempfile::TempDir,
+    store: Arc<dyn ObjectStore>,
+    first: Key,
+    second: Key,
+    vault: Vault,
+    cx: Context,
+}
+
+impl TwoKeys {
+    async fn new() -> Self {
+        let (dir, store) = (scratch(), memory());
+        let (first, second) = (key(), key());
+        let vault = begin(&store, &first).await;
+        let cx = lenient(&dir.path().join("state"));
+        vault.add_recipient(name("second"), &second.public, &cx).await.unwrap();
+        Self { dir, store, first, second, vault, cx }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_who_has_a_key_reads_anything_and_keys_come_and_go() {
     let (dir, store) = (scratch(), memory());
@@ -116,11 +137,7 @@ async fn only_who_has_a_key_reads_anything_and_keys_come_and_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_keys_that_goes_back_leaves_the_keys_as_they_were() {
-    let (dir, store) = (scratch(), memory());
-    let (first, second) = (key(), key());
-    let vault = begin(&store, &first).await;
-    let cx = lenient(&dir.path().join("state"));
-    vault.add_recipient(name("second"), &second.public, &cx).await.unwrap();
+    let TwoKeys { dir, store, first, vault, cx, .. } = TwoKeys::new().await;
     let before = all_objects(&*store).await;
     let add = KeyStep::AddRecipient { name: name("third"), recipient: key().public };
     let remove = KeyStep::Remove { name: name("first") };
@@ -267,11 +284,7 @@ fn the_format_of_an_authenticated_manifest_is_what_it_was() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn removals_in_one_operation_leave_a_key() {
-    let (dir, store) = (scratch(), memory());
-    let (first, second) = (key(), key());
-    let vault = begin(&store, &first).await;
-    let cx = lenient(&dir.path().join("state"));
-    vault.add_recipient(name("second"), &second.public, &cx).await.unwrap();
+    let TwoKeys { dir: _dir, store, first, second, vault, cx } = TwoKeys::new().await;
     let before = all_objects(&*store).await;
     let remove = |key| vault.plan_key(KeyStep::Remove { name: name(key) }).unwrap();
     let both = remove("first").then(remove("second"));

@@ -57,6 +57,18 @@ impl House {
         found.unwrap()
     }
 
+    /// Waits until this process either serves or has died.
+    async fn has_died(&self, process: &mut Process) -> bool {
+        let mut died = false;
+        until(async || {
+            died = process.0.try_wait().unwrap().is_some();
+            let serves = self.client.status().await.is_ok_and(|it| it.pid == process.0.id());
+            (died || serves).then_some(()).ok_or_else(|| "neither dead nor serving".into())
+        })
+        .await;
+        died
+    }
+
     async fn point(&self, to: &Upstream) {
         let epoch = self.client.current().await.unwrap().epoch;
         self.client.switch(epoch, Some(to)).await.unwrap();
@@ -134,14 +146,7 @@ async fn a_successor_that_is_killed_anywhere_leaves_the_old_one_serving() {
         let epoch = house.client.current().await.unwrap().epoch;
         let mut next = house.start("take-over", Some(at));
         // It dies at its place, or it has no such place and serves.
-        let mut killed = false;
-        until(async || {
-            killed = next.0.try_wait().unwrap().is_some();
-            let served = house.client.status().await.is_ok_and(|it| it.pid == next.0.id());
-            (killed || served).then_some(()).ok_or_else(|| "neither dead nor serving".into())
-        })
-        .await;
-        if !killed {
+        if !house.has_died(&mut next).await {
             break next;
         }
         assert!(was_killed(&mut next).await);
@@ -165,14 +170,7 @@ async fn a_successor_serves_wherever_the_old_one_is_killed() {
     let mut killed_in_between = 0;
     for at in 1.. {
         let mut old = house.start("proxy", Some(at));
-        let mut dead = false;
-        until(async || {
-            dead = old.0.try_wait().unwrap().is_some();
-            let up = house.client.status().await.is_ok_and(|status| status.pid == old.0.id());
-            (dead || up).then_some(()).ok_or_else(|| "neither dead nor serving".into())
-        })
-        .await;
-        if dead {
+        if house.has_died(&mut old).await {
             continue;
         }
         let next = house.start("take-over", None);

@@ -206,27 +206,41 @@ fn spoil(logs: &std::path::Path, name: &str) {
     circle(&logs.join(name));
 }
 
+/// A mirror that has fetched a commit and not moved its branch there yet.
+struct Behind {
+    world: World,
+    mirror: GitRepository,
+    first: String,
+    moving: GitStep,
+    tag: GitStep,
+}
+
+impl Behind {
+    async fn new() -> Self {
+        let world = World::new();
+        let mirror = world.mirror();
+        mirror.safe_pull(&world.cx()).await.unwrap();
+        let first = world.head();
+        let second = world.commit("a.txt", "two\n");
+        world.push();
+        drop(mirror.plan_pull(&world.cx(), PullOptions::default()).await.unwrap());
+        let plan_tag =
+            mirror.plan_tag(&world.cx(), "v1", &first, TagOptions::default()).await.unwrap();
+        let tag: GitStep = serde_json::from_value(plan_tag.changes[0].step.clone()).unwrap();
+        let moving = GitStep::MoveBranch {
+            branch: "main".parse().unwrap(),
+            old: Some(first.parse().unwrap()),
+            new: second.parse().unwrap(),
+        };
+        Self { world, mirror, first, moving, tag }
+    }
+}
+
 #[tokio::test]
 async fn an_effect_that_is_found_done_is_made_durable() {
-    let world = World::new();
-    let mirror = world.mirror();
-    mirror.safe_pull(&world.cx()).await.unwrap();
-    let first = world.head();
-    let second = world.commit("a.txt", "two\n");
-    world.push();
-    drop(mirror.plan_pull(&world.cx(), PullOptions::default()).await.unwrap());
-    let plan_tag = mirror.plan_tag(&world.cx(), "v1", &first, TagOptions::default()).await.unwrap();
-    let tag: GitStep = serde_json::from_value(plan_tag.changes[0].step.clone()).unwrap();
+    let Behind { world, mirror, first, moving, tag } = Behind::new().await;
     let steps = [
-        (
-            "move_branch",
-            "refs/heads/main",
-            GitStep::MoveBranch {
-                branch: "main".parse().unwrap(),
-                old: Some(first.parse().unwrap()),
-                new: second.parse().unwrap(),
-            },
-        ),
+        ("move_branch", "refs/heads/main", moving),
         (
             "keep_tip",
             "refs/ops-git/recovery/main/ID",
@@ -259,20 +273,7 @@ async fn an_effect_that_is_found_done_is_made_durable() {
 
 #[tokio::test]
 async fn a_way_back_that_is_found_gone_is_made_durable() {
-    let world = World::new();
-    let mirror = world.mirror();
-    mirror.safe_pull(&world.cx()).await.unwrap();
-    let first = world.head();
-    let second = world.commit("a.txt", "two\n");
-    world.push();
-    drop(mirror.plan_pull(&world.cx(), PullOptions::default()).await.unwrap());
-    let plan_tag = mirror.plan_tag(&world.cx(), "v1", &first, TagOptions::default()).await.unwrap();
-    let tag: GitStep = serde_json::from_value(plan_tag.changes[0].step.clone()).unwrap();
-    let moving = GitStep::MoveBranch {
-        branch: "main".parse().unwrap(),
-        old: Some(first.parse().unwrap()),
-        new: second.parse().unwrap(),
-    };
+    let Behind { world, mirror, first, moving, tag } = Behind::new().await;
     for (name, step) in [("refs/heads/main", moving), ("refs/tags/v1", tag)] {
         let plan = ops_core::Plan::new("back").change(&mirror, &step).unwrap();
         let plan = plan.change(&mirror, &failing()).unwrap();

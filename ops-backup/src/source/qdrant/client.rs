@@ -375,13 +375,15 @@ impl Client {
         // While it takes bytes it may take as long as it takes; then it has so long to unpack them.
         let stalls = async {
             while !*moves.borrow_and_update() {
-                if !matches!(tokio::time::timeout(STALL, moves.changed()).await, Ok(Ok(()))) {
-                    break;
+                match tokio::time::timeout(STALL, moves.changed()).await {
+                    Ok(Ok(())) => {}
+                    // It takes no more of them, and will say why.
+                    Ok(Err(_)) => break,
+                    Err(_) => return Err(self.silent(&action, STALL)),
                 }
             }
-            let patience = if *moves.borrow() { patience } else { Duration::ZERO };
             tokio::time::sleep(patience).await;
-            Err(self.silent(&action, patience.max(STALL)))
+            Err(self.silent(&action, patience))
         };
         let sent = tokio::select! {
             sent = self.send(&action, request, Duration::MAX) => sent,
