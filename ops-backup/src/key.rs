@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use age::secrecy::SecretString;
 use object_store::ObjectMeta;
-use ops_core::Secret;
+use ops_core::{Class, Secret};
 use ulid::Ulid;
 
 use crate::error::{Error, ErrorKind};
@@ -187,19 +187,10 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
-        let (wanted, until) = (recipient.to_owned(), Instant::now() + PATIENCE);
+        let wanted = recipient.to_owned();
         // A passphrase costs a second of work.
-        let opened = tokio::task::spawn_blocking(move || {
-            let pairs =
-                files.iter().flat_map(|file| candidates.iter().map(move |by| (file, &**by)));
-            let open = |(file, by): (&bytes::Bytes, &(dyn age::Identity + Send))| {
-                let text = zeroize::Zeroizing::new(decrypt_with(by, file, MAX).ok()?);
-                let identity = Identity::from_text(std::str::from_utf8(&text).ok()?)?;
-                (identity.recipient() == wanted).then_some(identity)
-            };
-            pairs.into_iter().take_while(|_| Instant::now() < until).find_map(open)
-        });
-        opened.await.map_err(Error::panicked)?.ok_or_else(|| {
+        let opened = tokio::task::spawn_blocking(move || open(&files, &candidates, &wanted));
+        opened.await.map_err(Error::panicked)??.ok_or_else(|| {
             let names: Vec<_> = wrapped.values().map(ToString::to_string).collect();
             let message = match with.len() {
                 0 => "the repository is encrypted, and no key was given".to_owned(),
@@ -212,6 +203,36 @@ impl Repository {
             ))
         })
     }
+}
+
+/// Tries each key on each file. That may take long: the first pair is tried, however slow the machine
+/// is, and none that would begin too late.
+fn open(
+    files: &[bytes::Bytes],
+    keys: &[Box<dyn age::Identity + Send>],
+    wanted: &str,
+) -> Result<Option<Identity>, Error> {
+    let begun = Instant::now();
+    let pairs = files.iter().flat_map(|file| keys.iter().map(move |key| (file, &**key)));
+    for (tried, (file, key)) in pairs.enumerate() {
+        if tried > 0 && begun.elapsed() > PATIENCE {
+            let all = files.len() * keys.len();
+            let message =
+                format!("only {tried} of {all} attempts to open the repository were made");
+            return Err(Error::new(ErrorKind::WrongKey, message)
+                .with("patience", format!("{PATIENCE:?}"))
+                .class_of(Class::Temporary)
+                .remedy("give only the key that opens it, or try again when the machine is idle"));
+        }
+        let opened = || {
+            let text = zeroize::Zeroizing::new(decrypt_with(key, file, MAX).ok()?);
+            Identity::from_text(std::str::from_utf8(&text).ok()?)
+        };
+        if let Some(identity) = opened().filter(|identity| identity.recipient() == wanted) {
+            return Ok(Some(identity));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

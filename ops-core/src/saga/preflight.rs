@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::step_context::StepContext;
@@ -118,13 +117,15 @@ pub(super) async fn checks(
             id,
             resource: step.resource.clone(),
             index,
-            cancel: CancellationToken::new(),
+            cancel: cx.cancellation().clone(),
             ledger: None,
             blocking: TaskTracker::new(),
         };
         let deadline = plan.deadline.unwrap_or(cx.0.deadline).min(cx.0.deadline);
         let checked = tokio::select! {
             biased;
+            // The operation ends before its first step.
+            () = cx.cancellation().cancelled() => break,
             checked = resource.check(&step.step, &step_cx) => checked,
             () = cx.clock().sleep(deadline) => {
                 Err(crate::error::StepError::temporary(format!("no answer within {deadline:?}")))

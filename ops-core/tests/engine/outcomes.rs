@@ -83,6 +83,30 @@ async fn rolled_back_by_whatever_goes_wrong() {
 }
 
 #[tokio::test]
+async fn a_cancellation_ends_a_check_that_hangs_and_nothing_begins() {
+    for luck in [Luck::Hangs, Luck::HangsForEver] {
+        let dir = tempfile::tempdir().unwrap();
+        let token = CancellationToken::new();
+        let cx = builder(dir.path()).cancellation(token.clone()).build();
+        let board = Board::new("one");
+        board.luck("check b", [luck]);
+        let cancel = async {
+            board.called("check b").await;
+            token.cancel();
+        };
+        let world = &&board;
+        let (ended, ()) = tokio::join!(cx.execute(abc(&board), world), cancel);
+        let error = ended.unwrap_err();
+        let report = error.report().unwrap();
+        let cause = "the operation was cancelled".into();
+        let why = AbortReason::Cancelled;
+        assert_eq!(report.outcome, Outcome::RolledBack { why, cause }, "{luck:?}");
+        assert_eq!(board.calls(), "check b");
+        assert!(open(&cx).is_empty());
+    }
+}
+
+#[tokio::test]
 async fn a_deadline_ends_a_step_that_hangs() {
     for (luck, cause) in [
         (Luck::Hangs, "the step was asked to end"),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::Docker;
 use bollard::models::{
@@ -243,6 +243,28 @@ impl Engine {
             }
         };
         self.bounded(format!("remove the container `{name}`"), self.deadline, call).await.map(drop)
+    }
+
+    /// Waits for a container that the engine may only be about to make: it goes on with what somebody
+    /// who has died asked for. So the name is taken, for which the engine makes one wait for the other.
+    /// Afterwards something has the name, and can be removed, or nobody's call takes it any more.
+    pub(crate) async fn settle(&self, name: &str, image: &str) -> Result<(), Error> {
+        let begun = Instant::now();
+        while self.inspect(name).await?.is_none() && begun.elapsed() < self.deadline {
+            // Without the image nobody's call makes it.
+            if self.image(image).await?.is_none() {
+                break;
+            }
+            let body = ContainerCreateBody {
+                image: Some(image.to_owned()),
+                cmd: Some(vec!["never-started".to_owned()]),
+                ..ContainerCreateBody::default()
+            };
+            if self.create(name, body).await? == Made::NameTaken {
+                tokio::time::sleep(REMOVAL_POLL).await;
+            }
+        }
+        Ok(())
     }
 
     /// Gives a container another name; `false` if it is gone or the name is taken.

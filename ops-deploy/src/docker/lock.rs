@@ -20,6 +20,9 @@ const PROCESS: &str = "ops-deploy.process";
 const LEASE: &str = "ops-deploy.lease-seconds";
 /// How often an expired lock may vanish or appear under our hands.
 const TRIES: u32 = 5;
+/// How often, and after how long, a lock that has a name already is looked for.
+const LATE_TRIES: u32 = 100;
+const LATE_POLL: Duration = Duration::from_millis(20);
 
 /// Who holds a lock.
 #[derive(Debug)]
@@ -163,6 +166,32 @@ impl DockerHost {
         if let Some(held) = held.filter(|it| it.operation == cx.operation().to_string()) {
             self.0.engine.remove(&held.id).await?;
         }
+        Ok(())
+    }
+
+    /// Gives the lock back, also one that the engine is only about to make: it goes on with what a
+    /// deployer that has died asked for. So the name is taken once more, for which the engine makes one
+    /// wait for the other, and what has it is given back.
+    pub(super) async fn retract_lock(
+        &self,
+        image: &str,
+        cx: &StepContext,
+    ) -> Result<(), StepError> {
+        let (name, ours) = (self.lock_name(), cx.operation().to_string());
+        for _ in 0..LATE_TRIES {
+            let (held, _) = self.locks().await?;
+            if held.is_some() {
+                return self.release_lock(cx).await;
+            }
+            // Without the image nobody's call makes it.
+            if self.0.engine.image(image).await?.is_none() {
+                return Ok(());
+            }
+            if self.0.engine.create(&name, self.lock(image, &ours)).await? == Made::NameTaken {
+                tokio::time::sleep(LATE_POLL).await;
+            }
+        }
+        // Whatever has the name is no lock.
         Ok(())
     }
 

@@ -165,8 +165,13 @@ impl DockerHost {
             return Ok(());
         }
         let spec = self.service(service);
+        let upstream = Placement::upstream(service, version, cx)?;
+        if placement.how == How::New && upstream.is_none() {
+            let image = Self::pinned(version, cx)?.remove(service).unwrap_or_default();
+            self.0.engine.settle(&placement.container, &image).await?;
+        }
         // It may have had the traffic until a moment ago.
-        if let Some(upstream) = Placement::upstream(service, version, cx)?
+        if let Some(upstream) = upstream
             && let Some(traffic) = spec.and_then(|spec| spec.traffic.as_ref())
         {
             drain(&**traffic, &upstream, self.0.drain, cx).await?;

@@ -213,7 +213,7 @@ impl Step for DockerStep {
     async fn undo(&self, host: &DockerHost, cx: &StepContext) -> Result<(), StepError> {
         match self {
             Self::Stage(stage) => stages::undo(stage, host, cx).await,
-            Self::TakeLock { .. } => host.release_lock(cx).await,
+            Self::TakeLock { image } => host.retract_lock(image, cx).await,
             Self::StartContainer { service, version, .. } => {
                 host.unstart(service, version, cx).await
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -79,12 +80,12 @@ impl ServiceManager for Detached {
         while !try_lock(&lock, &path, FlockOperation::NonBlockingLockExclusive)? {
             // Either the service runs, or somebody looks at the lock right now.
             let signs = Signs::new(&launch.folder, Some(&meta(&lock, &path)?));
-            if !signs.find().is_empty() || Instant::now() > until {
+            if !found(signs.find())?.is_empty() || Instant::now() > until {
                 return adopt(&launch.folder, &lock, &path);
             }
             std::thread::sleep(POLL);
         }
-        if read_record(&launch.folder)?.is_some_and(|process| process.is_alive()) {
+        if alive(read_record(&launch.folder)?)?.is_some() {
             return Ok(());
         }
         ops_core::fault::point("service: locked");
@@ -98,7 +99,7 @@ impl ServiceManager for Detached {
         let _ = std::thread::Builder::new()
             .name("ops-service-wait".to_owned())
             .spawn(move || child.wait());
-        if let Some(process) = process {
+        if let Some(process) = found(process)? {
             write_record(&launch.folder, process)?;
         }
         ops_core::fault::point("service: recorded");
@@ -107,7 +108,7 @@ impl ServiceManager for Detached {
 
     fn liveness(&self, folder: &Path) -> Result<Liveness, Error> {
         let record = read_record(folder)?;
-        if let Some(process) = record.filter(ProcessId::is_alive) {
+        if let Some(process) = alive(record)? {
             return Ok(Liveness::Running(Some(process)));
         }
         let path = folder.join(LOCK);
@@ -116,8 +117,9 @@ impl ServiceManager for Detached {
         if !try_lock(&lock, &path, FlockOperation::NonBlockingLockShared)? {
             return Ok(if record.is_some() { Liveness::Orphans } else { Liveness::Running(None) });
         }
-        let left = record.is_some_and(|process| process.is_of_this_boot())
-            && !Signs::new(folder, None).find().is_empty();
+        let of_this_boot = record.map(|process| found(process.is_of_this_boot())).transpose()?;
+        let left =
+            of_this_boot == Some(true) && !found(Signs::new(folder, None).find())?.is_empty();
         Ok(if left { Liveness::Orphans } else { Liveness::Stopped })
     }
 
@@ -134,14 +136,14 @@ impl ServiceManager for Detached {
         let mut killing = None;
         loop {
             let record = read_record(folder)?;
-            let alive = record.filter(ProcessId::is_alive);
+            let alive = alive(record)?;
             let free = match &lock {
                 Some(lock) => try_lock(lock, &path, FlockOperation::NonBlockingLockShared)?,
                 None => true,
             };
             let file = lock.as_ref().map(|lock| meta(lock, &path)).transpose()?;
             let signs = Signs::new(folder, file.as_ref());
-            let mut pids = if lock.is_some() { signs.find() } else { Vec::new() };
+            let mut pids = if lock.is_some() { found(signs.find())? } else { Vec::new() };
             if free && alive.is_none() && pids.is_empty() {
                 return Ok(());
             }
@@ -153,9 +155,11 @@ impl ServiceManager for Detached {
                 killing = Some(Instant::now());
             }
             for pid in &pids {
+                // Who cannot be told from another one is not sent a signal; the next look tells.
                 let still = || {
-                    alive.is_some_and(|process| process.pid == *pid && process.is_alive())
-                        || signs.are_on(*pid)
+                    let is = |process: ProcessId| process.is_alive().unwrap_or(false);
+                    alive.is_some_and(|process| process.pid == *pid && is(process))
+                        || signs.are_on(*pid).unwrap_or(false)
                 };
                 match killing {
                     Some(_) => send(*pid, Signal::KILL, still),
@@ -180,12 +184,26 @@ impl ServiceManager for Detached {
 fn adopt(folder: &Path, lock: &File, path: &Path) -> Result<(), Error> {
     if read_record(folder)?.is_none() {
         let signs = Signs::new(folder, Some(&meta(lock, path)?));
-        let leader = signs.find().into_iter().find(|pid| leads(*pid));
-        if let Some(process) = leader.and_then(ProcessId::of).filter(|p| signs.holds_lock(p.pid)) {
+        let leader = found(signs.find())?.into_iter().find(|pid| leads(*pid));
+        let leader = leader.map(|pid| found(ProcessId::of(pid))).transpose()?.flatten();
+        if let Some(process) = leader
+            && found(signs.holds_lock(process.pid))?
+        {
             write_record(folder, process)?;
         }
     }
     Ok(())
+}
+
+/// What was found of processes.
+fn found<T>(looked: io::Result<T>) -> Result<T, Error> {
+    looked.map_err(|error| Error::io("look at processes in", Path::new("/proc"), error))
+}
+
+/// The recorded process, if it lives.
+fn alive(record: Option<ProcessId>) -> Result<Option<ProcessId>, Error> {
+    let Some(process) = record else { return Ok(None) };
+    Ok(found(process.is_alive())?.then_some(process))
 }
 
 fn spawn(launch: &Launch, lock: &File) -> Result<std::process::Child, Error> {

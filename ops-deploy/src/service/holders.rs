@@ -2,10 +2,12 @@
 //! those that carry its mark in their environment.
 
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::{fs, io};
+
+use super::process_id::is_gone;
 
 /// The variable in which a service, and whatever it starts, carries the folder of its instance.
 pub(super) const MARK: &str = "OPS_INSTANCE";
@@ -34,25 +36,47 @@ impl Signs {
 
     /// The processes of the instance. Those of other users cannot be seen; this one is left out,
     /// as a deployer that was started by the service that it replaces must not end itself.
-    pub(super) fn find(&self) -> Vec<u32> {
-        let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
-        processes
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter(|pid| *pid != std::process::id() && self.are_on(*pid))
-            .collect()
+    ///
+    /// # Errors
+    /// If the processes cannot be looked at: none found would mean that none is there.
+    pub(super) fn find(&self) -> io::Result<Vec<u32>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+            if pid != std::process::id() && self.are_on(pid)? {
+                found.push(pid);
+            }
+        }
+        Ok(found)
     }
 
     /// Whether this process belongs to the instance.
-    pub(super) fn are_on(&self, pid: u32) -> bool {
-        self.holds_lock(pid)
-            || fs::read(format!("/proc/{pid}/environ"))
-                .is_ok_and(|all| all.split(|byte| *byte == 0).any(|entry| entry == self.mark))
+    pub(super) fn are_on(&self, pid: u32) -> io::Result<bool> {
+        if self.holds_lock(pid)? {
+            return Ok(true);
+        }
+        let all = seen(fs::read(format!("/proc/{pid}/environ")))?;
+        Ok(all.is_some_and(|all| all.split(|byte| *byte == 0).any(|entry| entry == self.mark)))
     }
 
     /// Whether this process has the lock as its standard input.
-    pub(super) fn holds_lock(&self, pid: u32) -> bool {
-        self.lock.is_some()
-            && fs::metadata(format!("/proc/{pid}/fd/0"))
-                .is_ok_and(|found| self.lock == Some((found.dev(), found.ino())))
+    pub(super) fn holds_lock(&self, pid: u32) -> io::Result<bool> {
+        if self.lock.is_none() {
+            return Ok(false);
+        }
+        let input = seen(fs::metadata(format!("/proc/{pid}/fd/0")))?;
+        Ok(input.is_some_and(|found| self.lock == Some((found.dev(), found.ino()))))
+    }
+}
+
+/// What was found of a process, unless it is gone, or another user's.
+fn seen<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }

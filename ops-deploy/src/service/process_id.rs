@@ -1,6 +1,6 @@
 //! Which process it was: a pid is used again, a pid with its start time and boot is not.
 
-use std::fs;
+use std::{fs, io};
 
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
@@ -34,20 +34,34 @@ mod boot_as_text {
 
 impl ProcessId {
     /// The process that has this number now, if one has.
-    pub fn of(pid: u32) -> Option<Self> {
-        Some(Self { pid, start_time: stat(pid)?.start_time, boot: boot()? })
+    ///
+    /// # Errors
+    /// If `/proc` cannot be read, as where a process has too many open files.
+    pub fn of(pid: u32) -> io::Result<Option<Self>> {
+        let Some(stat) = stat(pid)? else { return Ok(None) };
+        Ok(Some(Self { pid, start_time: stat.start_time, boot: boot()? }))
     }
 
     /// Whether the machine has not been started again since.
-    pub(super) fn is_of_this_boot(&self) -> bool {
-        boot() == Some(self.boot)
+    pub(super) fn is_of_this_boot(&self) -> io::Result<bool> {
+        Ok(boot()? == self.boot)
     }
 
     /// Whether it runs still. A zombie does not.
-    pub fn is_alive(&self) -> bool {
-        let found = stat(self.pid).filter(|stat| !matches!(stat.state, b'Z' | b'X'));
-        found.is_some_and(|stat| stat.start_time == self.start_time) && boot() == Some(self.boot)
+    ///
+    /// # Errors
+    /// If `/proc` cannot be read: then nobody knows.
+    pub fn is_alive(&self) -> io::Result<bool> {
+        let found = stat(self.pid)?.filter(|stat| !matches!(stat.state, b'Z' | b'X'));
+        Ok(found.is_some_and(|stat| stat.start_time == self.start_time)
+            && self.is_of_this_boot()?)
     }
+}
+
+/// Whether an error of `/proc/<pid>` says that there is no such process any more.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    let ended = rustix::io::Errno::SRCH.raw_os_error();
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ended)
 }
 
 pub(super) fn rustix_pid(pid: u32) -> Option<Pid> {
@@ -59,9 +73,12 @@ struct Stat {
     start_time: u64,
 }
 
-fn stat(pid: u32) -> Option<Stat> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    parse(&text)
+fn stat(pid: u32) -> io::Result<Option<Stat>> {
+    match fs::read(format!("/proc/{pid}/stat")) {
+        Ok(text) => parse(&text).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into()),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The program's name stands in parentheses, and may have parentheses and spaces itself.
@@ -75,13 +92,16 @@ fn parse(text: &[u8]) -> Option<Stat> {
     Some(Stat { state, start_time })
 }
 
-fn boot() -> Option<u128> {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    u128::from_str_radix(&text.trim().replace('-', ""), 16).ok()
+fn boot() -> io::Result<u128> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let digits = text.trim().replace('-', "");
+    u128::from_str_radix(&digits, 16).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::*;
 
     #[test]
@@ -93,13 +113,22 @@ mod tests {
 
     #[test]
     fn a_process_is_known_by_its_start() {
-        let me = ProcessId::of(std::process::id()).unwrap();
-        assert!(me.is_alive());
-        assert!(!ProcessId { start_time: me.start_time + 1, ..me }.is_alive());
-        assert!(!ProcessId { boot: me.boot ^ 1, ..me }.is_alive());
+        let me = ProcessId::of(std::process::id()).unwrap().unwrap();
+        assert!(me.is_alive().unwrap());
+        assert!(!ProcessId { start_time: me.start_time + 1, ..me }.is_alive().unwrap());
+        assert!(!ProcessId { boot: me.boot ^ 1, ..me }.is_alive().unwrap());
         let mut child = std::process::Command::new("true").spawn().unwrap();
-        let it = ProcessId::of(child.id()).unwrap();
+        let it = ProcessId::of(child.id()).unwrap().unwrap();
         child.wait().unwrap();
-        assert!(!it.is_alive());
+        assert!(!it.is_alive().unwrap());
+        assert!(ProcessId::of(child.id()).unwrap().is_none());
+    }
+
+    #[test]
+    fn only_what_is_gone_is_gone() {
+        let errors = [(Errno::NOENT, true), (Errno::SRCH, true), (Errno::MFILE, false)];
+        for (errno, gone) in errors {
+            assert_eq!(is_gone(&errno.into()), gone, "{errno}");
+        }
     }
 }

@@ -58,7 +58,7 @@ async fn agreement(dir: &Path) -> Result<Option<Version>, String> {
 #[test]
 fn a_deployer_killed_at_any_place_leaves_the_old_or_the_new() {
     // Most of the time is waiting, so that several can wait at once.
-    let (summary, asked) = in_shards(5, || {
+    let (summary, asked) = in_shards(5, 1, || {
         let deploy = program::<Site>("deploy", Some("v2"));
         let (test, asked) = crash_test::<Site>(&["v0", "v1"], deploy, "v2");
         (test.recovery_every(13), asked)
@@ -75,21 +75,30 @@ fn a_deployer_killed_at_any_place_leaves_the_old_or_the_new() {
 
 #[test]
 fn a_first_deployment_killed_at_any_place_leaves_nothing_or_all_of_it() {
-    let (test, _) = crash_test::<Site>(&[], program::<Site>("deploy", Some("v2")), "v2");
-    let summary = test.every(3).recovery_every(13).run().unwrap();
+    let (summary, _) = in_shards(3, 3, || {
+        let deploy = program::<Site>("deploy", Some("v2"));
+        let (test, asked) = crash_test::<Site>(&[], deploy, "v2");
+        (test.recovery_every(13), asked)
+    });
     assert!(summary.old > 3 && summary.new > 1, "{summary}");
 }
 
 #[test]
 fn a_failing_deployment_killed_at_any_place_leaves_the_old() {
-    let (test, _) = crash_test::<Site>(&["v1"], program::<Site>("deploy", Some("v3")), "v3");
-    let summary = test.operation_may_fail().every(2).recovery_every(9).run().unwrap();
+    let (summary, _) = in_shards(3, 2, || {
+        let deploy = program::<Site>("deploy", Some("v3"));
+        let (test, asked) = crash_test::<Site>(&["v1"], deploy, "v3");
+        (test.operation_may_fail().recovery_every(9), asked)
+    });
     assert!(summary.old > 10 && summary.new == 0, "{summary}");
 }
 
 #[test]
 fn a_rollback_killed_at_any_place_leaves_the_new_or_the_old() {
-    let (test, _) = crash_test::<Site>(&["v1", "v2"], program::<Site>("rollback", None), "v1");
-    let summary = test.every(2).recovery_every(17).run().unwrap();
+    let (summary, _) = in_shards(3, 2, || {
+        let rollback = program::<Site>("rollback", None);
+        let (test, asked) = crash_test::<Site>(&["v1", "v2"], rollback, "v1");
+        (test.recovery_every(17), asked)
+    });
     assert!(summary.old > 5 && summary.new > 3, "{summary}");
 }

@@ -56,7 +56,7 @@ fn many_starts_are_one_service() {
     stop(dir.path());
     assert_eq!(Detached::new().liveness(dir.path()).unwrap(), Liveness::Stopped);
     assert_eq!(std::fs::read_to_string(dir.path().join("log")).unwrap(), "started\n");
-    assert!(!process.is_alive());
+    assert!(!process.is_alive().unwrap());
 }
 
 #[tokio::test]

@@ -166,7 +166,7 @@ fn a_rollback_of_a_swarm_killed_at_any_place_leaves_the_new_or_the_old() {
 fn swarm_killed(n: u64, test: impl Fn() -> (CrashTest, Arc<AtomicU64>) + Sync) -> Summary {
     let summary = match every(n) {
         1 => {
-            in_shards(4, || {
+            in_shards(4, 1, || {
                 let (test, asked) = test();
                 (test.recovery_every(40), asked)
             })

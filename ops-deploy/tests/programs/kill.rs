@@ -26,7 +26,9 @@ mod site_state;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arena::{Arena, Kind};
@@ -248,6 +250,7 @@ impl Run {
             command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().map_err(say)?;
         let mut said = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
+        let watch = watch(&child);
         // It has planned, and goes to work.
         said.read_line(&mut line).map_err(say)?;
         let works = Instant::now();
@@ -259,6 +262,9 @@ impl Run {
         let mut rest = String::new();
         said.read_to_string(&mut rest).map_err(say)?;
         let status = child.wait().map_err(say)?;
+        if watch.ended() {
+            return Err(format!("the {verb} hung: {line}{rest}"));
+        }
         if status.signal() == Some(9) {
             return Ok(End::Killed);
         }
@@ -266,5 +272,36 @@ impl Run {
         let took = if verb == "recover" { begun.elapsed() } else { works.elapsed() };
         let said = if status.success() { rest } else { format!("{line}{rest}") };
         Ok(End::Itself { good: status.success(), took, said: said.trim_end().to_owned() })
+    }
+}
+
+/// Nothing that is asked of a process takes so long.
+const HUNG: Duration = Duration::from_mins(2);
+
+struct Watched {
+    lives: mpsc::Sender<()>,
+    thread: JoinHandle<bool>,
+}
+
+/// Ends a process that hangs. It must not have been waited for before that is asked.
+fn watch(child: &Child) -> Watched {
+    let (lives, gone) = mpsc::channel::<()>();
+    let pid = rustix::process::Pid::from_child(child);
+    let thread = std::thread::spawn(move || {
+        let hung = gone.recv_timeout(HUNG) == Err(RecvTimeoutError::Timeout);
+        if hung {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        hung
+    });
+    Watched { lives, thread }
+}
+
+impl Watched {
+    /// Whether it had to be ended.
+    fn ended(self) -> bool {
+        let Self { lives, thread } = self;
+        drop(lives);
+        thread.join().unwrap()
     }
 }

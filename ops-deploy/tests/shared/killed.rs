@@ -97,23 +97,25 @@ pub fn crash_test<S: Scene>(
     (test, asked)
 }
 
-/// Goes through all places with so many threads, each of which takes every so-manieth. Also answers
-/// how many requests were asked by then.
+/// Goes through every n-th place with so many threads, which share these places. Also answers how many
+/// requests were asked by then.
 pub fn in_shards(
     shards: u64,
+    every: u64,
     test: impl Fn() -> (CrashTest, Arc<AtomicU64>) + Sync,
 ) -> (Summary, u64) {
-    let run = |first: u64| {
+    let run = |shard: u64| {
         let (test, asked) = test();
-        let summary = test.first(first).every(shards).run().unwrap();
+        let test = test.first(1 + shard * every).every(shards * every);
+        let summary = test.run().unwrap();
         (summary, asked.load(Ordering::Relaxed))
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (1..=shards)
-            .map(|first| {
+        let threads: Vec<_> = (0..shards)
+            .map(|shard| {
                 scope.spawn({
                     let run = &run;
-                    move || run(first)
+                    move || run(shard)
                 })
             })
             .collect();

@@ -81,19 +81,7 @@ impl Swarm {
         let (name, ours) = (self.lock_name(), cx.operation().to_string());
         for _ in 0..TRIES {
             let now = self.0.engine.now().await?;
-            let lease = SignedDuration::try_from(self.0.lease).unwrap_or(SignedDuration::MAX);
-            let until = now.checked_add(lease).unwrap_or(Timestamp::MAX);
-            let who = format!("process {} on `{}`", std::process::id(), ops_core::host::hostname());
-            let labels = HashMap::from(
-                [
-                    (APPLICATION, self.0.application.clone()),
-                    (OPERATION, ours.clone()),
-                    (WHO, who),
-                    (SINCE, now.to_string()),
-                    (UNTIL, until.to_string()),
-                ]
-                .map(|(name, value)| (name.to_owned(), value)),
-            );
+            let labels = self.lock_labels(&ours, now);
             cx.fault_point("swarm: lock about to be made");
             if self.0.engine.create_config(&name, labels.clone()).await? == Made::Now {
                 cx.fault_point("swarm: lock made");
@@ -115,6 +103,31 @@ impl Swarm {
             }
         }
         Err(StepError::temporary("the lock changes hands all the time").remedy("try again"))
+    }
+
+    fn lock_labels(&self, operation: &str, now: Timestamp) -> HashMap<String, String> {
+        let lease = SignedDuration::try_from(self.0.lease).unwrap_or(SignedDuration::MAX);
+        let until = now.checked_add(lease).unwrap_or(Timestamp::MAX);
+        let who = format!("process {} on `{}`", std::process::id(), ops_core::host::hostname());
+        let labels = [
+            (APPLICATION, self.0.application.clone()),
+            (OPERATION, operation.to_owned()),
+            (WHO, who),
+            (SINCE, now.to_string()),
+            (UNTIL, until.to_string()),
+        ];
+        labels.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    /// Gives the lock back, also one that a manager is only about to make: it goes on with what a
+    /// deployer that has died asked for. So the name is taken once more, and what has it is given back.
+    pub(super) async fn retract_lock(&self, cx: &StepContext) -> Result<(), StepError> {
+        let (name, ours) = (self.lock_name(), cx.operation().to_string());
+        if self.0.engine.config(&name).await?.is_none() {
+            let labels = self.lock_labels(&ours, self.0.engine.now().await?);
+            self.0.engine.create_config(&name, labels).await?;
+        }
+        self.release_lock(cx).await
     }
 
     /// Whether the lock is still this operation's.

@@ -167,7 +167,7 @@ impl Step for SwarmStep {
 
     async fn undo(&self, swarm: &Swarm, cx: &StepContext) -> Result<(), StepError> {
         match self {
-            Self::TakeLock => swarm.release_lock(cx).await,
+            Self::TakeLock => swarm.retract_lock(cx).await,
             Self::Update { service, version, .. } => swarm.update_back(service, version, cx).await,
             Self::RecordHistory { version, .. } => {
                 unrecord(swarm.history_path(), version, cx).await
