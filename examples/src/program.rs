@@ -46,12 +46,14 @@ pub struct Answer {
     pub text: String,
     /// For a machine; an object.
     pub json: Value,
+    /// Whether what was found needs a person: the exit code says so, too.
+    pub needs_person: bool,
 }
 
 impl Answer {
     /// An answer of both kinds.
     pub fn new(text: impl Into<String>, json: Value) -> Self {
-        Self { text: text.into(), json }
+        Self { text: text.into(), json, needs_person: false }
     }
 
     /// What was done is done, and something about it is to be said.
@@ -191,12 +193,12 @@ pub async fn run(
         Err(failure) => Err(failure),
     };
     let (code, out, err) = match result {
-        Ok(Answer { json: mut object, .. }) if json => {
+        Ok(Answer { text, json: mut object, needs_person }) => {
+            let code = if needs_person { Code::NeedsPerson.number() } else { 0 };
             object["program"] = name.into();
-            object["exit_code"] = 0.into();
-            (0, object.to_string(), String::new())
+            object["exit_code"] = code.into();
+            (code, if json { object.to_string() } else { text }, String::new())
         }
-        Ok(Answer { text, .. }) => (0, text, String::new()),
         Err(failure) => {
             let mut object = failure.to_json();
             object["program"] = name.into();

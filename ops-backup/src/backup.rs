@@ -243,20 +243,9 @@ async fn living(repository: &Repository, id: BackupId) -> Result<(), Error> {
         .remedy("make another; if it is this slow, give the vault of the prune a longer grace"))
 }
 
-impl Step for BackupStep {
-    const FAMILY: &'static str = "backup";
-    type Env = Vault;
-
-    fn name(&self) -> &'static str {
-        "back_up"
-    }
-
-    fn effect(&self) -> Effect {
-        let sources: Vec<_> = self.sources.iter().map(ToString::to_string).collect();
-        Effect::retained(format!("back up {} into set `{}`", sources.join(", "), self.set))
-    }
-
-    async fn check(&self, vault: &Vault, _: &StepContext) -> Result<Vec<Refusal>, StepError> {
+impl BackupStep {
+    /// Why it cannot be done now.
+    async fn reasons(&self, vault: &Vault) -> Result<Vec<Refusal>, StepError> {
         let mut reasons = Vec::new();
         for spec in &self.sources {
             if let (SourceSpec::Directory { path, .. }, Some(store)) = (spec, &vault.folder)
@@ -278,6 +267,27 @@ impl Step for BackupStep {
             }
         }
         Ok(reasons)
+    }
+}
+
+impl Step for BackupStep {
+    const FAMILY: &'static str = "backup";
+    type Env = Vault;
+
+    fn name(&self) -> &'static str {
+        "back_up"
+    }
+
+    fn effect(&self) -> Effect {
+        let sources: Vec<_> = self.sources.iter().map(ToString::to_string).collect();
+        Effect::retained(format!("back up {} into set `{}`", sources.join(", "), self.set))
+    }
+
+    async fn check(&self, vault: &Vault, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
+        // A file system may let its callers wait.
+        let (step, vault) = (self.clone(), vault.clone());
+        let runtime = tokio::runtime::Handle::current();
+        cx.blocking(move |_| runtime.block_on(step.reasons(&vault))).await
     }
 
     async fn run(&self, vault: &Vault, cx: &StepContext) -> Result<(), StepError> {

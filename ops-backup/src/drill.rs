@@ -313,22 +313,9 @@ fn says_damaged(error: &Error) -> bool {
         && matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Source | ErrorKind::NotFound)
 }
 
-impl Step for DrillStep {
-    const FAMILY: &'static str = "backup";
-    type Env = Vault;
-
-    fn name(&self) -> &'static str {
-        "drill"
-    }
-
-    fn effect(&self) -> Effect {
-        let Self { drill, set, .. } = self;
-        Effect::retained(format!(
-            "restore backup {drill} of set `{set}` into scratch, compare it, attest the result"
-        ))
-    }
-
-    async fn check(&self, vault: &Vault, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
+impl DrillStep {
+    /// Why it cannot be done now.
+    async fn reasons(&self, vault: &Vault, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
         let manifest = vault.show(self.set.as_ref(), self.drill).await?;
         let mut reasons = Vec::new();
         for record in &manifest.sources {
@@ -348,6 +335,29 @@ impl Step for DrillStep {
             ));
         }
         Ok(reasons)
+    }
+}
+
+impl Step for DrillStep {
+    const FAMILY: &'static str = "backup";
+    type Env = Vault;
+
+    fn name(&self) -> &'static str {
+        "drill"
+    }
+
+    fn effect(&self) -> Effect {
+        let Self { drill, set, .. } = self;
+        Effect::retained(format!(
+            "restore backup {drill} of set `{set}` into scratch, compare it, attest the result"
+        ))
+    }
+
+    async fn check(&self, vault: &Vault, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
+        // A file system may let its callers wait.
+        let (step, vault, own) = (self.clone(), vault.clone(), cx.clone());
+        let runtime = tokio::runtime::Handle::current();
+        cx.blocking(move |_| runtime.block_on(step.reasons(&vault, &own))).await
     }
 
     async fn run(&self, vault: &Vault, cx: &StepContext) -> Result<(), StepError> {

@@ -189,7 +189,8 @@ impl Repository {
         }
         let wanted = recipient.to_owned();
         // A passphrase costs a second of work.
-        let opened = tokio::task::spawn_blocking(move || open(&files, &candidates, &wanted));
+        let opened =
+            tokio::task::spawn_blocking(move || open(&files, &candidates, &wanted, PATIENCE));
         opened.await.map_err(Error::panicked)??.ok_or_else(|| {
             let names: Vec<_> = wrapped.values().map(ToString::to_string).collect();
             let message = match with.len() {
@@ -211,16 +212,17 @@ fn open(
     files: &[bytes::Bytes],
     keys: &[Box<dyn age::Identity + Send>],
     wanted: &str,
+    patience: Duration,
 ) -> Result<Option<Identity>, Error> {
     let begun = Instant::now();
     let pairs = files.iter().flat_map(|file| keys.iter().map(move |key| (file, &**key)));
     for (tried, (file, key)) in pairs.enumerate() {
-        if tried > 0 && begun.elapsed() > PATIENCE {
+        if tried > 0 && begun.elapsed() > patience {
             let all = files.len() * keys.len();
             let message =
                 format!("only {tried} of {all} attempts to open the repository were made");
             return Err(Error::new(ErrorKind::WrongKey, message)
-                .with("patience", format!("{PATIENCE:?}"))
+                .with("patience", format!("{patience:?}"))
                 .class_of(Class::Temporary)
                 .remedy("give only the key that opens it, or try again when the machine is idle"));
         }
@@ -248,6 +250,30 @@ mod tests {
             assert_eq!(name(key), None, "{key}");
         }
         assert!("../x".parse::<KeyName>().is_err() && "".parse::<KeyName>().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_key_that_was_not_tried_in_time_is_no_wrong_one() {
+        let [right, wrong] = [(); 2].map(|()| age::x25519::Identity::generate());
+        let repository = Identity::generate().unwrap();
+        let mut files = Vec::new();
+        for key in [&wrong, &right] {
+            let recipient = Recipient::public(&key.to_public().to_string()).unwrap();
+            files.push(wrap(recipient, &repository.to_text()).await.unwrap().into());
+        }
+        let keys: Vec<Box<dyn age::Identity + Send>> = vec![Box::new(right)];
+        let wanted = repository.recipient();
+        let opened = open(&files, &keys, &wanted, PATIENCE).unwrap();
+        assert_eq!(opened.unwrap().recipient(), wanted);
+        let error = open(&files, &keys, &wanted, Duration::ZERO).unwrap_err();
+        assert!(error.to_string().contains("only 1 of 2 attempts"), "{error}");
+        assert_eq!(ops_core::Classify::class(&error), Class::Temporary);
+        files.reverse();
+        assert!(
+            open(&files, &keys, &wanted, Duration::ZERO).unwrap().is_some(),
+            "the first is tried"
+        );
+        assert!(open(&files[1..], &keys, &wanted, PATIENCE).unwrap().is_none());
     }
 
     #[test]

@@ -82,6 +82,8 @@ mod open;
 mod patience;
 mod pipeline;
 mod probe;
+#[cfg(test)]
+mod proptests;
 mod prune;
 mod repository;
 mod restore;

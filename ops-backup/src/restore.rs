@@ -359,44 +359,9 @@ impl Resource for Place {
     }
 }
 
-impl Step for RestoreStep {
-    const FAMILY: &'static str = "restore";
-    type Env = Place;
-
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Stage { .. } => "stage",
-            Self::Swap { .. } => "swap",
-            Self::Return { .. } => "return",
-        }
-    }
-
-    fn effect(&self) -> Effect {
-        match self {
-            Self::Stage { set, backup, component, only, .. } => {
-                let part = match &**only {
-                    [] => String::new(),
-                    globs => format!(" what matches `{}` of", globs.join("`, `")),
-                };
-                Effect::changes(format!(
-                    "verify backup {backup} of set `{set}` and restore{part} `{component}` beside the target"
-                ))
-            }
-            Self::Swap { path, replaces: false } => {
-                Effect::changes(format!("put what was restored at `{}`", path.display()))
-            }
-            Self::Swap { path, .. } => Effect::destroys(format!(
-                "replace `{0}` with what was restored (the old is kept as `{0}.before-<operation id>`)",
-                path.display()
-            )),
-            Self::Return { target, restore } => Effect::destroys(format!(
-                "put what restore {restore} kept of `{target}` back in its place (what is there now is \
-                 kept as `.before-<operation id>`)"
-            )),
-        }
-    }
-
-    async fn check(&self, place: &Place, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
+impl RestoreStep {
+    /// Why it cannot be done now.
+    async fn reasons(&self, place: &Place, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
         let mut reasons = Vec::new();
         match self {
             Self::Stage { set, backup, component, other_environment, only } => {
@@ -449,6 +414,51 @@ impl Step for RestoreStep {
             }
         }
         Ok(reasons)
+    }
+}
+
+impl Step for RestoreStep {
+    const FAMILY: &'static str = "restore";
+    type Env = Place;
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Stage { .. } => "stage",
+            Self::Swap { .. } => "swap",
+            Self::Return { .. } => "return",
+        }
+    }
+
+    fn effect(&self) -> Effect {
+        match self {
+            Self::Stage { set, backup, component, only, .. } => {
+                let part = match &**only {
+                    [] => String::new(),
+                    globs => format!(" what matches `{}` of", globs.join("`, `")),
+                };
+                Effect::changes(format!(
+                    "verify backup {backup} of set `{set}` and restore{part} `{component}` beside the target"
+                ))
+            }
+            Self::Swap { path, replaces: false } => {
+                Effect::changes(format!("put what was restored at `{}`", path.display()))
+            }
+            Self::Swap { path, .. } => Effect::destroys(format!(
+                "replace `{0}` with what was restored (the old is kept as `{0}.before-<operation id>`)",
+                path.display()
+            )),
+            Self::Return { target, restore } => Effect::destroys(format!(
+                "put what restore {restore} kept of `{target}` back in its place (what is there now is \
+                 kept as `.before-<operation id>`)"
+            )),
+        }
+    }
+
+    async fn check(&self, place: &Place, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
+        // A file system may let its callers wait.
+        let (step, place, own) = (self.clone(), place.clone(), cx.clone());
+        let runtime = tokio::runtime::Handle::current();
+        cx.blocking(move |_| runtime.block_on(step.reasons(&place, &own))).await
     }
 
     async fn run(&self, place: &Place, cx: &StepContext) -> Result<(), StepError> {

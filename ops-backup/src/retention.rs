@@ -163,6 +163,8 @@ pub fn plan(backups: &[Candidate], policy: Policy, now: Timestamp) -> Vec<Verdic
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -219,7 +221,61 @@ mod tests {
         );
     }
 
+    /// Slow, and obvious: how many of these periods that have a backup are not before a backup's own, and
+    /// whether it is the newest of its own.
+    fn counts(
+        past: &[BackupId],
+        id: BackupId,
+        count: usize,
+        period: impl Fn(BackupId) -> i64,
+    ) -> bool {
+        let later = past.iter().map(|other| period(*other)).filter(|it| *it >= period(id));
+        let periods: BTreeSet<_> = later.collect();
+        let newest = past.iter().filter(|other| period(**other) == period(id)).max();
+        newest == Some(&id) && periods.len() <= count
+    }
+
+    /// Which backups stay, told from what each rule promises.
+    fn model(backups: &[Candidate], policy: Policy, now: Timestamp) -> BTreeSet<BackupId> {
+        let days = |id: BackupId| id.moment().as_millisecond().div_euclid(86_400_000);
+        let date = |id: BackupId| id.moment().to_zoned(TimeZone::UTC).date();
+        let year = |id: BackupId| i64::from(date(id).year());
+        let past: Vec<_> = backups.iter().map(|b| b.id).filter(|id| id.moment() <= now).collect();
+        let stays = |b: &&Candidate| {
+            let id = b.id;
+            id.moment() > now
+                || backups.iter().all(|other| other.id <= id)
+                || b.verified && backups.iter().all(|other| !other.verified || other.id <= id)
+                || counts(&past, id, policy.last, |id| id.moment().as_millisecond())
+                || counts(&past, id, policy.daily, days)
+                // The first of January 1970 was a Thursday.
+                || counts(&past, id, policy.weekly, |id| (days(id) + 3).div_euclid(7))
+                || counts(&past, id, policy.monthly, |id| 12 * year(id) + i64::from(date(id).month()))
+                || counts(&past, id, policy.yearly, year)
+        };
+        backups.iter().filter(stays).map(|b| b.id).collect()
+    }
+
     proptest! {
+        #[test]
+        fn what_stays_is_what_each_rule_promises(
+            set in prop::collection::btree_map(0_u64..100_000_000_000, any::<bool>(), 0..60),
+            near in prop::collection::btree_map(0_u64..2_000_000_000, any::<bool>(), 0..30),
+            counts in prop::array::uniform5(0_usize..9),
+            now in 0_i64..110_000_000_000,
+        ) {
+            // Some far from each other, some of the same days.
+            let backups = set.into_iter().chain(near).collect::<BTreeMap<_, _>>().into_iter();
+            let candidate = |(moment, verified)| Candidate { id: from_millisecond(moment), verified };
+            let backups: Vec<_> = backups.map(candidate).collect();
+            let [last, daily, weekly, monthly, yearly] = counts;
+            let policy = Policy { last, daily, weekly, monthly, yearly };
+            let now = Timestamp::from_millisecond(now).unwrap();
+            let kept = plan(&backups, policy, now).into_iter().filter(|verdict| verdict.keep);
+            let kept: BTreeSet<_> = kept.map(|verdict| verdict.id).collect();
+            prop_assert_eq!(kept, model(&backups, policy, now));
+        }
+
         #[test]
         fn the_newest_and_a_verified_one_always_stay(
             set in prop::collection::btree_map(0_u64..100_000_000_000, any::<bool>(), 0..40),

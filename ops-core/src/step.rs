@@ -40,7 +40,8 @@ pub trait Step: Serialize + DeserializeOwned + PartialEq + Send + Sync + 'static
     /// What must hold before the operation starts: every reason against it at once.
     ///
     /// Called for all steps of a plan before the first one runs, so a step that depends on an
-    /// earlier one's change checks that in [`run`](Self::run) instead.
+    /// earlier one's change checks that in [`run`](Self::run) instead. When the operation is cancelled,
+    /// or its deadline passes, the future is dropped.
     fn check(
         &self,
         env: &Self::Env,

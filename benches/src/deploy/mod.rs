@@ -13,6 +13,7 @@
 
 mod by_hand;
 mod engine;
+mod lock;
 mod ours;
 
 use std::net::SocketAddr;
@@ -114,5 +115,11 @@ pub fn benchmarks(wish: &Wish) -> Result<Vec<Benchmark>, Failure> {
         let group = format!("{group}, until the public hears it");
         benchmarks.push(Benchmark { group, items: 1, bytes: None, rounds, sides });
     }
+    let folder = |of: &str| -> Result<_, Failure> {
+        let folder = wish.folder.join(format!("deploy-lock-{of}"));
+        std::fs::create_dir(&folder)?;
+        Ok(folder)
+    };
+    benchmarks.extend(lock::benchmarks(folder, rounds)?);
     Ok(benchmarks)
 }

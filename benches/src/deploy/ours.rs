@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ops_core::{Context, Environment, Version};
+use ops_core::{Context, Environment, Report, Version};
 use ops_deploy::{ContainerSpec, DockerHost, ProxyClient, ProxyConfig, ReverseProxy, Target as _};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -60,34 +60,52 @@ impl Ours {
     }
 }
 
-impl Served for Ours {
-    fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The second version is deployed; to the first one it goes back.
-    fn bring(&mut self, version: usize) -> Result<(), Failure> {
+impl Ours {
+    /// The second version is deployed; to the first one it goes back. Nothing if it is there.
+    pub fn go(&mut self, version: usize) -> Result<Option<Report>, Failure> {
         let to: Version = TAGS[version].parse()?;
         let state = self.folder.join("state");
         let cx = Context::builder(state).environment(Environment::Development).build();
-        self.runtime.block_on(async {
+        let done = self.runtime.block_on(async {
             let current = self.host.observe().await?.current;
             if current.as_ref() == Some(&to) {
-                return Ok(());
+                return Ok(None);
             }
             if version == 1 || current.is_none() {
-                self.host.deploy(&cx, &to).await?;
-                return Ok(());
+                return Ok(Some(self.host.deploy(&cx, &to).await?));
             }
-            self.host.rollback(&cx, Some(to)).await?;
-            Ok::<(), Failure>(())
+            Ok::<_, Failure>(Some(self.host.rollback(&cx, Some(to)).await?))
         })?;
         if self.back == Back::Cold {
             for id in self.application.containers(Some("exited"))? {
                 docker(&["rm", &id])?;
             }
         }
-        Ok(())
+        Ok(done)
+    }
+
+    /// The lock of a deployer that died, and whose lease has ended.
+    pub fn leave_a_lock(&self) -> Result<(), Failure> {
+        let application = &self.application.0;
+        let (name, image) = (format!("{application}.ops-lock"), self.application.image(TAGS[0]));
+        let labels =
+            [("application", application.as_str()), ("role", "lock"), ("lease-seconds", "0")];
+        let labels: Vec<_> =
+            labels.iter().map(|(key, value)| format!("--label=ops-deploy.{key}={value}")).collect();
+        let mut words = vec!["create", "--name", name.as_str()];
+        words.extend(labels.iter().map(String::as_str));
+        words.extend([image.as_str(), "never-started"]);
+        docker(&words).map(drop)
+    }
+}
+
+impl Served for Ours {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn bring(&mut self, version: usize) -> Result<(), Failure> {
+        self.go(version).map(drop)
     }
 }
 

@@ -56,6 +56,10 @@ struct Args {
     /// Read what is backed up at so many bytes a second at most.
     #[arg(long, global = true, value_name = "RATE", value_parser = rate)]
     read_limit: Option<u64>,
+    /// Read and write the rows of a PostgreSQL database with so many connections, 1 to 64.
+    #[arg(long, global = true, value_name = "N", default_value_t = 2,
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
+    connections: usize,
     #[command(flatten)]
     common: CommonArgs,
     #[command(subcommand)]
@@ -329,6 +333,7 @@ async fn main() -> ExitCode {
         public_key,
         store_limit,
         read_limit,
+        connections,
         common,
         verb,
     } = Args::parse();
@@ -337,7 +342,7 @@ async fn main() -> ExitCode {
         let store = store.ok_or_else(|| {
             Failure::usage("give --store, such as file:///var/backups, or set DB_BACKUP_STORE")
         })?;
-        let mut builder = Vault::builder();
+        let mut builder = Vault::builder().connections(connections);
         if let Some(file) = &identity {
             builder = builder.unlock(Unlock::Identity(Secret::from_file(file)?));
         }
@@ -390,7 +395,7 @@ async fn main() -> ExitCode {
                 let plan = vault.plan_prune(&set, rules.policy(), now).await?;
                 program.carry_out(plan, &&vault).await
             }
-            Verb::Restore(args) => targets::restore(program, &vault, args).await,
+            Verb::Restore(args) => targets::restore(program, &vault, connections, args).await,
             Verb::Reindex(args) => upkeep::reindex(program, &vault, args).await,
             Verb::Vacuum(args) => upkeep::vacuum(program, &vault, args).await,
             Verb::DeleteOld(args) => upkeep::delete_old(program, &vault, args).await,

@@ -228,7 +228,8 @@ fn a_postgres_database_is_backed_up_and_restored_beside_itself() {
 
     postgres(&admin, "postgres", &format!("CREATE DATABASE {name}"));
     postgres(&admin, &name, "CREATE TABLE entries (t text); INSERT INTO entries VALUES ('before')");
-    let create = format!("create --yes --set nightly --source {url} --source globals:{url}");
+    let create =
+        format!("create --yes --connections 3 --set nightly --source {url} --source globals:{url}");
     let made = db_backup(dir, &create).expect(0);
     let sources = made.json["backup"]["sources"].as_array().unwrap();
     assert_eq!(sources[0], url.as_str());
@@ -357,6 +358,7 @@ fn what_makes_no_sense_is_usage() {
         "verify latest --subset month --set nightly",
         "verify latest --store-limit 0 --set nightly",
         "verify latest --read-limit quick --set nightly",
+        "create --yes --connections 0 --set nightly --source sqlite:DIR/x",
         "vacuum sqlite:DIR/x --set nightly",
         "delete-old postgres://ops@db/shop --set s --table events --column at --older-than 90d",
         "delete-old postgres://ops@db/shop --set s --table a.events --column at --older-than 0d",

@@ -162,6 +162,18 @@ fn an_emergency_goes_back_to_what_no_gate_would_let_through() {
 }
 
 #[test]
+fn a_status_that_contradicts_itself_is_for_a_person() {
+    let site = Site::new();
+    site.deployer("deploy v1 --yes").expect(0);
+    let current = site.dir.path().join("site/current");
+    ops_core::fs::symlink_swap(&current, "releases/v2".as_ref()).unwrap();
+    let status = site.deployer("status").expect(5).json;
+    assert_eq!((&status["current"], &status["exit_code"]), (&serde_json::Value::Null, &5.into()));
+    assert_eq!(status["contradictions"].as_array().unwrap().len(), 2, "{status}");
+    assert_eq!(status["running"][0]["version"], "v1");
+}
+
+#[test]
 fn every_verb_that_looks_says_what_there_is() {
     let site = Site::new();
     assert_eq!(site.deployer("history").expect(0).json["history"], serde_json::json!([]));

@@ -108,11 +108,11 @@ fn append(
     describe(&mut header, &meta);
     header.set_size(0);
     if meta.is_dir() {
-        return tar.append_data(&mut header, name, io::empty()).map_err(failed);
+        return put(tar, header, name, None, io::empty()).map_err(failed);
     }
     if meta.is_symlink() {
         let target = fs::read_link(path).map_err(failed)?;
-        return append_symlink(tar, header, name, &target).map_err(failed);
+        return put(tar, header, name, Some(&target), io::empty()).map_err(failed);
     }
     if !meta.is_file() {
         return Err(Error::new(
@@ -123,7 +123,7 @@ fn append(
     if meta.nlink() > 1 {
         if let Some(first) = linked.get(&(meta.dev(), meta.ino())) {
             header.set_entry_type(EntryType::Link);
-            return tar.append_link(&mut header, name, first).map_err(failed);
+            return put(tar, header, name, Some(first), io::empty()).map_err(failed);
         }
         linked.insert((meta.dev(), meta.ino()), name.to_owned());
     }
@@ -132,7 +132,7 @@ fn append(
     describe(&mut header, &opened);
     header.set_size(opened.len());
     let mut exact = Exact { file: (&mut file).take(opened.len()), short: false };
-    let written = tar.append_data(&mut header, name, &mut exact);
+    let written = put(tar, header, name, None, &mut exact);
     let short = exact.short;
     let now = file.metadata().map_err(failed)?;
     let state = |meta: &Metadata| (meta.len(), meta.mtime(), meta.mtime_nsec());
@@ -183,30 +183,49 @@ pub(super) fn time(header: &Header) -> io::Result<i64> {
     header.mtime().map(u64::cast_signed)
 }
 
-/// As it is, byte by byte: the builder's own way turns `a//b` and `a/./b` into `a/b`.
-fn append_symlink(
+/// Appends an entry with its name, and the target of a link, as they are, byte by byte: the builder's own
+/// way turns `a//b` and `a/./b` into `a/b`, and refuses long names that do not begin with UTF-8.
+fn put(
     tar: &mut Builder<&mut dyn Write>,
     mut header: Header,
     name: &Path,
-    target: &Path,
+    target: Option<&Path>,
+    content: impl Read,
 ) -> io::Result<()> {
-    let target = target.as_os_str().as_bytes();
-    let fits = header.set_link_name_literal(target).is_ok();
-    if !fits {
-        let mut long = Header::new_gnu();
-        long.set_path("././@LongLink")?;
-        long.set_entry_type(EntryType::GNULongLink);
-        long.set_mode(0o644);
-        long.set_uid(0);
-        long.set_gid(0);
-        long.set_mtime(0);
-        long.set_size(target.len() as u64 + 1);
-        long.set_cksum();
-        tar.append(&long, target.chain(&[0][..]))?;
-        header.set_link_name_literal(&target[..99])?;
+    let name = name.as_os_str().as_bytes();
+    if let Some(target) = target {
+        let target = target.as_os_str().as_bytes();
+        if fill(&mut header.as_old_mut().linkname, target) {
+            put_long(tar, EntryType::GNULongLink, target)?;
+        }
     }
-    // A long name's entries stand between the long link's and this one, in any order.
-    tar.append_data(&mut header, name, io::empty())
+    if fill(&mut header.as_old_mut().name, name) {
+        put_long(tar, EntryType::GNULongName, name)?;
+    }
+    header.set_cksum();
+    tar.append(&header, content)
+}
+
+/// Writes as much into a header's field as fits; whether that is not all.
+fn fill(field: &mut [u8; 100], bytes: &[u8]) -> bool {
+    let fits = bytes.len().min(field.len());
+    field.fill(0);
+    field[..fits].copy_from_slice(&bytes[..fits]);
+    fits < bytes.len()
+}
+
+/// What the next entry's field is too short for, as GNU tar writes it.
+fn put_long(tar: &mut Builder<&mut dyn Write>, kind: EntryType, bytes: &[u8]) -> io::Result<()> {
+    let mut header = Header::new_gnu();
+    fill(&mut header.as_old_mut().name, b"././@LongLink");
+    header.set_entry_type(kind);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(bytes.len() as u64 + 1);
+    header.set_cksum();
+    tar.append(&header, bytes.chain(&[0][..]))
 }
 
 /// A file of which exactly the announced bytes are needed: the archive would be torn otherwise.

@@ -13,6 +13,8 @@ mod pipe;
 pub(crate) mod postgres;
 #[cfg(any(feature = "postgres", feature = "qdrant"))]
 mod private;
+#[cfg(test)]
+mod proptests;
 pub(crate) mod qdrant;
 mod session;
 mod sqlite;

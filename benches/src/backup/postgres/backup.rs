@@ -134,9 +134,10 @@ fn pgbackrest(subject: &Subject) -> Side {
             let mut command = subject.server.as_owner("pgbackrest");
             command.current_dir("/");
             let (data, repository) = (subject.server.data(), folder.join("repository"));
-            let mut options = vec![("repo1-path", &*repository), ("lock-path", &*folder)];
-            // Verbs that only look at the repository know of no server.
+            let mut options = vec![("repo1-path", &*repository)];
+            // Verbs that only look at the repository know of no server, and take no lock.
             if ["stanza-create", "backup"].contains(&verb) {
+                options.push(("lock-path", &*folder));
                 options
                     .extend([("pg1-path", &*data), ("pg1-socket-path", subject.server.folder())]);
                 command.arg("--pg1-user=postgres");

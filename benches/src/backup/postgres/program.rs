@@ -1,8 +1,10 @@
 //! What our side does: `backup-helper VERB DATABASE-URL STORE STATE [MORE...]`.
+//!
+//! A backup may be told `connections=4`, `chunk=4194304` (bytes) and `level=3`, to see what they change.
 
 use std::path::Path;
 
-use ops_backup::{DatabaseOptions, Depth, Manifest, SourceSpec, Vault};
+use ops_backup::{DatabaseOptions, Depth, Manifest, Settings, SourceSpec, Vault};
 use ops_core::{ApproveIf, Context, Environment};
 
 use crate::Failure;
@@ -48,7 +50,18 @@ async fn work(
         .environment(Environment::Development)
         .approver(ApproveIf::new("benchmark", |_: &_| true))
         .build();
-    let vault = Vault::open_url(&format!("file://{}", store.display())).await?;
+    let mut settings = Settings::default();
+    let mut builder = Vault::builder();
+    for (name, value) in more.iter().filter_map(|more| more.split_once('=')) {
+        match name {
+            "connections" => builder = builder.connections(value.parse()?),
+            "chunk" => settings.chunk_size = value.parse()?,
+            "level" => settings.zstd_level = value.parse()?,
+            _ => return Err(format!("no option `{name}`").into()),
+        }
+    }
+    let builder = builder.settings(settings);
+    let vault = builder.open_url(&format!("file://{}", store.display())).await?;
     let latest = async || vault.latest(SET).await?.ok_or(Failure::from("there is no backup"));
     Ok(match verb {
         "back-up" => {

@@ -141,6 +141,7 @@ pub async fn drill(program: &Program, vault: &Vault, args: DrillArgs) -> Result<
 pub async fn restore(
     program: &Program,
     vault: &Vault,
+    connections: usize,
     args: RestoreArgs,
 ) -> Result<Answer, Failure> {
     let RestoreArgs { backup, set, to, component, other_source, other_environment, .. } = args;
@@ -148,7 +149,7 @@ pub async fn restore(
     let component = component.map(|SourceUrl(component)| *component);
     match &*to.0 {
         SourceSpec::Postgres { url } => {
-            let mut options = DatabaseOptions::default();
+            let mut options = DatabaseOptions::default().connections(connections);
             options.component = component;
             options.other_source = other_source;
             options.other_environment = other_environment;

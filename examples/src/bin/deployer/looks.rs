@@ -30,7 +30,8 @@ pub async fn status(site: &dyn Target) -> Result<Answer, Failure> {
         "running": running,
         "versions": seen.versions,
     });
-    Ok(Answer::new(lines.join("\n"), json))
+    let needs_person = !seen.contradictions.is_empty();
+    Ok(Answer { needs_person, ..Answer::new(lines.join("\n"), json) })
 }
 
 /// How long ago something was, as a person says it.

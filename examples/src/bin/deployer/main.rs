@@ -71,7 +71,8 @@ enum Verb {
     #[command(alias = "cleanup")]
     Clean,
     /// What is in service, and what runs. With --json: `current`, `contradictions`, `running` (each
-    /// with `name`, `version`, `address`, `in_traffic`) and `versions`.
+    /// with `name`, `version`, `address`, `in_traffic`) and `versions`. Where it cannot be told what is
+    /// in service, the exit code is 5.
     Status,
     /// All versions that are known, oldest first: their age, whether they are complete, what they
     /// lack, and whether they run. With --json: `known`, and `versions`, the complete ones.

@@ -72,10 +72,13 @@ pub use select::TableChoice;
 pub use url::PostgresUrl;
 
 /// The source of one of the PostgreSQL kinds.
-pub(crate) fn source(spec: &SourceSpec) -> Result<Arc<dyn Source>, Error> {
+#[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "nothing connects"))]
+pub(crate) fn source(spec: &SourceSpec, connections: usize) -> Result<Arc<dyn Source>, Error> {
     #[cfg(feature = "postgres")]
     match spec {
-        SourceSpec::Postgres { url } => return Ok(Arc::new(Postgres::new(url.clone()))),
+        SourceSpec::Postgres { url } => {
+            return Ok(Arc::new(Postgres::new(url.clone()).connections(connections)));
+        }
         SourceSpec::PostgresDump { url } => return Ok(Arc::new(PostgresDump::new(url.clone()))),
         SourceSpec::PostgresGlobals { url } => {
             return Ok(Arc::new(PostgresGlobals::new(url.clone())));
