@@ -124,9 +124,12 @@ pub(super) async fn checks(
         let deadline = plan.deadline.unwrap_or(cx.0.deadline).min(cx.0.deadline);
         let checked = tokio::select! {
             biased;
-            // The operation ends before its first step.
-            () = cx.cancellation().cancelled() => break,
             checked = resource.check(&step.step, &step_cx) => checked,
+            () = cx.cancellation().cancelled() => {
+                let reason = format!("it was cancelled while step `{}` was checked", step.name);
+                refusals.push(Refusal::new(reason, "run it again"));
+                break;
+            }
             () = cx.clock().sleep(deadline) => {
                 Err(crate::error::StepError::temporary(format!("no answer within {deadline:?}")))
             }

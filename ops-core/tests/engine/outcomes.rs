@@ -97,10 +97,15 @@ async fn a_cancellation_ends_a_check_that_hangs_and_nothing_begins() {
         let world = &&board;
         let (ended, ()) = tokio::join!(cx.execute(abc(&board), world), cancel);
         let error = ended.unwrap_err();
-        let report = error.report().unwrap();
-        let cause = "the operation was cancelled".into();
-        let why = AbortReason::Cancelled;
-        assert_eq!(report.outcome, Outcome::RolledBack { why, cause }, "{luck:?}");
+        let Outcome::Refused { reasons } = &error.report().unwrap().outcome else {
+            panic!("{luck:?}: {error}");
+        };
+        assert_eq!(reasons.len(), 1, "{luck:?}");
+        let why = match luck {
+            Luck::Hangs => "step `set` cannot be checked: the step was asked to end",
+            _ => "it was cancelled while step `set` was checked",
+        };
+        assert_eq!(reasons[0].reason, why);
         assert_eq!(board.calls(), "check b");
         assert!(open(&cx).is_empty());
     }

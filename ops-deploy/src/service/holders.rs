@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::{fs, io};
 
-use super::process_id::is_gone;
+use rustix::io::Errno;
 
 /// The variable in which a service, and whatever it starts, carries the folder of its instance.
 pub(super) const MARK: &str = "OPS_INSTANCE";
@@ -70,13 +70,34 @@ impl Signs {
     }
 }
 
-/// What was found of a process, unless it is gone, or another user's.
+/// What was found of a process, if anything can be: it may be gone or another user's, or its input may
+/// be a file that is out of reach. That this program can open nothing more says nothing of it.
 fn seen<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(|errno| errno.raw_os_error());
     match found {
         Ok(found) => Ok(Some(found)),
-        Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
-            Ok(None)
+        Err(error) if error.raw_os_error().is_some_and(|errno| exhausted.contains(&errno)) => {
+            Err(error)
         }
-        Err(error) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_looked_at_for_want_of_files_is_not_absent() {
+        for (errno, absent) in [
+            (Errno::SRCH, true),
+            (Errno::NOENT, true),
+            (Errno::ACCESS, true),
+            (Errno::STALE, true),
+            (Errno::MFILE, false),
+            (Errno::NFILE, false),
+        ] {
+            assert_eq!(seen::<()>(Err(errno.into())).is_ok(), absent, "{errno}");
+        }
     }
 }

@@ -59,7 +59,7 @@ impl ProcessId {
 }
 
 /// Whether an error of `/proc/<pid>` says that there is no such process any more.
-pub(super) fn is_gone(error: &io::Error) -> bool {
+fn is_gone(error: &io::Error) -> bool {
     let ended = rustix::io::Errno::SRCH.raw_os_error();
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ended)
 }
