@@ -73,7 +73,7 @@ impl Signs {
 /// What was found of a process, if anything can be: it may be gone or another user's, or its input may
 /// be a file that is out of reach. That this program can open nothing more says nothing of it.
 fn seen<T>(found: io::Result<T>) -> io::Result<Option<T>> {
-    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(|errno| errno.raw_os_error());
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
     match found {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.raw_os_error().is_some_and(|errno| exhausted.contains(&errno)) => {
