@@ -8,6 +8,7 @@ use ops_core::{Class, Classify as _, Effect, Refusal, Step, StepContext, StepErr
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::asked::asked;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{
     BackupId, MANIFEST_FORMAT, Manifest, SetName, Settings, SourceRecord, UnitRecord,
@@ -284,10 +285,8 @@ impl Step for BackupStep {
     }
 
     async fn check(&self, vault: &Vault, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
-        // A file system may let its callers wait.
         let (step, vault) = (self.clone(), vault.clone());
-        let runtime = tokio::runtime::Handle::current();
-        cx.blocking(move |_| runtime.block_on(step.reasons(&vault))).await
+        asked(cx, async move { step.reasons(&vault).await }).await
     }
 
     async fn run(&self, vault: &Vault, cx: &StepContext) -> Result<(), StepError> {

@@ -10,6 +10,7 @@ use ops_core::{Class, Classify as _, Effect, Refusal, Step, StepContext, StepErr
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::asked::asked;
 use crate::attest::{Attestation, Proof};
 use crate::chunk;
 use crate::error::{Error, ErrorKind};
@@ -354,10 +355,8 @@ impl Step for DrillStep {
     }
 
     async fn check(&self, vault: &Vault, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
-        // A file system may let its callers wait.
         let (step, vault, own) = (self.clone(), vault.clone(), cx.clone());
-        let runtime = tokio::runtime::Handle::current();
-        cx.blocking(move |_| runtime.block_on(step.reasons(&vault, &own))).await
+        asked(cx, async move { step.reasons(&vault, &own).await }).await
     }
 
     async fn run(&self, vault: &Vault, cx: &StepContext) -> Result<(), StepError> {

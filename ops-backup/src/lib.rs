@@ -60,6 +60,7 @@
 //! | `test-util` | no | fault points, for crash tests |
 
 mod allowance;
+mod asked;
 mod attest;
 mod backup;
 mod begun;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::allowance::{self, allowances};
+use crate::asked::asked;
 use crate::chunk;
 use crate::component;
 use crate::error::{Error, ErrorKind};
@@ -455,10 +456,8 @@ impl Step for RestoreStep {
     }
 
     async fn check(&self, place: &Place, cx: &StepContext) -> Result<Vec<Refusal>, StepError> {
-        // A file system may let its callers wait.
         let (step, place, own) = (self.clone(), place.clone(), cx.clone());
-        let runtime = tokio::runtime::Handle::current();
-        cx.blocking(move |_| runtime.block_on(step.reasons(&place, &own))).await
+        asked(cx, async move { step.reasons(&place, &own).await }).await
     }
 
     async fn run(&self, place: &Place, cx: &StepContext) -> Result<(), StepError> {

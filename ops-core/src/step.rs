@@ -41,7 +41,7 @@ pub trait Step: Serialize + DeserializeOwned + PartialEq + Send + Sync + 'static
     ///
     /// Called for all steps of a plan before the first one runs, so a step that depends on an
     /// earlier one's change checks that in [`run`](Self::run) instead. When the operation is cancelled,
-    /// or its deadline passes, the future is dropped.
+    /// or its deadline passes, the future is dropped, and the context's token triggered.
     fn check(
         &self,
         env: &Self::Env,

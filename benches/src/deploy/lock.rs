@@ -4,9 +4,7 @@
 //! A peer takes the same lock by hand, `docker create` of a name, and takes it over as an administrator
 //! would: by removing it first.
 
-use std::cell::Cell;
-use std::path::Path;
-use std::rc::Rc;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::engine::{Application, TAGS, docker};
@@ -16,15 +14,16 @@ use crate::rounds::{Benchmark, Side, timed};
 
 /// The two benchmarks.
 pub(super) fn benchmarks(
-    folder: impl Fn(&str) -> Result<std::path::PathBuf, Failure>,
+    folder: impl Fn(&str) -> Result<PathBuf, Failure>,
     rounds: usize,
 ) -> Result<Vec<Benchmark>, Failure> {
     let mut all = Vec::new();
     for (group, expired) in [("the lock, free", false), ("the lock, taken over", true)] {
         let name = if expired { "expired" } else { "free" };
-        let sides = vec![ours(&folder(&format!("{name}-ours"))?, expired)?, {
-            by_hand(&folder(&format!("{name}-by-hand"))?, expired)?
-        }];
+        let sides = vec![
+            ours(&folder(&format!("{name}-ours"))?, expired)?,
+            by_hand(&folder(&format!("{name}-by-hand"))?, expired)?,
+        ];
         let group = group.to_owned();
         all.push(Benchmark { group, items: 1, bytes: None, rounds, sides });
     }
@@ -34,13 +33,13 @@ pub(super) fn benchmarks(
 /// The step of a deployment or a rollback that takes the lock; the report tells its milliseconds.
 fn ours(folder: &Path, expired: bool) -> Result<Side, Failure> {
     let mut ours = Ours::new(folder, Back::Warm)?;
-    let version = Rc::new(Cell::new(0));
+    let mut version = 0;
     Ok(Side::new("ops", move || {
         if expired {
             ours.leave_a_lock()?;
         }
-        version.set(1 - version.get());
-        let report = ours.go(version.get())?.ok_or("that version was there already")?;
+        version = 1 - version;
+        let report = ours.go(version)?.ok_or("that version was there already")?;
         let step = report.steps.iter().find(|step| step.name == "take_lock");
         Ok(Duration::from_millis(step.ok_or("no lock was taken")?.duration_ms))
     }))

@@ -112,12 +112,15 @@ pub(super) async fn checks(
     let mut refusals = Vec::new();
     for (index, step) in plan.steps().enumerate() {
         let Some(resource) = world.find(&step.resource) else { continue };
+        // Whatever the check began on other threads is asked to end with it.
+        let cancel = cx.cancellation().child_token();
+        let _ends = cancel.clone().drop_guard();
         let step_cx = StepContext {
             cx: cx.clone(),
             id,
             resource: step.resource.clone(),
             index,
-            cancel: cx.cancellation().clone(),
+            cancel,
             ledger: None,
             blocking: TaskTracker::new(),
         };

@@ -261,8 +261,9 @@ impl Run {
         }
         let mut rest = String::new();
         said.read_to_string(&mut rest).map_err(say)?;
+        let hung = watch.ended();
         let status = child.wait().map_err(say)?;
-        if watch.ended() {
+        if hung {
             return Err(format!("the {verb} hung: {line}{rest}"));
         }
         if status.signal() == Some(9) {
