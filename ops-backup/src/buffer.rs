@@ -4,7 +4,7 @@
 //! fills and another lets go add up to several times what is ever needed at once.
 
 use bytes::Bytes;
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapOptions};
 
 /// Below this the allocator is the better one.
 const LARGE: usize = 128 << 10;
@@ -16,15 +16,22 @@ pub(crate) enum Buffer {
 }
 
 impl Buffer {
+    /// Memory is taken from the system as it is written.
     pub fn new(length: usize) -> Self {
+        Self::map(length, &MmapOptions::new())
+    }
+
+    fn map(length: usize, options: &MmapOptions) -> Self {
         // Where the system has no more maps, the allocator may have memory.
-        let mapped = (length >= LARGE).then(|| MmapMut::map_anon(length).ok()).flatten();
+        let map = || options.clone().len(length).map_anon().ok();
+        let mapped = (length >= LARGE).then(map).flatten();
         mapped.map_or_else(|| Self::Small(vec![0; length]), Self::Large)
     }
 
     /// A copy of these.
     pub fn copy(bytes: &[u8]) -> Bytes {
-        let mut buffer = Self::new(bytes.len());
+        // All of it will be written: taken at once, it costs half of what it does page by page.
+        let mut buffer = Self::map(bytes.len(), MmapOptions::new().populate());
         buffer.as_mut().copy_from_slice(bytes);
         buffer.freeze()
     }

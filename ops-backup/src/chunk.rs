@@ -15,7 +15,7 @@ use crate::digest::{PlainDigest, sha256};
 use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
 use crate::manifest::{ChunkRecord, UnitRecord};
-use crate::repository::Repository;
+use crate::repository::{Repository, is_encrypted};
 use crate::source::ByteStream;
 
 /// A chunk is held in memory, so no manifest may ask for more.
@@ -83,6 +83,11 @@ pub(crate) async fn fetch(
     if chunk.plain_size > MAX_CHUNK || chunk.stored_size > 2 * MAX_CHUNK {
         return Err(corrupt("the manifest gives it a size that no program writes"));
     }
+    if repository.identity().is_none() && is_encrypted(&chunk.key) {
+        let message = format!("object `{}` is encrypted, and the repository has no key", chunk.key);
+        return Err(Error::new(ErrorKind::WrongKey, message)
+            .remedy("`format.json` is not the one of this repository: put that back"));
+    }
     let mut why = String::new();
     // Twice: no store checks what it sends, so the first time it may be the way that is to blame.
     for _ in 0..2 {
@@ -113,10 +118,9 @@ pub(crate) fn read(
     unit: UnitRecord,
     cancel: CancellationToken,
 ) -> ByteStream {
-    let digest = repository.plain_digest(!unit.plain_blake3.is_empty());
-    let digest = match digest {
-        Ok(digest) => digest,
-        Err(error) => return stream::iter([Err(error)]).boxed(),
+    let digest = match &*unit.plain_sha256 {
+        "" => repository.plain_digest(),
+        _ => PlainDigest::Sha256(crate::digest::Hasher::default()),
     };
     let UnitRecord { name, plain_sha256, plain_blake3, chunks, .. } = unit;
     let fetching = cancel.clone();
@@ -158,15 +162,9 @@ pub(crate) fn read(
 }
 
 impl Repository {
-    /// A new digest of plain bytes, as this repository has it.
-    pub fn plain_digest(&self, keyed: bool) -> Result<PlainDigest, Error> {
-        match (keyed, self.identity()) {
-            (false, _) => Ok(PlainDigest::Sha256(crate::digest::Hasher::default())),
-            (true, Some(identity)) => Ok(PlainDigest::Keyed(Box::new(identity.content_hasher()))),
-            (true, None) => Err(Error::new(
-                ErrorKind::WrongKey,
-                "the backup was made with a key that this repository does not have",
-            )),
-        }
+    /// A new digest of plain bytes.
+    pub fn plain_digest(&self) -> PlainDigest {
+        let hasher = self.identity().map_or_else(blake3::Hasher::new, |key| key.content_hasher());
+        PlainDigest::Blake3(Box::new(hasher))
     }
 }

@@ -19,18 +19,18 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// The digest of the plain bytes of a unit. Of an encrypted repository it needs the key: a plain
-/// one in a manifest would tell who guesses the bytes that he is right.
+/// The digest of the plain bytes of a unit: BLAKE3, and SHA-256 in manifests before format 6. In an
+/// encrypted repository it is keyed: a plain one would tell who guesses the bytes that he is right.
 pub(crate) enum PlainDigest {
     Sha256(Hasher),
-    Keyed(Box<blake3::Hasher>),
+    Blake3(Box<blake3::Hasher>),
 }
 
 impl PlainDigest {
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(hasher) => hasher.update(bytes),
-            Self::Keyed(hasher) => {
+            Self::Blake3(hasher) => {
                 hasher.update(bytes);
             }
         }
@@ -40,7 +40,7 @@ impl PlainDigest {
     pub fn finish(self) -> (String, String) {
         match self {
             Self::Sha256(hasher) => (hasher.finish(), String::new()),
-            Self::Keyed(hasher) => (String::new(), hasher.finalize().to_hex().to_string()),
+            Self::Blake3(hasher) => (String::new(), hasher.finalize().to_hex().to_string()),
         }
     }
 }

@@ -18,9 +18,9 @@ use crate::source::SourceSpec;
 /// The manifest format that this crate writes, and the newest that it reads.
 ///
 /// 2 added the rows of each table, 3 what a source learned of itself, 4 keyed digests,
-/// authentication, and chunks that earlier backups uploaded, 5 keyed digests of tables; older ones are
-/// read.
-pub const MANIFEST_FORMAT: u32 = 5;
+/// authentication, and chunks that earlier backups uploaded, 5 keyed digests of tables, 6 XXH3 of rows
+/// and BLAKE3 of units instead of SHA-256; older ones are read.
+pub const MANIFEST_FORMAT: u32 = 6;
 
 /// The name of one backup: a ULID, so that names sort by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -147,10 +147,10 @@ pub struct UnitRecord {
     pub name: String,
     /// Its size, in bytes.
     pub plain_size: u64,
-    /// SHA-256 of its bytes; empty in an encrypted repository.
+    /// SHA-256 of its bytes, in manifests before format 6 of a repository that is not encrypted.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub plain_sha256: String,
-    /// BLAKE3 of its bytes, keyed, in an encrypted repository.
+    /// BLAKE3 of its bytes, keyed in an encrypted repository.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub plain_blake3: String,
     /// The rows of each of its tables, where it has tables.
@@ -186,8 +186,10 @@ pub struct SourceRecord {
 pub struct TableRecord {
     /// How many rows.
     pub rows: u64,
-    /// A digest of the rows that does not depend on their order. In an encrypted repository it is
-    /// keyed, and begins with `blake3:`; older backups have a plain one there, too.
+    /// A digest of the rows that does not depend on their order: `xxh3:` and the sum of the XXH3 (128
+    /// bits, of the row as `COPY` writes it in its text format, without the line break) of each; before
+    /// format 6 the sum of their SHA-256. In an encrypted repository that is digested again with a key,
+    /// and begins with `blake3:` or, before format 6, may.
     pub content: String,
 }
 

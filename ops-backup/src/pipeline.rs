@@ -103,7 +103,7 @@ impl<'a> Writer<'a> {
         mut bytes: ByteStream,
     ) -> Result<UnitRecord, Error> {
         let repository = &self.shared.repository;
-        let mut digest = repository.plain_digest(repository.identity().is_some())?;
+        let mut digest = repository.plain_digest();
         let seed = repository.identity().map_or(0, |identity| identity.cut_seed());
         let mut cutter = Cutter::new(self.chunk_size, seed);
         let mut plain_size = 0;

@@ -145,7 +145,7 @@ impl Repository {
 
     pub fn chunk_key(&self, content: &Content, id: BackupId) -> String {
         let (content, end) =
-            (hex::encode(content), if self.identity.is_some() { ".age" } else { "" });
+            (hex::encode(content), if self.identity.is_some() { ENCRYPTED } else { "" });
         format!("chunks/{}/{content}.{id}.zst{end}", &content[..2])
     }
 
@@ -376,9 +376,16 @@ async fn gathered(
 /// The listed backups by set, each with the keys of what attests it.
 pub(crate) type Sets = BTreeMap<SetName, BTreeMap<BackupId, Vec<String>>>;
 
+/// How the key of an encrypted chunk ends.
+const ENCRYPTED: &str = ".age";
+
+pub(crate) fn is_encrypted(key: &str) -> bool {
+    key.ends_with(ENCRYPTED)
+}
+
 /// The backup that uploaded a chunk, as its key tells.
 pub(crate) fn chunk_owner(key: &str) -> Option<BackupId> {
     let key = key.strip_prefix("chunks/")?;
-    let key = key.strip_suffix(".age").unwrap_or(key);
+    let key = key.strip_suffix(ENCRYPTED).unwrap_or(key);
     key.strip_suffix(".zst")?.rsplit_once('.')?.1.parse().ok()
 }

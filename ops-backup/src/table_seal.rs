@@ -9,11 +9,21 @@ use crate::identity::Identity;
 use crate::manifest::TableRecord;
 use crate::repository::Repository;
 
-/// How a keyed digest begins; a plain one has hexadecimal digits only.
-const KEYED: &str = "blake3:";
+/// How a digest of rows by XXH3 begins; one by SHA-256 has hexadecimal digits only.
+pub(crate) const XXH3: &str = "xxh3:";
+/// How a keyed digest begins: of one by XXH3, and of one by SHA-256.
+const KEYED: &str = "blake3-xxh3:";
+const KEYED_SHA256: &str = "blake3:";
+
+/// Whether the rows were digested by XXH3, not by SHA-256.
+#[cfg(feature = "postgres")]
+pub(crate) fn is_xxh3(told: &TableRecord) -> bool {
+    [XXH3, KEYED].iter().any(|prefix| told.content.starts_with(prefix))
+}
 
 fn sealed(identity: &Identity, table: &str, content: &str) -> String {
-    format!("{KEYED}{}", identity.table_digest(table, content))
+    let prefix = if content.starts_with(XXH3) { KEYED } else { KEYED_SHA256 };
+    format!("{prefix}{}", identity.table_digest(table, content))
 }
 
 impl Repository {
@@ -33,7 +43,8 @@ impl Repository {
     /// Whether these rows are the ones that a manifest tells of.
     #[cfg(feature = "postgres")]
     pub fn are_rows(&self, table: &str, told: &TableRecord, found: &TableRecord) -> bool {
-        let same = match self.identity().filter(|_| told.content.starts_with(KEYED)) {
+        let keyed = [KEYED, KEYED_SHA256].iter().any(|prefix| told.content.starts_with(prefix));
+        let same = match self.identity().filter(|_| keyed) {
             Some(identity) => sealed(identity, table, &found.content) == told.content,
             None => found.content == told.content,
         };
@@ -50,14 +61,16 @@ mod tests {
         let [one, two] = [(); 2].map(|()| Identity::generate().unwrap());
         let first = sealed(&one, "public.a", "00ff");
         assert_eq!(first, sealed(&one, "public.a", "00ff"));
-        assert_eq!((first.len(), first.contains("00ff")), (KEYED.len() + 64, false));
+        assert_eq!((first.len(), first.contains("00ff")), (KEYED_SHA256.len() + 64, false));
         for other in [
             sealed(&two, "public.a", "00ff"),
             sealed(&one, "public.b", "00ff"),
             sealed(&one, "public.a", "00fe"),
             sealed(&one, "public.a0", "0ff"),
+            sealed(&one, "public.a", "xxh3:00ff"),
         ] {
             assert_ne!(first, other);
         }
+        assert!(sealed(&one, "public.a", "xxh3:00ff").starts_with(KEYED));
     }
 }

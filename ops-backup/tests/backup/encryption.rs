@@ -7,8 +7,8 @@ use std::sync::Arc;
 use age::secrecy::ExposeSecret as _;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use ops_backup::{
-    Error, ErrorKind, KeyName, KeyStep, Manifest, Recipient, RestoreOptions, SourceSpec, Unlock,
-    Vault,
+    Depth, Error, ErrorKind, KeyName, KeyStep, Manifest, Recipient, RestoreOptions, SourceSpec,
+    Unlock, Vault,
 };
 use ops_core::{Context, Outcome, Secret};
 
@@ -94,8 +94,11 @@ async fn only_who_has_a_key_reads_anything_and_keys_come_and_go() {
     wrong(builder().open(store.clone(), "x").await);
     let text = wrong(open(&store, &second.secret).await);
     assert!(text.contains("does not open it"), "{text}");
-    let unit = &made.sources[0].units[0];
-    assert!(unit.plain_sha256.is_empty(), "a plain digest would tell who guesses the content");
+    let plain = builder().open(memory(), "memory:plain").await.unwrap();
+    let plain = plain.create("s", &spec, &cx).await.unwrap();
+    let [sealed, guessed] = [&made, &plain].map(|made| &made.sources[0].units[0]);
+    assert_eq!((sealed.plain_size, &*sealed.plain_sha256), (guessed.plain_size, ""));
+    assert_ne!(sealed.plain_blake3, guessed.plain_blake3, "who guesses the content is told");
 
     // A recipient and a passphrase more; what was there stays as it is.
     let before: Vec<_> = all_objects(&*store).await;
@@ -249,6 +252,20 @@ async fn a_repository_that_was_exchanged_is_refused() {
     assert_eq!(opened.unwrap_err().kind(), ErrorKind::WrongKey);
     let format = object_store::path::Path::from("format.json");
     assert!(!all_objects(&*empty).await.contains(&format));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchanged_format_is_no_damage_of_the_backup() {
+    let (dir, store) = (scratch(), memory());
+    let vault = begin(&store, &key()).await;
+    let cx = lenient(&dir.path().join("state"));
+    let made = vault.create("s", &[data(dir.path())], &cx).await.unwrap();
+    let format = include_bytes!("../format-2.json");
+    store.put(&"format.json".into(), format.to_vec().into()).await.unwrap();
+    let vault = builder().open(store, "memory:test").await.unwrap();
+    let error = vault.verify("s", made.id, Depth::Full).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongKey, "{error}");
+    assert!(error.to_string().contains("has no key"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

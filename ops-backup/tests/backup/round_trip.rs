@@ -91,7 +91,7 @@ async fn a_directory_comes_back_as_it_was() {
     let inode = |name: &str| back.join(name).metadata().unwrap().ino();
     assert_eq!(inode("plain"), inode("twin"));
     let again = vault.create("files", &[SourceSpec::directory(&back)], &cx).await.unwrap();
-    let digest = |m: &Manifest| m.sources[0].units[0].plain_sha256.clone();
+    let digest = |m: &Manifest| m.sources[0].units[0].plain_blake3.clone();
     assert_eq!(digest(&made), digest(&again), "the same tree gives the same bytes");
 }
 
@@ -308,10 +308,14 @@ fn the_manifest_format_is_what_it_was() {
     assert!(manifest.to_bytes().unwrap() == learned);
     assert_eq!(manifest.sources[0].tables["public.entries"].rows, 3);
     assert_eq!(manifest.sources[0].facts["lsn"], "0/15D4F28");
-    let keyed = include_bytes!("../manifest-5.json");
-    let manifest = Manifest::from_bytes(keyed).unwrap();
-    assert!(manifest.to_bytes().unwrap() == keyed && manifest.format == MANIFEST_FORMAT);
-    assert!(manifest.sources[0].tables["public.entries"].content.starts_with("blake3:"));
+    let (keyed, xxh3) =
+        (&include_bytes!("../manifest-5.json")[..], include_bytes!("../manifest-6.json"));
+    for (bytes, format, prefix) in [(keyed, 5, "blake3:"), (xxh3, MANIFEST_FORMAT, "blake3-xxh3:")]
+    {
+        let manifest = Manifest::from_bytes(bytes).unwrap();
+        assert!(manifest.to_bytes().unwrap() == bytes && manifest.format == format);
+        assert!(manifest.sources[0].tables["public.entries"].content.starts_with(prefix));
+    }
     let newer =
         String::from_utf8(golden.to_vec()).unwrap().replace("\"format\":2", "\"format\":99");
     let error = Manifest::from_bytes(newer.as_bytes()).unwrap_err();

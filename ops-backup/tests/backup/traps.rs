@@ -9,7 +9,9 @@ use futures::StreamExt as _;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use ops_backup::retention::Policy;
-use ops_backup::{Directory, ErrorKind, RestoreOptions, Source as _, SourceSpec, Sqlite, Vault};
+use ops_backup::{
+    Directory, ErrorKind, MANIFEST_FORMAT, RestoreOptions, Source as _, SourceSpec, Sqlite, Vault,
+};
 use ops_core::{Class, Classify as _};
 use sqlx::Connection as _;
 
@@ -225,7 +227,8 @@ async fn a_newer_manifest_is_refused_by_name_and_never_pruned() {
     vault.create("s", &spec, cx).await.unwrap();
     let key = format!("sets/s/{}/manifest.json", old.id).as_str().into();
     let text = store.get(&key).await.unwrap().bytes().await.unwrap();
-    let text = String::from_utf8(text.to_vec()).unwrap().replace("\"format\":5", "\"format\":9");
+    let written = format!("\"format\":{MANIFEST_FORMAT}");
+    let text = String::from_utf8(text.to_vec()).unwrap().replace(&written, "\"format\":9");
     store.put(&key, text.into()).await.unwrap();
     let kind = |error: ops_backup::Error| error.kind();
     let error = vault.show("s", old.id).await.unwrap_err();

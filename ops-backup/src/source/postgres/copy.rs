@@ -35,7 +35,9 @@ impl Out {
     pub fn stream(self, mut worker: PgConnection) -> ByteStream {
         let (writer, bytes) = marked::stream(PIECES);
         tokio::spawn(async move {
-            let read = rows(&mut worker, &self.statement, self.stall, Some(&writer)).await;
+            let read =
+                rows(&mut worker, &self.statement, self.stall, Rows::default(), Some(&writer))
+                    .await;
             let done = read.map_err(|error| error.with("unit", &self.unit)).map(|rows| {
                 self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(self.unit, rows);
                 // Before the stream ends, for then somebody looks for it.
@@ -47,11 +49,12 @@ impl Out {
     }
 }
 
-/// Reads the rows of a `COPY ... TO STDOUT`, and hands their bytes on if somebody wants them.
+/// Adds the rows of a `COPY ... TO STDOUT`, and hands their bytes on if somebody wants them.
 pub(super) async fn rows(
     connection: &mut PgConnection,
     statement: &str,
     stall: Duration,
+    mut rows: Rows,
     writer: Option<&marked::Writer>,
 ) -> Result<Rows, Error> {
     let failed = |e| failed("read the rows of a table", e);
@@ -61,7 +64,6 @@ pub(super) async fn rows(
     };
     let begun = tokio::time::timeout(stall, connection.copy_out_raw(statement)).await;
     let mut pieces = begun.map_err(stalled)?.map_err(failed)?;
-    let mut rows = Rows::default();
     let mut batch = BytesMut::new();
     loop {
         // Most rows are there already: a timer for each would cost as much as the row.
@@ -86,6 +88,9 @@ pub(super) async fn rows(
         if piece.len() > PIECE {
             writer.send(piece).await?;
         } else {
+            if batch.is_empty() {
+                batch.reserve(PIECE);
+            }
             batch.extend_from_slice(&piece);
         }
         if end {

@@ -1,6 +1,7 @@
 //! The rows of the new database: loaded, and compared with those of the backup.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -127,10 +128,11 @@ impl Stage {
         let mut comparing = futures::stream::iter(asked)
             .map(|(key, statement)| {
                 let url = self.url();
+                let rows = record.tables.get(&key).map_or_else(Rows::default, Rows::like);
                 // On a task of its own, so that several use several processors.
                 let read = tokio::spawn(async move {
                     let mut connection = connect(&url).await?;
-                    let rows = copy::rows(&mut connection, &statement, STALL, None).await?;
+                    let rows = copy::rows(&mut connection, &statement, STALL, rows, None).await?;
                     let _ = connection.close().await;
                     Ok::<_, Error>((key, rows))
                 });
@@ -140,7 +142,10 @@ impl Stage {
         let mut found: BTreeMap<String, Rows> = BTreeMap::new();
         while let Some(read) = comparing.next().await {
             let (key, rows) = read.map_err(Error::panicked)??;
-            found.entry(key).or_default().merge(&rows);
+            match found.entry(key) {
+                Entry::Vacant(entry) => _ = entry.insert(rows),
+                Entry::Occupied(mut entry) => entry.get_mut().merge(&rows),
+            }
         }
         let found: BTreeMap<_, _> =
             found.into_iter().map(|(key, rows)| (key, rows.record())).collect();

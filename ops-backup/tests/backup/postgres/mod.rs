@@ -7,6 +7,7 @@ mod forged;
 mod live;
 mod maintenance;
 mod museum;
+mod older;
 mod part;
 mod refusals;
 mod rows;
