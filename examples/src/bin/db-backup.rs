@@ -270,7 +270,7 @@ impl FromStr for SourceUrl {
         };
         match text.split_once(':') {
             Some(("sqlite", path)) => Ok(SourceSpec::sqlite(absolute(path)?)),
-            Some(("directory", path)) => Ok(SourceSpec::directory(absolute(path)?)),
+            Some(("dir" | "directory", path)) => Ok(SourceSpec::directory(absolute(path)?)),
             Some(("file", path)) => Ok(SourceSpec::file(absolute(path)?)),
             Some(("postgres" | "postgresql", _)) => Ok(SourceSpec::postgres(database(text)?)),
             Some(("dump", url)) => Ok(SourceSpec::postgres_dump(database(url)?)),
@@ -289,7 +289,7 @@ impl FromStr for SourceUrl {
                 }
                 Ok(SourceSpec::command(argv))
             }
-            _ => Err("use `sqlite:/path/to/file`, `directory:/path`, `file:/path`, \
+            _ => Err("use `sqlite:/path/to/file`, `dir:/path`, `file:/path`, \
                       `postgres://role@host/database`, `qdrant+http://host:6333/collection` or \
                       `cmd:program argument...`"
                 .to_owned()),

@@ -25,12 +25,15 @@ const EXTENSION: &str = "
             AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
     ) x ON true";
 
+/// Whether a server lacks the content of a relation: a replica has none of what is unlogged.
+const UNREAD: &str = "(c.relpersistence = 'u' AND pg_is_in_recovery())";
+
 /// A table that is locked; one with `data` has rows of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listed {
     pub oid: i64,
     pub table: Table,
-    /// Whether it can have rows of its own: a partitioned table cannot.
+    /// Whether it can have rows of its own: a partitioned table cannot, nor an unlogged one on a replica.
     pub data: bool,
     /// Whether ranges of it can be read.
     pub heap: bool,
@@ -94,12 +97,12 @@ impl Table {
     }
 }
 
-type Row = (i64, String, String, String, bool, Vec<String>, String);
+type Row = (i64, String, String, bool, bool, Vec<String>, String);
 
 /// The tables to lock, in the order of their names.
 pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<Listed>, Error> {
     let sql = format!(
-        "SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text,
+        "SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind = 'r' AND NOT {UNREAD},
             coalesce(am.amname = 'heap', false),
             ARRAY(SELECT a.attname::text FROM pg_attribute a
                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -115,9 +118,9 @@ pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<Listed>,
         .fetch_all(connection)
         .await
         .map_err(|e| failed("list the tables", e))?;
-    let listed = |(oid, schema, name, kind, heap, columns, condition): Row| Listed {
+    let listed = |(oid, schema, name, data, heap, columns, condition): Row| Listed {
         oid,
-        data: kind == "r",
+        data,
         heap,
         table: Table { schema, name, columns, condition, units: Vec::new() },
     };
@@ -131,6 +134,17 @@ pub(super) fn lock(tables: &[Listed]) -> Option<String> {
     (!names.is_empty()).then(|| format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", ")))
 }
 
+/// The tables whose rows this server does not have.
+pub(super) async fn unread(connection: &mut PgConnection) -> Result<Vec<String>, Error> {
+    let sql = format!(
+        "SELECT format('%I.%I', n.nspname, c.relname)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'r' AND {UNREAD} AND {OURS} ORDER BY 1"
+    );
+    let rows = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(connection).await;
+    rows.map_err(|e| failed("list the unlogged tables", e))
+}
+
 /// About how many bytes and rows the tables have. In text, rows are shorter by what the server
 /// keeps before each of them.
 pub(super) async fn extent(connection: &mut PgConnection) -> Result<Extent, Error> {
@@ -142,7 +156,7 @@ pub(super) async fn extent(connection: &mut PgConnection) -> Result<Extent, Erro
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
             LATERAL (SELECT coalesce(pg_relation_size(c.oid), 0)
                 + coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0) AS bytes) s
-        WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {OURS}"
+        WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND NOT {UNREAD} AND {OURS}"
     );
     let (bytes, rows, known): (i64, i64, bool) = sqlx::query_as(AssertSqlSafe(sql))
         .fetch_one(connection)
@@ -161,7 +175,7 @@ pub(super) async fn sequences(
     let sql = format!(
         "SELECT n.nspname::text, c.relname::text
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace {EXTENSION}
-        WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {OURS}
+        WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND NOT {UNREAD} AND {OURS}
             AND coalesce(x.configures, true)
         ORDER BY n.nspname, c.relname"
     );

@@ -211,6 +211,10 @@ pub(crate) fn failed(action: &str, source: sqlx::Error) -> Error {
     let passes = matches!(source, sqlx::Error::Io(_))
         || ["08", "40", "53", "55P03", "57"].iter().any(|class| code.starts_with(class));
     let error = match &*code {
+        "40001" if source.to_string().contains("recovery") => error.remedy(
+            "the replica had to apply what the primary did to rows that are being read: set \
+             `hot_standby_feedback`, or a longer `max_standby_streaming_delay`, on the replica",
+        ),
         "55P03" => error.remedy("somebody holds a lock for long; see pg_locks, and try again"),
         "28P01" | "28000" => error.remedy(
             "give the password in PGPASSWORD, PGPASSFILE or ~/.pgpass, or with ?passfile= in the address",

@@ -1,9 +1,12 @@
 //! What is known of a database besides its content: who and what it is, and what it needs.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
+use super::catalog;
 use super::connect::failed;
 use crate::error::{Error, ErrorKind};
 
@@ -37,6 +40,12 @@ pub(super) struct Facts {
     pub server: u32,
     pub server_version: String,
     pub lsn: String,
+    /// Whether it was a replica.
+    #[serde(default)]
+    pub standby: bool,
+    /// The tables whose rows it did not have.
+    #[serde(default)]
+    pub unread: Vec<String>,
     /// Every role that owns something, or to whom something is granted.
     pub roles: Vec<String>,
     /// Name and version.
@@ -44,6 +53,23 @@ pub(super) struct Facts {
     /// Name, and whether it is not the default one.
     pub tablespaces: Vec<String>,
     pub properties: Properties,
+}
+
+impl Facts {
+    /// What the manifest tells of them.
+    pub fn told(self) -> BTreeMap<String, String> {
+        let mut told = BTreeMap::from([
+            ("lsn".to_owned(), self.lsn),
+            ("server".to_owned(), self.server_version),
+        ]);
+        if self.standby {
+            told.insert("standby".to_owned(), "true".to_owned());
+        }
+        if !self.unread.is_empty() {
+            told.insert("without_rows".to_owned(), self.unread.join(", "));
+        }
+        told
+    }
 }
 
 /// `system_identifier/database`: the same for every way to reach it, another after a restore.
@@ -171,6 +197,8 @@ pub(super) async fn facts(connection: &mut PgConnection) -> Result<Facts, Error>
         server: connection.server_version_num().unwrap_or_default(),
         server_version: scalar(connection, "SELECT current_setting('server_version')").await?,
         lsn: scalar::<Option<String>>(connection, lsn).await?.unwrap_or_default(),
+        standby: scalar(connection, "SELECT pg_is_in_recovery()").await?,
+        unread: catalog::unread(connection).await?,
         roles,
         extensions,
         tablespaces,

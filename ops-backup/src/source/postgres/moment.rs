@@ -167,6 +167,10 @@ impl Moment {
             None => schema(source, &snapshot, backup, Duration::from_millis(250)).await?,
         };
         let facts = facts(&mut coordinator).await?;
+        if !facts.unread.is_empty() {
+            let tables = facts.unread.join(", ");
+            tracing::warn!(target: "ops", "a replica has no rows of unlogged tables: {tables}");
+        }
         let sequences = catalog::sequence_values(&mut coordinator).await?;
         let large_objects: bool =
             scalar(&mut coordinator, "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)").await?;
@@ -272,9 +276,8 @@ impl Moment {
             // All is read; whether the server hears that we leave changes nothing.
             let _ = connection.close().await;
         }
-        let Facts { lsn, server_version, .. } = self.facts;
         Ok(Learned {
-            facts: BTreeMap::from([("lsn".into(), lsn), ("server".into(), server_version)]),
+            facts: self.facts.told(),
             tables: tables.into_iter().map(|(name, rows)| (name, rows.record())).collect(),
         })
     }

@@ -223,7 +223,7 @@ impl Stage {
         ops_core::fault::point("restored the rows");
         // Before triggers, row security and whatever else could come between.
         self.compare(record, catalog, &taken).await?;
-        self.compare_sequences(record, cancel).await?;
+        self.compare_sequences(record, catalog, cancel).await?;
         ops_core::fault::point("compared the rows");
         self.after_data(record, cancel).await
     }

@@ -10,9 +10,9 @@ use ops_backup::DatabaseOptions;
 use super::museum::{MUSEUM, assert_same};
 use super::server::Server;
 
-struct Cluster {
+pub struct Cluster {
     process: Child,
-    admin: url::Url,
+    pub admin: url::Url,
     _folder: tempfile::TempDir,
 }
 
@@ -39,25 +39,54 @@ fn as_postgres(program: &Path) -> Command {
     command
 }
 
+/// A folder with `data`, which belongs to the server, and `pass`, the superuser's password.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let set = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode));
+    set(folder.path(), 0o755).unwrap();
+    let (data, pass) = (folder.path().join("data"), folder.path().join("pass"));
+    std::fs::create_dir(&data).unwrap();
+    set(&data, 0o700).unwrap();
+    std::fs::write(&pass, Server::admin().password().unwrap_or_default()).unwrap();
+    set(&pass, 0o600).unwrap();
+    if rustix::process::geteuid().is_root() {
+        let owned = Command::new("chown").arg("postgres:").args([&data, &pass]).status();
+        assert!(owned.unwrap().success());
+    }
+    folder
+}
+
+fn done(mut command: Command) {
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
 impl Cluster {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        let (data, pass) = (folder.path().join("data"), folder.path().join("pass"));
-        let mut admin = Server::admin();
-        std::fs::create_dir(&data).unwrap();
-        std::fs::set_permissions(&data, PermissionsExt::from_mode(0o700)).unwrap();
-        std::fs::write(&pass, admin.password().unwrap_or_default()).unwrap();
-        std::fs::set_permissions(&pass, PermissionsExt::from_mode(0o600)).unwrap();
-        if rustix::process::geteuid().is_root() {
-            let owned = Command::new("chown").arg("postgres:").args([&data, &pass]).status();
-            assert!(owned.unwrap().success());
-        }
+    pub async fn start() -> Self {
+        let folder = folder();
         let mut init = as_postgres(&programs().join("initdb"));
-        init.arg("--pgdata").arg(&data).arg("--pwfile").arg(&pass);
+        init.arg("--pgdata").arg(folder.path().join("data"));
+        init.arg("--pwfile").arg(folder.path().join("pass"));
         init.args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]);
-        let made = init.arg("--username").arg(admin.username()).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        init.arg("--username").arg(Server::admin().username());
+        done(init);
+        Self::serve(folder).await
+    }
+
+    /// A hot standby that follows this server.
+    pub async fn replica(&self) -> Self {
+        let folder = folder();
+        let mut copy = as_postgres(&programs().join("pg_basebackup"));
+        copy.arg("--pgdata").arg(folder.path().join("data"));
+        copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--dbname"]);
+        copy.arg(self.admin.as_str());
+        done(copy);
+        Self::serve(folder).await
+    }
+
+    async fn serve(folder: tempfile::TempDir) -> Self {
+        let data = folder.path().join("data");
+        let mut admin = Server::admin();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         admin.set_host(Some("127.0.0.1")).unwrap();
         admin.set_port(Some(port)).unwrap();

@@ -10,6 +10,7 @@ mod museum;
 mod older;
 mod part;
 mod refusals;
+mod replica;
 mod rows;
 mod server;
 mod undo;
