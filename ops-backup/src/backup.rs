@@ -16,6 +16,7 @@ use crate::manifest::{
 use crate::pipeline::Writer;
 use crate::repository::Repository;
 use crate::source::{Session, SourceSpec, Unit};
+use crate::undeleted::Undeleted;
 use crate::vault::Vault;
 use crate::verify::{self, Depth};
 use crate::watch::Course;
@@ -85,7 +86,8 @@ impl BackupStep {
             Ok(manifest) => {
                 living(repository, id).await?;
                 self.stands(repository, &manifest, cancel).await?;
-                return Ok(repository.end(id).await?);
+                repository.end(id).await?;
+                return Ok(());
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
@@ -199,7 +201,7 @@ impl BackupStep {
         }
         repository.bury(manifest.id, manifest.operation).await?;
         ops_core::fault::point("buried what lacks chunks");
-        repository.delete(&Repository::manifest_key(&self.set, manifest.id)).await?;
+        repository.let_go(&Repository::manifest_key(&self.set, manifest.id)).await?;
         let message = "a prune deleted chunks of this backup while its machine slept";
         Err(Error::new(ErrorKind::Source, message).remedy("make another"))
     }
@@ -327,13 +329,21 @@ impl Step for BackupStep {
                 false
             }
         };
+        let mut undeleted = Undeleted::default();
         if deletes {
-            repository.delete(&Repository::manifest_key(&self.set, id)).await?;
+            undeleted.add(repository.let_go(&Repository::manifest_key(&self.set, id)).await?);
             ops_core::fault::point("deleted the manifest");
-            repository.delete_chunks(id).await?;
+            undeleted.add(repository.let_chunks_go(id).await?);
         } else {
             repository.unbury(id, operation).await?;
         }
-        Ok(repository.end(id).await?)
+        let mark = repository.end(id).await?;
+        if deletes && !mark.is_none() {
+            // Or it would be taken for one that runs.
+            repository.bury(id, operation).await?;
+        }
+        undeleted.add(mark);
+        undeleted.tell();
+        Ok(())
     }
 }

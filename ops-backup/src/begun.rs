@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{BackupId, SetName};
 use crate::repository::{Repository, moment};
+use crate::undeleted::Undeleted;
 
 const FOLDER: &str = "begun";
 
@@ -43,9 +44,10 @@ impl Repository {
         }
     }
 
-    /// Takes it back.
-    pub async fn end(&self, id: BackupId) -> Result<(), Error> {
-        self.delete(&key(id)).await
+    /// Takes it back. A mark that the store does not let go says nothing once its backup is listed, or
+    /// was taken out.
+    pub async fn end(&self, id: BackupId) -> Result<Undeleted, Error> {
+        self.let_go(&key(id)).await
     }
 
     /// Who has begun and not ended, and when, by the store's clock.

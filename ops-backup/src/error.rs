@@ -78,6 +78,23 @@ impl Error {
         error.caused_by(source)
     }
 
+    /// Whether a store, or the system below it, does not allow what was asked.
+    pub(crate) fn is_denied(&self) -> bool {
+        use object_store::Error as E;
+        let mut next = std::error::Error::source(self);
+        while let Some(error) = next {
+            let store = error.downcast_ref::<object_store::Error>();
+            let system = error.downcast_ref::<std::io::Error>();
+            if matches!(store, Some(E::PermissionDenied { .. }))
+                || system.is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+            {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
+
     pub(crate) fn cancelled() -> Self {
         Self::new(ErrorKind::Cancelled, "the work was asked to end")
     }

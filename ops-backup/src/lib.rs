@@ -30,6 +30,8 @@
 //! deletes after its commit. A drill restores into scratch, databases on a server that
 //! [`DrillOptions`] name, and keeps an attestation of what it found; [`BackupAge`] and [`LastProvenRestore`] are the probes that ask for both.
 //!
+//! Where a store lets nothing go, backups go on and prunes hide what they cannot delete.
+//!
 //! Streams are cut where their content says so, and chunks that an earlier backup of the set has
 //! are not uploaded again; still each backup is complete by itself.
 //!
@@ -48,7 +50,8 @@
 //! [`VaultBuilder::store_limit`] and [`VaultBuilder::read_limit`] bound the bytes a second. Through the
 //! `metrics` facade come the counters `ops_backup_read_bytes_total`, `ops_backup_stored_bytes_total`,
 //! `ops_backup_reused_bytes_total` (plain bytes of chunks that were not uploaded again) and
-//! `ops_backup_fetched_bytes_total` (stored bytes that verifications, drills and restores read).
+//! `ops_backup_fetched_bytes_total` (stored bytes that verifications, drills and restores read), and
+//! `ops_backup_undeleted_objects_total` (what a store did not let go, each time it was tried).
 //!
 //! # Features
 //!
@@ -62,6 +65,8 @@
 mod allowance;
 mod asked;
 mod attest;
+#[cfg(feature = "s3")]
+mod aws_profile;
 mod backup;
 mod begun;
 mod buffer;
@@ -99,6 +104,7 @@ mod swap;
 mod table_seal;
 mod throttle;
 mod tombstone;
+mod undeleted;
 mod undo_restore;
 mod vault;
 mod verify;

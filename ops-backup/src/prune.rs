@@ -15,6 +15,7 @@ use crate::manifest::{BackupId, SetName};
 use crate::repository::{Repository, Sets, chunk_owner, moment};
 use crate::retention::{self, Candidate, Policy};
 use crate::step::VaultStep;
+use crate::undeleted::Undeleted;
 use crate::vault::Vault;
 
 /// A step of a prune.
@@ -73,7 +74,9 @@ impl Vault {
     ///
     /// The plan is empty if there is nothing to delete. What it deletes is deleted after the commit,
     /// within the context's `finish_budget`; what does not fit into that, `recover` or the next
-    /// prune goes on with, so give a large vault a large one.
+    /// prune goes on with, so give a large vault a large one. What the store does not let go, for its
+    /// objects are locked or its credentials may not delete, is named in the report's notes and stays
+    /// hidden; the next prune tries again.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a policy without a rule; [`ErrorKind::NotFound`] if the set
@@ -161,7 +164,9 @@ impl Vault {
     /// taken out after that keeps its manifest, and what it names stays, until no such backup runs.
     /// The order matters: manifests go first; then who runs is asked again, for whoever has read
     /// one of them has begun before; then it is marked what is needed; then chunks go.
-    async fn sweep(&self) -> Result<(), Error> {
+    ///
+    /// Answers what the store did not let go. As long as there is such a thing, the tombstones stay.
+    async fn sweep(&self) -> Result<Undeleted, Error> {
         let repository = &self.repository;
         let now = repository.now().await?;
         let begun = repository.begun().await?;
@@ -179,12 +184,12 @@ impl Vault {
         let of_ripe = objects.into_iter().filter(|(id, _)| ripe.contains_key(id));
         let (manifests, attestations): (Vec<_>, Vec<_>) =
             of_ripe.map(|(_, key)| key).partition(|key| key.ends_with("/manifest.json"));
-        repository.delete_all(manifests).await?;
+        let mut undeleted = repository.let_all_go(manifests).await?;
         ops_core::fault::point("deleted manifests");
         let meanwhile = repository.begun().await?;
         if meanwhile.keys().any(|id| !begun.contains_key(id) && !ripe.contains_key(id)) {
             // It may have looked before the manifests went. The next prune finds the chunks.
-            return Ok(());
+            return Ok(undeleted);
         }
         let named = named_chunks(repository, &ripe.keys().copied().collect()).await?;
         let chunks = |keys: &mut Vec<String>, object: &ObjectMeta| {
@@ -193,12 +198,13 @@ impl Vault {
                 keys.push(key.to_owned());
             }
         };
-        repository.delete_all(repository.fold("chunks", Vec::new, chunks).await?).await?;
+        let chunks = repository.fold("chunks", Vec::new, chunks).await?;
+        undeleted.add(repository.let_all_go(chunks).await?);
         ops_core::fault::point("deleted chunks");
-        repository.delete_all(attestations).await?;
+        undeleted.add(repository.let_all_go(attestations).await?);
         // Of those that ended, and could not say so any more.
         for id in begun.keys().filter(|id| ripe.contains_key(id) || listed(id)) {
-            repository.end(*id).await?;
+            undeleted.add(repository.end(*id).await?);
         }
         if let Some(folder) = &self.folder {
             for file in staged(folder, self.grace).await? {
@@ -207,18 +213,18 @@ impl Vault {
         }
         for (id, since) in repository.unburied().await? {
             if is_over(since, self.grace, now) {
-                repository.forget_tombstone(id).await?;
+                undeleted.add(repository.forget_tombstone(id).await?);
             }
         }
         // The tombstone goes last, and late: it hides what may still arrive.
         for (id, since) in &ripe {
             let shared = named.iter().any(|key| chunk_owner(key) == Some(*id));
-            if is_over(*since, self.grace, now) && !shared {
-                repository.forget_tombstone(*id).await?;
+            if undeleted.is_none() && is_over(*since, self.grace, now) && !shared {
+                undeleted.add(repository.forget_tombstone(*id).await?);
                 ops_core::fault::point("removed a tombstone");
             }
         }
-        Ok(())
+        Ok(undeleted)
     }
 }
 
@@ -505,7 +511,14 @@ impl Step for PruneStep {
                 // On a thread that the engine waits for: an undo must not meet a late tombstone.
                 cx.blocking(move |_| runtime.block_on(step.bury(&vault, operation))).await
             }
-            Self::Sweep => Ok(vault.sweep().await?),
+            Self::Sweep => {
+                let undeleted = vault.sweep().await?;
+                if !undeleted.is_none() {
+                    undeleted.tell();
+                    cx.observe("undeleted", async { Ok(undeleted) }).await?;
+                }
+                Ok(())
+            }
         }
     }
 

@@ -335,28 +335,6 @@ impl Repository {
     pub async fn list(&self, set: &SetName) -> Result<Vec<BackupId>, Error> {
         Ok(self.set(set).await?.into_keys().collect())
     }
-
-    /// Deletes the chunks that a backup uploaded.
-    pub async fn delete_chunks(&self, id: BackupId) -> Result<(), Error> {
-        let add = |keys: &mut Vec<String>, object: &ObjectMeta| {
-            if chunk_owner(object.location.as_ref()) == Some(id) {
-                keys.push(object.location.to_string());
-            }
-        };
-        self.delete_all(self.fold("chunks", Vec::new, add).await?).await
-    }
-
-    /// Deletes these objects, eight at a time.
-    pub async fn delete_all(&self, keys: Vec<String>) -> Result<(), Error> {
-        let mut deleting = futures::stream::iter(keys)
-            .map(|key| async move { self.delete(&key).await })
-            .buffer_unordered(8);
-        while let Some(deleted) = deleting.next().await {
-            deleted?;
-            ops_core::fault::point("deleted an object");
-        }
-        Ok(())
-    }
 }
 
 /// So many bytes, and those of the piece after at most.

@@ -18,6 +18,7 @@ use object_store::{
 use ops_core::Secret;
 use url::Url;
 
+use crate::aws_profile::profile;
 use crate::error::{Error, ErrorKind};
 
 type Result<T, E = object_store::Error> = std::result::Result<T, E>;
@@ -117,10 +118,12 @@ impl S3Options {
 
     /// Opens it. What was not given is taken from the environment, as AWS's tools name it:
     /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`,
-    /// `AWS_ENDPOINT_URL`, a web identity or a container's role, or the instance's.
+    /// `AWS_ENDPOINT_URL`, a web identity, the keys of `AWS_PROFILE` in `~/.aws/credentials` or
+    /// `AWS_SHARED_CREDENTIALS_FILE`, a container's role, or the instance's.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if something of it has no meaning. Nothing is asked yet.
+    /// [`ErrorKind::InvalidInput`] if something of it has no meaning, or the profile no keys;
+    /// [`ErrorKind::Io`] if its file cannot be read. Nothing is asked yet.
     pub fn open(self) -> Result<Arc<dyn ObjectStore>, Error> {
         let http = self.endpoint.as_ref().is_some_and(|url| url.starts_with("http://"));
         let client = ClientOptions::new()
@@ -130,6 +133,8 @@ impl S3Options {
         let mut builder = AmazonS3Builder::from_env()
             .with_bucket_name(&self.bucket)
             .with_checksum_algorithm(Checksum::SHA256)
+            // One object at a time, which every server knows, and what is refused is told as such.
+            .with_disable_bulk_delete(true)
             // Attempts that nobody counts would outlast every deadline.
             .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
             .with_client_options(client);
@@ -141,6 +146,16 @@ impl S3Options {
         }
         if let Some((key, secret)) = &self.credentials {
             builder = builder.with_access_key_id(key).with_secret_access_key(secret.expose());
+        } else if let Some(profile) = profile(|name| std::env::var(name).ok())? {
+            builder = builder
+                .with_access_key_id(profile.key)
+                .with_secret_access_key(profile.secret.expose());
+            if let Some(token) = profile.token {
+                builder = builder.with_token(token.expose());
+            }
+            if let (None, Some(region)) = (&self.region, profile.region) {
+                builder = builder.with_region(region);
+            }
         }
         let store = builder.build().map_err(|e| {
             let message = format!("bucket `{}` cannot be opened", self.bucket);

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::BackupId;
 use crate::repository::{Repository, moment};
+use crate::undeleted::Undeleted;
 
 const FOLDER: &str = "tombstones";
 const FORMAT: u32 = 1;
@@ -70,8 +71,8 @@ impl Repository {
     }
 
     /// Removes a tombstone whoever wrote it, once there is nothing left that it hides.
-    pub async fn forget_tombstone(&self, id: BackupId) -> Result<(), Error> {
-        self.delete(&key(id)).await
+    pub async fn forget_tombstone(&self, id: BackupId) -> Result<Undeleted, Error> {
+        self.let_go(&key(id)).await
     }
 
     pub async fn is_buried(&self, id: BackupId) -> Result<bool, Error> {

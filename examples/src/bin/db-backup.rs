@@ -38,7 +38,7 @@ use upkeep::{DeleteOldArgs, Maintained, ReindexArgs};
 struct Args {
     /// Where the backups lie: `file:///absolute/folder`, or `s3://bucket/prefix` with `?endpoint=`,
     /// `&region=` and `&storage_class=` as needed, and the keys in AWS_ACCESS_KEY_ID and
-    /// AWS_SECRET_ACCESS_KEY.
+    /// AWS_SECRET_ACCESS_KEY, or in the profile AWS_PROFILE of ~/.aws/credentials.
     #[arg(long, global = true, value_name = "URL", env = "DB_BACKUP_STORE")]
     store: Option<String>,
     /// The age identity that opens an encrypted repository, as `age-keygen` wrote it.
@@ -82,7 +82,7 @@ enum Verb {
         /// The set that it belongs to.
         #[arg(long)]
         set: String,
-        /// `sqlite:/path/to/file`, `directory:/path`, `file:/path`, `postgres://role@host/database`, or
+        /// `sqlite:/path/to/file`, `dir:/path`, `file:/path`, `postgres://role@host/database`, or
         /// `cmd:program argument...` for what a program prints (`cmd:["program", "an argument"]`
         /// where one has a space), or `qdrant+http://host:6333/collection`; may be given several
         /// times. `dump:postgres://...` is `pg_dump -Fc`, `globals:postgres://...` the server's roles

@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use ops_backup::retention::Policy;
 use ops_backup::{Depth, Patience, RestoreOptions, S3Options, Settings, SourceSpec, Vault};
 use ops_core::retry::Retry;
-use ops_core::{Context, Environment, Secret};
+use ops_core::{Context, Environment, Outcome, Secret};
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 
@@ -36,6 +36,8 @@ enum Trouble {
     Refused,
     /// 503 with `SlowDown`.
     SlowDown,
+    /// 403 with `AccessDenied` for whatever deletes.
+    NoDelete,
     /// The answer takes half a second.
     Slow,
     /// The answer's body ends in the middle, and the connection with it.
@@ -66,6 +68,16 @@ impl Drop for Server {
     }
 }
 
+/// As a server does: it reads the request before it refuses.
+async fn refuse(request: Request<Incoming>, status: StatusCode, code: &str) -> Response<Body> {
+    let _ = request.into_body().collect().await;
+    let text = format!("<Error><Code>{code}</Code><Message>no</Message></Error>");
+    let body = Full::from(text).map_err(|e: Infallible| match e {}).boxed_unsync();
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    answer
+}
+
 async fn answer(
     service: S3Service,
     network: Arc<Network>,
@@ -83,13 +95,10 @@ async fn answer(
     match trouble {
         Some(Trouble::Refused) => return Err("the network is down".into()),
         Some(Trouble::SlowDown) => {
-            // As a server does: it reads the request before it refuses.
-            let _ = request.into_body().collect().await;
-            let text = "<Error><Code>SlowDown</Code><Message>slow down</Message></Error>";
-            let body = Full::from(text).map_err(|e: Infallible| match e {}).boxed_unsync();
-            let mut answer = Response::new(body);
-            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            return Ok(answer);
+            return Ok(refuse(request, StatusCode::SERVICE_UNAVAILABLE, "SlowDown").await);
+        }
+        Some(Trouble::NoDelete) if request.method() == Method::DELETE => {
+            return Ok(refuse(request, StatusCode::FORBIDDEN, "AccessDenied").await);
         }
         Some(Trouble::Slow) => tokio::time::sleep(Duration::from_millis(500)).await,
         _ => {}
@@ -231,4 +240,49 @@ async fn a_network_that_fails_costs_time_and_nothing_else() {
     vault.create("s", &spec, &cx).await.unwrap_err();
     *server.network.plan.lock().unwrap() = None;
     assert_eq!(vault.list("s").await.unwrap(), listed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_lets_nothing_go_is_backed_up_to_and_pruned_later() {
+    let dir = scratch();
+    data(dir.path());
+    let server = serve(&dir.path().join("s3")).await;
+    *server.network.plan.lock().unwrap() = Some((Trouble::NoDelete, |_| true));
+    let vault = vault(&server, "secret", "locked").await.unwrap();
+    let cx = lenient(&dir.path().join("state"));
+    let spec = [SourceSpec::directory(dir.path().join("data"))];
+    let first = vault.create("s", &spec, &cx).await.unwrap();
+    fs::write(dir.path().join("data/b"), "more").unwrap();
+    let second = vault.create("s", &spec, &cx).await.unwrap();
+
+    // What fails goes back, and nothing of it is listed.
+    let noise = ["sh", "-c", "head -c 200000 /dev/urandom; exit 3"];
+    let error = vault.create("s", &[SourceSpec::command(noise)], &cx).await.unwrap_err();
+    let report = error.report().unwrap();
+    assert!(matches!(report.outcome, Outcome::RolledBack { .. }), "{error}");
+    assert_eq!(vault.list("s").await.unwrap(), [first.id, second.id]);
+
+    // What is pruned is out of the list for good, and the report says what is still there.
+    let objects = || {
+        let all = walkdir::WalkDir::new(dir.path().join("s3/bucket/locked/chunks"));
+        all.into_iter().filter(|entry| entry.as_ref().unwrap().file_type().is_file()).count()
+    };
+    let before = objects();
+    let report = vault.prune("s", Policy::new().last(1), &cx).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Completed);
+    let told: Vec<_> = report.notes.iter().filter(|(key, _)| key.ends_with("undeleted")).collect();
+    let [(_, told)] = told[..] else { panic!("{:?}", report.notes) };
+    assert!(told["objects"].as_u64().unwrap() >= 3, "{told}");
+    assert!(told["such_as"].as_str().unwrap().contains(&first.id.to_string()), "{told}");
+    assert_eq!((objects(), vault.list("s").await.unwrap()), (before, vec![second.id]));
+    assert!(vault.verify("s", second.id, Depth::Full).await.unwrap().is_whole());
+
+    // When the lock is over, the next prune takes it away.
+    *server.network.plan.lock().unwrap() = None;
+    vault.prune("s", Policy::new().last(1), &cx).await.unwrap();
+    assert!(objects() < before, "{} of {before}", objects());
+    let manifest = format!("s3/bucket/locked/sets/s/{}/manifest.json", first.id);
+    assert!(!dir.path().join(manifest).exists());
+    assert_eq!(vault.list("s").await.unwrap(), [second.id]);
+    assert!(vault.drill("s", second.id, &cx).await.unwrap().whole);
 }
