@@ -124,6 +124,15 @@ mod tests {
     }
 
     #[test]
+    fn an_encoded_secret_behind_a_percent_sign_is_replaced() {
+        check(&["aa/%"], "aa/%aa%2F%25", "[redacted][redacted]");
+        check(&["aa/%"], "aa/%aa%2F%25aa%2F%25 b", "[redacted][redacted][redacted] b");
+        check(&["aa\\\u{e9}"], "100%aa%5C%C3%A9", "100%[redacted]");
+        check(&["a/bc"], "%fa%2Fbc %aa%2fbc", "%f[redacted] %a[redacted]");
+        check(&["aaaa/"], "%aaaaa%2F", "%a[redacted]");
+    }
+
+    #[test]
     fn base64_is_replaced_wherever_the_secret_stands_in_it() {
         // `ops:hunter2-and-more`, `x:hunter2-and-more`, `xy:hunter2-and-more!`, by `base64`. The
         // characters beside it go too: they may hold some of its bits.

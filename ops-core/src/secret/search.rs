@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Anchored, Input, MatchKind, StartKind};
 
 use super::Secret;
 use super::forms;
@@ -38,6 +38,7 @@ impl Search {
         let long = (!patterns.is_empty()).then(|| {
             AhoCorasick::builder()
                 .match_kind(MatchKind::LeftmostLongest)
+                .start_kind(StartKind::Both)
                 // A tenth of the memory of a table of all transitions, at nearly its speed.
                 .kind(Some(AhoCorasickKind::ContiguousNFA))
                 .build(patterns.iter().map(|(pattern, _)| pattern))
@@ -67,7 +68,9 @@ impl Search {
         if long(text) || !self.short_spans(text, None, &[]).is_empty() {
             return true;
         }
-        self.long.is_some() && Decoded::of(text).is_some_and(|decoded| long(&decoded.bytes))
+        let mut encoded = false;
+        self.encoded_spans(text, |_| encoded = true);
+        encoded
     }
 
     /// What must not be shown: sorted, and apart from each other. `before` is the byte that comes
@@ -75,11 +78,7 @@ impl Search {
     pub(super) fn spans(&self, text: &[u8], before: Option<u8>) -> Vec<Range<usize>> {
         let mut spans = Vec::new();
         self.long_spans(text, |span| spans.push(span));
-        if self.long.is_some()
-            && let Some(decoded) = Decoded::of(text)
-        {
-            self.long_spans(&decoded.bytes, |span| spans.push(decoded.in_text(span)));
-        }
+        self.encoded_spans(text, |span| spans.push(span));
         passwords(text, before, &mut spans);
         let mut spans = united(spans);
         let short = self.short_spans(text, before, &spans);
@@ -94,7 +93,7 @@ impl Search {
     fn long_spans(&self, text: &[u8], mut add: impl FnMut(Range<usize>)) {
         let Some(long) = &self.long else { return };
         let mut at = 0;
-        while let Some(found) = long.find(aho_corasick::Input::new(text).range(at..)) {
+        while let Some(found) = long.find(Input::new(text).range(at..)) {
             let mut span = found.range();
             if self.base64[found.pattern().as_usize()] {
                 // The characters beside the stable ones hold the secret's first and last bits.
@@ -104,6 +103,30 @@ impl Search {
             }
             add(span);
             at = found.start() + 1;
+        }
+    }
+
+    /// Those that are percent-encoded.
+    fn encoded_spans(&self, text: &[u8], mut add: impl FnMut(Range<usize>)) {
+        let Some(long) = &self.long else { return };
+        let Some(mut decoded) = Decoded::of(text) else { return };
+        self.long_spans(&decoded.bytes, |span| add(decoded.in_text(span)));
+        // A `%` that stands before a secret by chance seems to begin an escape, which takes the first
+        // letters of the secret. So it is also looked for what begins with these.
+        for at in decoded.escapes.clone() {
+            let begin = decoded.from[at];
+            let instead = [text[begin + 1], text[begin + 2]];
+            let place = at - 1..=at;
+            let kept = [decoded.bytes[at - 1], decoded.bytes[at]];
+            decoded.bytes[place.clone()].copy_from_slice(&instead);
+            for skipped in 0..2 {
+                let rest =
+                    Input::new(&decoded.bytes).range(at - 1 + skipped..).anchored(Anchored::Yes);
+                if let Some(found) = long.find(rest) {
+                    add(begin + 1 + skipped..decoded.from[found.end()]);
+                }
+            }
+            decoded.bytes[place].copy_from_slice(&kept);
         }
     }
 
@@ -166,10 +189,13 @@ fn passwords(text: &[u8], before: Option<u8>, spans: &mut Vec<Range<usize>>) {
     }
 }
 
-/// A text whose percent-encoding is undone, and where each byte of it came from.
+/// A text whose percent-encoding is undone, and where each byte of it came from. Before it is one byte
+/// of nothing.
 struct Decoded {
     bytes: Vec<u8>,
     from: Vec<usize>,
+    /// Which bytes are escapes.
+    escapes: Vec<usize>,
 }
 
 impl Decoded {
@@ -177,21 +203,22 @@ impl Decoded {
     fn of(text: &[u8]) -> Option<Self> {
         let first = text.iter().position(|byte| *byte == b'%')?;
         let hex = |i: usize| char::from(*text.get(i)?).to_digit(16);
-        let mut bytes = text[..first].to_vec();
-        let mut from: Vec<_> = (0..first).collect();
-        let (mut i, mut any) = (first, false);
+        let mut bytes = [&[0], &text[..first]].concat();
+        let mut from: Vec<_> = [0].into_iter().chain(0..first).collect();
+        let (mut i, mut escapes) = (first, Vec::new());
         while let Some(byte) = text.get(i) {
             from.push(i);
             if let (b'%', Some(high), Some(low)) = (byte, hex(i + 1), hex(i + 2)) {
+                escapes.push(bytes.len());
                 bytes.push((high << 4 | low) as u8);
-                (i, any) = (i + 3, true);
+                i += 3;
             } else {
                 bytes.push(*byte);
                 i += 1;
             }
         }
         from.push(text.len());
-        any.then_some(Self { bytes, from })
+        (!escapes.is_empty()).then_some(Self { bytes, from, escapes })
     }
 
     fn in_text(&self, span: Range<usize>) -> Range<usize> {

@@ -138,26 +138,39 @@ impl Server {
 
     /// Runs a command; what it says, and what it and the server's sessions cost.
     pub fn measured(&self, command: &mut Command) -> Result<(String, Cost), Failure> {
-        let idle = self.children()?;
+        // A session counts when it has ended, which may be a little later than its client.
+        self.until_nobody_is_served()?;
         let before = self.ended()?;
         let (said, mut cost) = measured(command)?;
-        // A session counts when it has ended, which may be a little later than its client.
-        let begun = Instant::now();
-        while self.children()? > idle {
-            if begun.elapsed() > PATIENCE {
-                return Err("a session did not end".into());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.until_nobody_is_served()?;
         let served = self.ended()?.saturating_sub(before);
         cost.cpu = cost.cpu.map(|cpu| cpu + served);
         Ok((said, cost))
     }
 
-    fn children(&self) -> Result<usize, Failure> {
+    fn until_nobody_is_served(&self) -> Result<(), Failure> {
+        let begun = Instant::now();
+        while self.serves()? {
+            if begun.elapsed() > PATIENCE {
+                return Err("a session did not end".into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Whether it has a session. Its other processes stay, or come and go as they like.
+    fn serves(&self) -> Result<bool, Failure> {
         let id = self.child.id();
-        let found = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
-        Ok(found.split_whitespace().count())
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+        let is_session = |child: &str| {
+            let title = std::fs::read(format!("/proc/{child}/cmdline"));
+            // One that has ended has no title until its end is counted.
+            title.is_ok_and(|title| {
+                title.is_empty() || String::from_utf8_lossy(&title).contains(" [local] ")
+            })
+        };
+        Ok(children.split_whitespace().any(is_session))
     }
 
     /// What processors did for it and for its sessions that have ended.
