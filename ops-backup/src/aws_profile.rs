@@ -34,10 +34,13 @@ pub(crate) fn profile(variable: impl Fn(&str) -> Option<String>) -> Result<Optio
     let named = given("AWS_PROFILE");
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => match (&file, &named) {
-            (None, None) => return Ok(None),
-            _ => return Err(Error::io("read the keys in", &path, error)),
-        },
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound
+                && file.is_none()
+                && named.is_none() =>
+        {
+            return Ok(None);
+        }
         Err(error) => return Err(Error::io("read the keys in", &path, error)),
     };
     let refuse = |why: String| {

@@ -1,5 +1,7 @@
 //! What goes wrong with backups.
 
+use std::error::Error as StdError;
+
 use ops_core::Class;
 
 /// What went wrong.
@@ -66,13 +68,13 @@ impl Error {
         };
         let lasting = matches!(
             source,
-            E::PermissionDenied { .. }
-                | E::Unauthenticated { .. }
+            E::Unauthenticated { .. }
                 | E::InvalidPath { .. }
                 | E::NotSupported { .. }
                 | E::NotImplemented { .. }
                 | E::UnknownConfigurationKey { .. }
-        ) || is_full(&source);
+        ) || is_full(&source)
+            || is_denied(&source);
         let error = Self::new(kind, format!("cannot {action} object `{key}`"));
         let error = if lasting { error.class_of(Class::Permanent) } else { error };
         error.caused_by(source)
@@ -80,19 +82,8 @@ impl Error {
 
     /// Whether a store, or the system below it, does not allow what was asked.
     pub(crate) fn is_denied(&self) -> bool {
-        use object_store::Error as E;
-        let mut next = std::error::Error::source(self);
-        while let Some(error) = next {
-            let store = error.downcast_ref::<object_store::Error>();
-            let system = error.downcast_ref::<std::io::Error>();
-            if matches!(store, Some(E::PermissionDenied { .. }))
-                || system.is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
-            {
-                return true;
-            }
-            next = error.source();
-        }
-        false
+        let source = std::error::Error::source(self);
+        source.is_some_and(is_denied)
     }
 
     pub(crate) fn cancelled() -> Self {
@@ -108,17 +99,31 @@ impl Error {
     }
 }
 
+/// The errors below this one, and itself.
+fn chain<'e>(
+    error: &'e (dyn StdError + 'static),
+) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&'e (dyn StdError + 'static)| (*error).source())
+}
+
+/// What the system said, if it did.
+fn system(error: &(dyn StdError + 'static)) -> Option<std::io::ErrorKind> {
+    Some(error.downcast_ref::<std::io::Error>()?.kind())
+}
+
 /// Whether a disk is full somewhere below: waiting a second does not cure that.
-fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+fn is_full(error: &(dyn StdError + 'static)) -> bool {
     use std::io::ErrorKind as K;
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<std::io::Error>()
-            && matches!(error.kind(), K::StorageFull | K::QuotaExceeded | K::ReadOnlyFilesystem)
-        {
-            return true;
-        }
-        next = error.source();
-    }
-    false
+    chain(error)
+        .filter_map(system)
+        .any(|kind| matches!(kind, K::StorageFull | K::QuotaExceeded | K::ReadOnlyFilesystem))
+}
+
+/// Whether something is not allowed somewhere below.
+fn is_denied(error: &(dyn StdError + 'static)) -> bool {
+    use object_store::Error as E;
+    chain(error).any(|error| {
+        matches!(error.downcast_ref::<E>(), Some(E::PermissionDenied { .. }))
+            || system(error) == Some(std::io::ErrorKind::PermissionDenied)
+    })
 }

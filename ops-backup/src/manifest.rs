@@ -189,7 +189,7 @@ pub struct TableRecord {
     /// A digest of the rows that does not depend on their order: `xxh3:` and the sum of the XXH3 (128
     /// bits, of the row as `COPY` writes it in its text format, without the line break) of each; before
     /// format 6 the sum of their SHA-256. In an encrypted repository that is digested again with a key,
-    /// and begins with `blake3:` or, before format 6, may.
+    /// and begins with `blake3-xxh3:`; in format 5 with `blake3:`, and before it was plain there, too.
     pub content: String,
 }
 

@@ -189,7 +189,10 @@ impl VaultBuilder {
     /// # Errors
     /// Those of [`open_store`] and of [`open`](Self::open).
     pub async fn open_url(self, url: &str) -> Result<Vault, Error> {
-        let vault = self.open(open_store(url)?, url).await?;
+        // A folder is synced, and a file with keys may be read.
+        let address = url.to_owned();
+        let opened = tokio::task::spawn_blocking(move || open_store(&address)).await;
+        let vault = self.open(opened.map_err(Error::panicked)??, url).await?;
         Ok(Vault { folder: crate::open::folder(url), ..vault })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, Anchored, Input, MatchKind, StartKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Anchored, Input, Match, MatchKind, StartKind};
 
 use super::Secret;
 use super::forms;
@@ -94,16 +94,21 @@ impl Search {
         let Some(long) = &self.long else { return };
         let mut at = 0;
         while let Some(found) = long.find(Input::new(text).range(at..)) {
-            let mut span = found.range();
-            if self.base64[found.pattern().as_usize()] {
-                // The characters beside the stable ones hold the secret's first and last bits.
-                let is = |i: usize| text.get(i).copied().is_some_and(forms::is_base64);
-                span.start -= usize::from(span.start > 0 && is(span.start - 1));
-                span.end += usize::from(is(span.end));
-            }
-            add(span);
+            add(self.widened(text, found));
             at = found.start() + 1;
         }
+    }
+
+    /// What is to be hidden of a match: of one of base64 also the characters beside the stable ones, which
+    /// hold the secret's first and last bits.
+    fn widened(&self, text: &[u8], found: Match) -> Range<usize> {
+        let mut span = found.range();
+        if self.base64[found.pattern().as_usize()] {
+            let is = |i: usize| text.get(i).copied().is_some_and(forms::is_base64);
+            span.start -= usize::from(span.start > 0 && is(span.start - 1));
+            span.end += usize::from(is(span.end));
+        }
+        span
     }
 
     /// Those that are percent-encoded.
@@ -113,20 +118,19 @@ impl Search {
         self.long_spans(&decoded.bytes, |span| add(decoded.in_text(span)));
         // A `%` that stands before a secret by chance seems to begin an escape, which takes the first
         // letters of the secret. So it is also looked for what begins with these.
-        for at in decoded.escapes.clone() {
-            let begin = decoded.from[at];
-            let instead = [text[begin + 1], text[begin + 2]];
-            let place = at - 1..=at;
+        for at in std::mem::take(&mut decoded.escapes) {
+            let letters = decoded.from[at] + 1;
             let kept = [decoded.bytes[at - 1], decoded.bytes[at]];
-            decoded.bytes[place.clone()].copy_from_slice(&instead);
-            for skipped in 0..2 {
-                let rest =
-                    Input::new(&decoded.bytes).range(at - 1 + skipped..).anchored(Anchored::Yes);
-                if let Some(found) = long.find(rest) {
-                    add(begin + 1 + skipped..decoded.from[found.end()]);
+            let rest = &mut decoded.bytes[at - 1..];
+            rest[..2].copy_from_slice(&text[letters..letters + 2]);
+            for first in 0..2 {
+                let input = Input::new(rest).range(first..).anchored(Anchored::Yes);
+                if let Some(found) = long.find(input) {
+                    let span = self.widened(rest, found);
+                    add(letters + span.start..decoded.from[at - 1 + span.end]);
                 }
             }
-            decoded.bytes[place].copy_from_slice(&kept);
+            rest[..2].copy_from_slice(&kept);
         }
     }
 

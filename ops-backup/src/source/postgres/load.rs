@@ -208,13 +208,12 @@ impl Stage {
         let found = catalog::sequence_values(&mut connection).await?;
         let _ = connection.close().await;
         let told = read_all(&self.place.vault, record, SEQUENCES, cancel).await?;
-        let told = String::from_utf8_lossy(&told);
         let same = if catalog.facts.standby {
             // Those of unlogged tables are not in a replica's backup.
-            let found: HashSet<_> = found.lines().collect();
-            told.lines().all(|line| found.contains(line))
+            let found: HashSet<_> = found.as_bytes().split(|byte| *byte == b'\n').collect();
+            told.split(|byte| *byte == b'\n').all(|line| found.contains(line))
         } else {
-            found == told
+            found.as_bytes() == &told[..]
         };
         if !same {
             return Err(Error::new(
