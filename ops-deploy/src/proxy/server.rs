@@ -15,8 +15,8 @@ use super::admin::{self, Admin};
 use super::connection::{self, Ends};
 use super::forward::{Asker, Forwarder};
 use super::handover::{
-    self, Applicant, Decision, FolderLock, Predecessor, ServingLock, Sockets, Successor,
-    SuccessorEnded, Taken, next_applicant,
+    self, Applicant, DEATH_WAIT, Decision, FolderLock, Predecessor, ServingLock, Sockets,
+    Successor, SuccessorEnded, Taken, Took, next_applicant,
 };
 use super::pointer_file::PointerFile;
 use super::routes::{Routes, Ticket};
@@ -24,8 +24,8 @@ use crate::error::{Error, ErrorKind};
 
 /// How long a successor that listens elsewhere answers also where its predecessor did.
 const FORMER_ADDRESS: Duration = Duration::from_secs(5);
-/// How long it may take until a lock is free whose holder has died.
-const DEATH_WAIT: Duration = Duration::from_secs(5);
+/// How long until a place is tried again that is not free yet.
+const AGAIN: Duration = Duration::from_millis(5);
 /// How long a process stays ready to serve again, even with nothing left to answer.
 const PROBATION: Duration = Duration::from_secs(2);
 
@@ -118,9 +118,22 @@ impl ReverseProxy {
         // What cannot be read is found before anything is asked of the other.
         let read = move || PointerFile::in_folder(&path).read().map(drop);
         blocking(read).await?;
-        let Some(taken) = handover::take(&config.state_dir, config.listen).await? else {
-            return Self::bind(config).await;
-        };
+        let until = Instant::now() + DEATH_WAIT;
+        loop {
+            let bound = match handover::take(&config.state_dir, config.listen).await? {
+                Took::Place(taken) => return Self::in_place(*taken, config).await,
+                Took::NoneRuns => return Self::bind(config).await,
+                Took::HasDied => Self::bind(config.clone()).await,
+            };
+            if bound.is_ok() || Instant::now() >= until {
+                return bound;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Goes on where the one before was.
+    async fn in_place(taken: Taken, config: ProxyConfig) -> Result<Self, Error> {
         let Taken { sockets, former, address, serving, under_way, tallies, predecessor } = taken;
         let path = config.state_dir.clone();
         let routes = blocking(move || Routes::new(PointerFile::in_folder(&path))).await?;

@@ -38,7 +38,7 @@ impl House {
 
     fn start(&self, verb: &str, dies_at: Option<u64>) -> Process {
         let mut command = Command::new(PROGRAM);
-        command.arg(verb).arg(self.path()).arg(self.address.to_string()).stderr(Stdio::null());
+        command.arg(verb).arg(self.path()).arg(self.address.to_string()).stdin(Stdio::null());
         command.envs(dies_at.map(|at| (CRASH_AT, at.to_string())));
         Process(command.spawn().unwrap())
     }

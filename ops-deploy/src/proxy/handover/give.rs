@@ -13,12 +13,10 @@ use super::link::{Ask, Successor};
 use super::lock::ServingLock;
 use super::messages::{FromPredecessor, FromSuccessor, SCHEMA};
 use super::wire::{Peer, hear_with, say_with};
-use super::{SERVE_WAIT, Sockets, WORD_WAIT};
+use super::{DEATH_WAIT, SERVE_WAIT, Sockets, WORD_WAIT};
 use crate::proxy::admin::Answered;
 use crate::proxy::routes::Routes;
 
-/// How long it may take until a lock is free whose holder has died.
-const DEATH_WAIT: Duration = Duration::from_secs(5);
 const AFTER_FAILURE: Duration = Duration::from_millis(20);
 
 /// A process that is ready to serve.

@@ -28,6 +28,8 @@
 //! its successor where to send it, for the pointer may have moved; and they are counted there, so
 //! that an instance counts as drained only when both processes have no request for it.
 
+#[cfg(test)]
+mod dying;
 mod give;
 mod link;
 mod lock;
@@ -43,12 +45,15 @@ use tokio::net::{TcpListener, UnixListener};
 pub(super) use give::{Applicant, Decision, come_back, give, next_applicant};
 pub(super) use link::{Ask, Successor, SuccessorEnded, serve_predecessor};
 pub(super) use lock::{FolderLock, ServingLock};
-pub(super) use take::{Predecessor, Taken, take};
+pub(super) use take::{Predecessor, Taken, Took, take};
 
 /// How long one side of a handover waits for the other's next word.
 const WORD_WAIT: Duration = Duration::from_secs(10);
 /// How long a successor may take to serve, once it may.
 const SERVE_WAIT: Duration = Duration::from_secs(3);
+
+/// How long it may take until what a process had is free that has died.
+pub(super) const DEATH_WAIT: Duration = Duration::from_secs(5);
 
 /// Where a proxy hears its successor.
 pub(super) const SOCKET: &str = "next.sock";

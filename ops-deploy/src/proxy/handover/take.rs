@@ -13,13 +13,22 @@ use tokio::time::timeout;
 use super::lock::{FolderLock, ServingLock};
 use super::messages::{FromPredecessor, FromSuccessor, SCHEMA};
 use super::wire::{FILES, Peer, hear_with, say};
-use super::{SOCKET, Sockets, WORD_WAIT};
+use super::{DEATH_WAIT, SOCKET, Sockets, WORD_WAIT};
 use crate::error::{Error, ErrorKind};
 use crate::proxy::tally::Tally;
 use crate::traffic::Upstream;
 
-/// How long it may take until the lock of a process is free that has died.
-const DEATH_WAIT: Duration = Duration::from_secs(5);
+/// How it went with the proxy of a folder.
+#[derive(Debug)]
+pub(in crate::proxy) enum Took {
+    /// Its place.
+    Place(Box<Taken>),
+    /// Nothing: none runs there.
+    NoneRuns,
+    /// Nothing: it has died, maybe this moment, and what it had is free soon; or another one that it
+    /// took the place of serves again.
+    HasDied,
+}
 
 /// What was taken over. Whoever has it serves, and nobody else does.
 #[derive(Debug)]
@@ -54,18 +63,15 @@ fn lost(folder: &Path, why: &str) -> Error {
         .remedy("it serves on; its log says what it saw, then try again")
 }
 
-/// Takes the place of the proxy that runs on a folder; `None` if none runs there.
-pub(in crate::proxy) async fn take(
-    folder: &Path,
-    listen: SocketAddr,
-) -> Result<Option<Taken>, Error> {
-    let failed = |error: io::Error| lost(folder, "the line broke").caused_by(error);
+/// Takes the place of the proxy that runs on a folder.
+pub(in crate::proxy) async fn take(folder: &Path, listen: SocketAddr) -> Result<Took, Error> {
     let path = folder.join(SOCKET);
     let mut stream = match UnixStream::connect(&path).await {
         Ok(stream) => stream,
         Err(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => return Ok(None),
-            _ => return Err(failed(error)),
+            io::ErrorKind::NotFound => return Ok(Took::NoneRuns),
+            io::ErrorKind::ConnectionRefused => return Ok(Took::HasDied),
+            _ => return Err(lost(folder, "it cannot be spoken with").caused_by(error)),
         },
     };
     let hello = FromSuccessor::Hello { schema: SCHEMA, pid: std::process::id() };
@@ -78,8 +84,7 @@ pub(in crate::proxy) async fn take(
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
             return Err(lost(folder, "it does not answer").caused_by(error));
         }
-        // It has just ended. Whether it really has, its lock knows.
-        Err(_) => return Ok(None),
+        Err(_) => return Ok(Took::HasDied),
     };
     let FromPredecessor::Offer { address, pid, .. } = offer else {
         return Err(lost(folder, "it offers something else"));
@@ -89,9 +94,13 @@ pub(in crate::proxy) async fn take(
     let (sockets, former, address) = inherit(files, address, listen).await?;
     let serving = ServingLock::open(folder)?;
     let mut peer = Peer::new(stream);
-    peer.says.say(&FromSuccessor::Ready { listens: address }).await.map_err(failed)?;
+    let said = peer.says.say(&FromSuccessor::Ready { listens: address }).await;
     ops_core::fault::point("proxy: the successor is ready");
-    let (under_way, tallies, predecessor) = match peer.hears.within(WORD_WAIT).await {
+    let heard = match said {
+        Ok(()) => peer.hears.within(WORD_WAIT).await,
+        Err(error) => Err(error),
+    };
+    let (under_way, tallies, predecessor) = match heard {
         Ok(FromPredecessor::Yours { under_way, answered }) => {
             let tallies = answered.into_iter().map(|known| (known.upstream, known.tally));
             (under_way, tallies.collect(), Some(Predecessor(peer)))
@@ -109,7 +118,8 @@ pub(in crate::proxy) async fn take(
         return Err(lost(folder, "it has taken it back"));
     }
     ops_core::fault::point("proxy: the successor has the lock");
-    Ok(Some(Taken { sockets, former, address, serving, under_way, tallies, predecessor }))
+    let taken = Taken { sockets, former, address, serving, under_way, tallies, predecessor };
+    Ok(Took::Place(Box::new(taken)))
 }
 
 /// The sockets out of the open files, and one of its own where the address is to be another.
