@@ -3,7 +3,7 @@
 use std::fmt;
 
 use ops_core::error::chain;
-use ops_core::{Refusal, Report};
+use ops_core::{Class, Classify as _, Refusal, Report};
 use serde_json::{Value, json};
 
 /// What the exit code says about the state that was left.
@@ -35,6 +35,7 @@ impl Code {
 #[derive(Debug)]
 pub struct Failure {
     code: Code,
+    class: Class,
     messages: Vec<String>,
     reasons: Vec<Refusal>,
     report: Option<Box<Report>>,
@@ -43,7 +44,8 @@ pub struct Failure {
 impl Failure {
     /// A failure with a message of its own.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, messages: vec![message.into()], reasons: Vec::new(), report: None }
+        let messages = vec![message.into()];
+        Self { code, class: Class::Permanent, messages, reasons: Vec::new(), report: None }
     }
 
     /// The command line or the configuration makes no sense.
@@ -87,6 +89,7 @@ impl Failure {
     pub fn to_json(&self) -> Value {
         json!({
             "exit_code": self.code.number(),
+            "class": self.class,
             "error": self.messages,
             "reasons": self.reasons,
             "report": self.report,
@@ -126,6 +129,7 @@ macro_rules! from_operations {
                     })?
                     None => Code::Refused,
                 };
+                failure.class = error.class();
                 failure.reasons = error.reasons().to_vec();
                 failure.report = error.report().cloned().map(Box::new);
                 failure
@@ -151,6 +155,7 @@ impl From<ops_core::Error> for Failure {
             K::NeedsPerson | K::CommitUnknown | K::Corrupt => Code::NeedsPerson,
             _ => Code::Refused,
         };
+        failure.class = error.class();
         failure.reasons = error.reasons().to_vec();
         failure.report = error.report().cloned().map(Box::new);
         failure

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use object_store::ObjectMeta;
-use ops_core::{Effect, Plan, Refusal, Step, StepContext, StepError};
+use ops_core::{Classify as _, Effect, Plan, Refusal, Step, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
@@ -495,10 +495,9 @@ impl Step for PruneStep {
         if *self == Self::Sweep
             && let Err(error) = named_chunks(&vault.repository, &BTreeSet::new()).await
         {
-            reasons.push(Refusal::new(
-                format!("what is still needed cannot be told: {error}"),
-                "repair or remove that manifest; nothing is deleted before",
-            ));
+            let reason = format!("what is still needed cannot be told: {error}");
+            let remedy = "repair or remove that manifest; nothing is deleted before";
+            reasons.push(Refusal::new(reason, remedy).class_of(error.class()));
         }
         Ok(reasons)
     }

@@ -14,15 +14,28 @@ use serde::{Deserialize, Serialize};
 use crate::report::Report;
 
 /// Whether trying again can help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
     /// The same call fails again until somebody changes something.
+    #[default]
     Permanent,
     /// The same call may succeed later.
     Temporary,
     /// The call may have had its effect: look before trying again.
     OutcomeUnknown,
+}
+
+impl Class {
+    /// The same, where it is known that the effect is not there.
+    pub(crate) fn of_the_old_state(self) -> Self {
+        if self == Self::OutcomeUnknown { Self::Temporary } else { self }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+    pub(crate) fn is_permanent(&self) -> bool {
+        *self == Self::Permanent
+    }
 }
 
 /// What every error of the family can say of itself.
@@ -59,12 +72,26 @@ pub struct Refusal {
     pub reason: String,
     /// What a person does about it.
     pub remedy: String,
+    /// Whether it may pass by itself, as a lock does that another operation holds.
+    #[serde(default, skip_serializing_if = "Class::is_permanent")]
+    pub class: Class,
 }
 
 impl Refusal {
-    /// A reason and its remedy.
+    /// A reason and its remedy, until which it stays.
     pub fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { reason: reason.into(), remedy: remedy.into() }
+        Self { reason: reason.into(), remedy: remedy.into(), class: Class::Permanent }
+    }
+
+    /// That an error stands in the way: all its messages, outermost first, and its class.
+    pub fn of<E: StdError + Classify + 'static>(error: &E, remedy: impl Into<String>) -> Self {
+        Self::new(chain(error).join(": "), remedy).class_of(error.class())
+    }
+
+    /// Says whether it may pass by itself.
+    pub fn class_of(mut self, class: Class) -> Self {
+        self.class = class.of_the_old_state();
+        self
     }
 }
 
@@ -304,9 +331,10 @@ pub enum ErrorKind {
     InvalidInput,
     /// A plan cannot be built, or does not fit the world it is to run in.
     Plan,
-    /// Inspection or approval refused the operation; nothing was changed.
+    /// Inspection or approval refused the operation; nothing was changed. Temporary if every reason
+    /// may pass by itself.
     Refused,
-    /// The operation failed and everything was put back.
+    /// The operation failed and everything was put back. Its class is that of what failed.
     RolledBack,
     /// Neither forward nor back without a person; see the remedy.
     NeedsPerson,

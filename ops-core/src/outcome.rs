@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Class;
 use crate::error::Refusal;
 
 /// What the state *is* when an operation has ended.
@@ -23,6 +24,10 @@ pub enum Outcome {
         why: AbortReason,
         /// What it was, in words.
         cause: String,
+        /// Whether the same operation may succeed later: that of the step's error, where one failed.
+        /// Never [`Class::OutcomeUnknown`], for the old state is known to be there.
+        #[serde(default, skip_serializing_if = "Class::is_permanent")]
+        class: Class,
     },
     /// The old state: nothing was begun.
     Refused {
@@ -59,10 +64,37 @@ pub enum AbortReason {
     ByHand,
 }
 
+impl AbortReason {
+    /// Whether the same operation may succeed later; a step that failed says so itself.
+    pub(crate) fn class(self, of_the_step: Class) -> Class {
+        match self {
+            Self::StepFailed => of_the_step.of_the_old_state(),
+            Self::JournalFailed | Self::ByHand => Class::Permanent,
+            Self::DeadlinePassed | Self::Cancelled | Self::ProcessDied => Class::Temporary,
+        }
+    }
+}
+
 impl Outcome {
     /// Whether the new state is in place for good.
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Completed | Self::FinishersPending { .. })
+    }
+
+    /// Whether the same operation may succeed later, where it did not.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::RolledBack { class, .. } => *class,
+            Self::Refused { reasons } => {
+                let passes = |reason: &Refusal| reason.class != Class::Permanent;
+                let all = !reasons.is_empty() && reasons.iter().all(passes);
+                if all { Class::Temporary } else { Class::Permanent }
+            }
+            Self::CommitUnknown => Class::OutcomeUnknown,
+            Self::Completed | Self::FinishersPending { .. } | Self::NeedsPerson { .. } => {
+                Class::Permanent
+            }
+        }
     }
 
     /// The stable name: `rolled_back`.

@@ -92,6 +92,24 @@ fn a_database_is_backed_up_verified_and_restored_after_an_approval() {
 }
 
 #[test]
+fn what_may_pass_by_itself_is_told_from_what_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = taken.local_addr().unwrap();
+    drop(taken);
+    for (source, class) in [
+        (format!("postgres://ops@{nobody}/shop"), "temporary"),
+        ("sqlite:DIR/none.db".to_owned(), "permanent"),
+    ] {
+        let create = format!("create --yes --set nightly --source {source}");
+        let refused = db_backup(dir.path(), &create).expect(3);
+        assert_eq!(refused.json["class"], class, "{}", refused.json);
+        let passes = refused.json["reasons"][0]["class"] == "temporary";
+        assert_eq!(passes, class == "temporary", "{}", refused.json);
+    }
+}
+
+#[test]
 fn a_damaged_backup_needs_a_person_and_is_never_restored() {
     let dir = tempfile::tempdir().unwrap();
     let (dir, path) = (dir.path(), dir.path().join("app.db"));

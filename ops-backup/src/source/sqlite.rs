@@ -234,10 +234,10 @@ impl Source for Sqlite {
                     connection.close().await.map_err(|e| failed("close", &self.path, e))?;
                     Ok(Vec::new())
                 }
-                Err(error) => Ok(vec![Refusal::new(
-                    ops_core::error::chain(&error).join(": "),
-                    "name a SQLite database that this user may read",
-                )]),
+                Err(error) => {
+                    let remedy = "name a SQLite database that this user may read";
+                    Ok(vec![Refusal::of(&error, remedy)])
+                }
             }
         }
         .boxed()

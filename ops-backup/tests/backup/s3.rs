@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use ops_backup::retention::Policy;
 use ops_backup::{Depth, Patience, RestoreOptions, S3Options, Settings, SourceSpec, Vault};
 use ops_core::retry::Retry;
-use ops_core::{Context, Environment, Outcome, Secret};
+use ops_core::{Class, Classify as _, Context, Environment, Outcome, Secret};
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 
@@ -237,9 +237,16 @@ async fn a_network_that_fails_costs_time_and_nothing_else() {
         .undo_budget(Duration::from_millis(200))
         .build();
     let spec = [SourceSpec::directory(dir.path().join("data"))];
-    vault.create("s", &spec, &cx).await.unwrap_err();
+    let error = vault.create("s", &spec, &cx).await.unwrap_err();
+    // What is there cannot be told; nor, by itself, does it pass.
+    assert_eq!(error.report().unwrap().outcome.name(), "needs_person", "{error}");
+    assert_eq!(error.class(), Class::Permanent);
     *server.network.plan.lock().unwrap() = None;
     assert_eq!(vault.list("s").await.unwrap(), listed);
+    let recovery = ops_core::recover(&&vault, &cx).await.unwrap();
+    assert_eq!(recovery.reports[0].outcome.name(), "rolled_back");
+    assert_eq!(recovery.reports[0].outcome.class(), Class::Temporary, "the store may answer");
+    vault.create("s", &spec, &cx).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,6 +267,7 @@ async fn a_store_that_lets_nothing_go_is_backed_up_to_and_pruned_later() {
     let error = vault.create("s", &[SourceSpec::command(noise)], &cx).await.unwrap_err();
     let report = error.report().unwrap();
     assert!(matches!(report.outcome, Outcome::RolledBack { .. }), "{error}");
+    assert_eq!(error.class(), Class::Permanent, "{error}");
     assert_eq!(vault.list("s").await.unwrap(), [first.id, second.id]);
 
     // What is pruned is out of the list for good, and the report says what is still there.

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::line;
 use super::record::{Began, End, Entry, Record};
 use super::state::{Action, Phase, State};
+use crate::Class;
 use crate::effect::{Effect, EffectKind};
 use crate::environment::Environment;
 use crate::operation_id::OperationId;
@@ -49,12 +50,20 @@ fn history(first: Record, luck: &[bool]) -> Vec<Record> {
                 let end = if draw() {
                     Record::Done { step }
                 } else {
-                    Record::Aborting { why: AbortReason::StepFailed, cause: vec![] }
+                    Record::Aborting {
+                        why: AbortReason::StepFailed,
+                        cause: vec![],
+                        class: Class::default(),
+                    }
                 };
                 vec![Record::Intent { step }, noted, end]
             }
             Action::Abort => {
-                vec![Record::Aborting { why: AbortReason::StepFailed, cause: vec!["abort".into()] }]
+                vec![Record::Aborting {
+                    why: AbortReason::StepFailed,
+                    cause: vec!["abort".into()],
+                    class: Class::default(),
+                }]
             }
             Action::Commit => vec![Record::Committed],
             Action::Undo(step) => {
@@ -127,7 +136,7 @@ proptest! {
         // As `recover` does it, with a world in which everything works.
         state.reconsider();
         if *state.phase() == Phase::Running {
-            state.advance(&Record::Aborting { why: AbortReason::StepFailed, cause: vec!["died".into()] }).unwrap();
+            state.advance(&Record::Aborting { why: AbortReason::StepFailed, cause: vec!["died".into()], class: Class::default() }).unwrap();
         }
         for _ in 0..100 {
             let record = match state.next_action() {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::Class;
 use crate::approval::Approval;
 use crate::environment::Environment;
 use crate::operation_id::OperationId;
@@ -113,6 +114,9 @@ pub enum Record {
         why: AbortReason,
         /// Why, outermost message first.
         cause: Vec<String>,
+        /// Whether the same operation may succeed later. Absent where it cannot.
+        #[serde(default, skip_serializing_if = "Class::is_permanent")]
+        class: Class,
     },
     /// A change is about to be undone.
     Undoing {

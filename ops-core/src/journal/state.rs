@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::record::{Began, End, Record};
+use crate::Class;
 use crate::effect::EffectKind;
 use crate::outcome::AbortReason;
 use crate::plan::PlannedStep;
@@ -45,6 +46,7 @@ pub struct State {
     stages: Vec<Stage>,
     notes: BTreeMap<ResourceId, BTreeMap<String, Value>>,
     why: AbortReason,
+    class: Class,
     cause: Vec<String>,
     what_to_do: Option<String>,
 }
@@ -92,6 +94,7 @@ impl State {
             phase: Phase::Running,
             notes: BTreeMap::new(),
             why: AbortReason::default(),
+            class: Class::default(),
             cause: Vec::new(),
             what_to_do: None,
         })
@@ -126,12 +129,13 @@ impl State {
                 }
                 self.stages[*step] = S::Done;
             }
-            Record::Aborting { why, cause } => {
+            Record::Aborting { why, cause, class } => {
                 if self.phase != Phase::Running {
                     return illegal("only what runs can go back");
                 }
                 self.phase = Phase::Aborting;
                 self.why = *why;
+                self.class = *class;
                 self.cause.clone_from(cause);
             }
             Record::Undoing { step } => {
@@ -271,6 +275,11 @@ impl State {
     /// What made it go back, if it does.
     pub fn why(&self) -> AbortReason {
         self.why
+    }
+
+    /// Whether the same operation may succeed later, if it goes back.
+    pub fn class(&self) -> Class {
+        self.class
     }
 
     /// Why it went back, outermost message first; empty if it did not.

@@ -134,6 +134,7 @@ pub(super) async fn refused(
     let outcome = Outcome::Refused { reasons: reasons.clone() };
     let report = conclusion.report(cx, outcome).await;
     Error::new(ErrorKind::Refused, format!("`{operation}` is refused, nothing was changed"))
+        .class_of(report.outcome.class())
         .refusals(reasons)
         .with_report(report)
 }
@@ -163,7 +164,8 @@ pub(super) fn result(report: Report) -> Result<Report, Error> {
             Some("make the journal's disk writable, then call `recover`".to_owned()),
         ),
     };
-    let mut error = Error::new(kind, message).with("operation", report.id);
+    let class = report.outcome.class();
+    let mut error = Error::new(kind, message).class_of(class).with("operation", report.id);
     if let Some(remedy) = remedy {
         error = error.remedy(remedy);
     }

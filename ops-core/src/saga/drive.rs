@@ -108,11 +108,16 @@ impl<'a> Drive<'a> {
     }
 
     async fn abort(&mut self, why: AbortReason, cause: Vec<String>) {
+        self.abort_as(why, why.class(Class::Permanent), cause).await;
+    }
+
+    async fn abort_as(&mut self, why: AbortReason, class: Class, cause: Vec<String>) {
         let cause: Vec<_> = cause.iter().map(|line| self.redact(line)).collect();
         self.emit(&Event::Aborting { id: self.id, cause: &cause.join(": ") });
         self.error.clone_from(&cause);
         self.undo_until = Some(self.cx.clock().elapsed().saturating_add(self.cx.0.undo_budget));
-        let written = self.ledger.record_or_fall_silent(Record::Aborting { why, cause }).await;
+        let written =
+            self.ledger.record_or_fall_silent(Record::Aborting { why, cause, class }).await;
         self.warn_if_silent(written.err());
     }
 
@@ -151,7 +156,7 @@ impl<'a> Drive<'a> {
                 let text = chain.join(": ");
                 self.emit(&Event::StepFailed { id: self.id, step: &planned, error: &text });
                 cause.extend(chain);
-                self.abort(why, cause).await;
+                self.abort_as(why, why.class(error.class()), cause).await;
             }
         }
     }
@@ -426,9 +431,12 @@ pub(super) fn ended(state: &State) -> Outcome {
         }
         Phase::Closed(End::Resolved { by, reason, .. }) => {
             let cause = format!("resolved by {by}: {reason}");
-            Outcome::RolledBack { why: AbortReason::ByHand, cause }
+            Outcome::RolledBack { why: AbortReason::ByHand, cause, class: Class::Permanent }
         }
-        _ => Outcome::RolledBack { why: state.why(), cause: state.cause().join(": ") },
+        _ => {
+            let (why, cause, class) = (state.why(), state.cause().join(": "), state.class());
+            Outcome::RolledBack { why, cause, class }
+        }
     }
 }
 

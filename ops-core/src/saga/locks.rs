@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::world::World;
 use crate::context::Context;
-use crate::error::{Error, ErrorKind, Refusal};
+use crate::error::{Class, Error, ErrorKind, Refusal};
 use crate::lock::{Attempt, Holder, Lock};
 use crate::operation_id::OperationId;
 use crate::resource::ResourceId;
@@ -87,10 +87,11 @@ fn take_all(paths: &[(ResourceId, PathBuf)], me: &Holder) -> Result<Locks, Denie
                 refusals.extend(left.filter_map(|left| blocks(resource, left, me)));
                 locks.push(lock);
             }
-            Attempt::Held(holder) => refusals.push(Refusal::new(
-                format!("{resource} is locked by {holder}"),
-                "wait until it has ended, or end that process",
-            )),
+            Attempt::Held(holder) => {
+                let reason = format!("{resource} is locked by {holder}");
+                let remedy = "wait until it has ended, or end that process";
+                refusals.push(Refusal::new(reason, remedy).class_of(Class::Temporary));
+            }
         }
     }
     if refusals.is_empty() {

@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use super::step_context::StepContext;
 use super::world::World;
 use crate::context::Context;
-use crate::error::{Error, ErrorKind, Refusal};
+use crate::error::{Class, Error, ErrorKind, Refusal};
 use crate::journal::{Folder, Phase, peek, replay};
 use crate::operation_id::OperationId;
 use crate::plan::Plan;
@@ -130,7 +130,7 @@ pub(super) async fn checks(
             checked = resource.check(&step.step, &step_cx) => checked,
             () = cx.cancellation().cancelled() => {
                 let reason = format!("it was cancelled while step `{}` was checked", step.name);
-                refusals.push(Refusal::new(reason, "run it again"));
+                refusals.push(Refusal::new(reason, "run it again").class_of(Class::Temporary));
                 break;
             }
             () = cx.clock().sleep(deadline) => {
@@ -139,10 +139,12 @@ pub(super) async fn checks(
         };
         match checked {
             Ok(more) => refusals.extend(more),
-            Err(error) => refusals.push(Refusal::new(
-                format!("step `{}` cannot be checked: {}", step.name, error.chain().join(": ")),
-                error.remedy_text().unwrap_or("remove the cause").to_owned(),
-            )),
+            Err(error) => {
+                let reason =
+                    format!("step `{}` cannot be checked: {}", step.name, error.chain().join(": "));
+                let remedy = error.remedy_text().unwrap_or("remove the cause");
+                refusals.push(Refusal::new(reason, remedy).class_of(error.class()));
+            }
         }
     }
     for refusal in &mut refusals {

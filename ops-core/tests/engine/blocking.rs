@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ops_core::lock::{Attempt, Holder, Lock};
 use ops_core::{
-    Effect, ErrorKind, OperationId, Plan, Resource, ResourceId, Step, StepContext, StepError,
+    Class, Classify as _, Effect, ErrorKind, OperationId, Plan, Resource, ResourceId, Step,
+    StepContext, StepError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -89,7 +90,7 @@ async fn a_resource_that_a_living_process_holds_is_refused_by_name() {
         panic!("the lock was not released");
     };
     let error = cx.execute(abc(&board), &&board).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert_eq!((error.kind(), error.class()), (ErrorKind::Refused, Class::Temporary));
     let text = error.to_string();
     for part in ["board:one is locked by `other`", &std::process::id().to_string(), &id.to_string()]
     {

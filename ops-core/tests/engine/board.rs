@@ -6,16 +6,28 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use ops_core::{
-    ApproveIf, Context, ContextBuilder, Effect, Environment, Plan, Refusal, Resource, ResourceId,
-    Step, StepContext, StepError,
+    ApproveIf, Class, Classify, Context, ContextBuilder, Effect, Environment, Plan, Refusal,
+    Resource, ResourceId, Step, StepContext, StepError,
 };
 use serde::{Deserialize, Serialize};
+
+/// An error after which the effect may be there.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was lost")]
+struct Lost;
+
+impl Classify for Lost {
+    fn class(&self) -> Class {
+        Class::OutcomeUnknown
+    }
+}
 
 /// What the next call of a step does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Luck {
     Fails,
     FailsForNow,
+    Loses,
     Hangs,
     HangsForEver,
     Panics,
@@ -81,6 +93,7 @@ impl Board {
             None => Ok(()),
             Some(Luck::Fails) => Err(StepError::permanent(format!("`{call}` has bad luck"))),
             Some(Luck::FailsForNow) => Err(StepError::temporary("not yet")),
+            Some(Luck::Loses) => Err(Lost.into()),
             Some(Luck::Hangs) => cx.until_cancelled(std::future::pending()).await,
             Some(Luck::HangsForEver) => std::future::pending().await,
             Some(Luck::Panics) => panic!("a bug in `{call}`"),

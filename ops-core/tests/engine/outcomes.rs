@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ops_core::operations::{self, Standing, Which};
 use ops_core::{
-    AbortReason, Context, ErrorKind, Outcome, Plan, Refusal, Resource as _, StepStatus,
-    journal::ResolvedState, recover,
+    AbortReason, Class, Classify as _, Context, ErrorKind, Outcome, Plan, Refusal, Resource as _,
+    StepStatus, journal::ResolvedState, recover,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -61,20 +61,27 @@ async fn an_empty_plan_completes_without_a_journal() {
 #[tokio::test]
 async fn rolled_back_by_whatever_goes_wrong() {
     use AbortReason::{Cancelled, StepFailed};
-    for (luck, why, cause) in [
-        (Luck::Fails, StepFailed, "step `set` failed: `run c` has bad luck"),
-        (Luck::FailsForNow, StepFailed, "step `set` failed: not yet"),
-        (Luck::Panics, StepFailed, "step `set` failed: the step panicked: a bug in `run c`"),
-        (Luck::CancelsTheOperation, Cancelled, "the operation was cancelled"),
+    use Class::{Permanent, Temporary};
+    for (luck, why, class, cause) in [
+        (Luck::Fails, StepFailed, Permanent, "step `set` failed: `run c` has bad luck"),
+        (Luck::FailsForNow, StepFailed, Temporary, "step `set` failed: not yet"),
+        (Luck::Loses, StepFailed, Temporary, "step `set` failed: the answer was lost"),
+        (
+            Luck::Panics,
+            StepFailed,
+            Permanent,
+            "step `set` failed: the step panicked: a bug in `run c`",
+        ),
+        (Luck::CancelsTheOperation, Cancelled, Temporary, "the operation was cancelled"),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let cx = builder(dir.path()).cancellation(CancellationToken::new()).build();
         let board = Board::new("one");
         board.luck("run c", [luck]);
         let error = cx.execute(abc(&board), &&board).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::RolledBack, "{luck:?}");
+        assert_eq!((error.kind(), error.class()), (ErrorKind::RolledBack, class), "{luck:?}");
         let report = error.report().unwrap();
-        assert_eq!(report.outcome, Outcome::RolledBack { why, cause: cause.into() });
+        assert_eq!(report.outcome, Outcome::RolledBack { why, cause: cause.into(), class });
         assert_eq!(report.event, "abc_failure");
         assert_eq!(board.cells(), "", "{luck:?}");
         assert_eq!(board.calls(), "run a, run b, run c, undo c, undo b, undo a");
@@ -121,8 +128,11 @@ async fn a_deadline_ends_a_step_that_hangs() {
         board.luck("run b", [luck]);
         let plan = abc(&board).within(Duration::from_millis(50));
         let error = cx.execute(plan, &&board).await.unwrap_err();
-        let Outcome::RolledBack { cause: found, why: AbortReason::DeadlinePassed } =
-            &error.report().unwrap().outcome
+        let Outcome::RolledBack {
+            cause: found,
+            why: AbortReason::DeadlinePassed,
+            class: Class::Temporary,
+        } = &error.report().unwrap().outcome
         else {
             panic!("{error}");
         };
@@ -178,7 +188,7 @@ async fn an_undo_is_tried_again_within_its_budget() {
 #[tokio::test]
 async fn needs_a_person_and_is_recovered_once_the_cause_is_gone() {
     let (_dir, board, cx) = scene();
-    board.luck("run c", [Luck::Fails]);
+    board.luck("run c", [Luck::FailsForNow]);
     board.luck("undo b", [Luck::Fails, Luck::Fails]);
     let error = cx.execute(abc(&board), &&board).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NeedsPerson);
@@ -196,7 +206,11 @@ async fn needs_a_person_and_is_recovered_once_the_cause_is_gone() {
     let again = recover(&&board, &cx).await.unwrap_err();
     assert_eq!(again.kind(), ErrorKind::NeedsPerson, "the cause is still there");
     let recovery = recover(&&board, &cx).await.unwrap();
-    assert!(matches!(recovery.reports[0].outcome, Outcome::RolledBack { .. }));
+    let class = match recovery.reports[0].outcome {
+        Outcome::RolledBack { class, .. } => class,
+        ref other => panic!("{other:?}"),
+    };
+    assert_eq!(class, Class::Temporary, "as the journal has it");
     assert!(recovery.reports[0].recovered);
     assert_eq!(board.cells(), "");
     cx.execute(abc(&board), &&board).await.unwrap();
@@ -258,6 +272,28 @@ async fn refused_with_every_reason_at_once() {
 }
 
 #[tokio::test]
+async fn what_is_refused_may_pass_if_every_reason_may() {
+    use Class::{OutcomeUnknown, Permanent, Temporary};
+    for (classes, class) in [
+        ([Permanent, Permanent], Permanent),
+        ([Permanent, Temporary], Permanent),
+        ([OutcomeUnknown, Temporary], Temporary),
+    ] {
+        let (_dir, board, cx) = scene();
+        let reasons = classes.map(|class| Refusal::new("it rains", "wait").class_of(class));
+        board.refusals.lock().unwrap().extend(reasons);
+        let error = cx.execute(abc(&board), &&board).await.unwrap_err();
+        assert_eq!((error.kind(), error.class()), (ErrorKind::Refused, class), "{classes:?}");
+    }
+    for (luck, class) in [(Luck::Fails, Permanent), (Luck::FailsForNow, Temporary)] {
+        let (_dir, board, cx) = scene();
+        board.luck("check b", [luck]);
+        let error = cx.execute(abc(&board), &&board).await.unwrap_err();
+        assert_eq!((error.kind(), error.class()), (ErrorKind::Refused, class), "{luck:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_dropped_future_is_recovered() {
     let (_dir, board, cx) = scene();
     board.luck("run b", [Luck::HangsForEver]);
@@ -266,7 +302,10 @@ async fn a_dropped_future_is_recovered() {
     assert_eq!(open(&cx), [Standing::Running]);
     assert_eq!(board.cells(), "a=new b=new");
     let recovery = recover(&&board, &cx).await.unwrap();
-    assert!(matches!(recovery.reports[0].outcome, Outcome::RolledBack { .. }));
+    assert!(matches!(
+        recovery.reports[0].outcome,
+        Outcome::RolledBack { why: AbortReason::ProcessDied, class: Class::Temporary, .. }
+    ));
     assert_eq!(board.cells(), "");
 }
 

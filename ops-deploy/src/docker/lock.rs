@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
 use jiff::{SignedDuration, Timestamp};
-use ops_core::{OperationId, Refusal, StepContext, StepError};
+use ops_core::{Class, OperationId, Refusal, StepContext, StepError};
 
 use super::containers::{APPLICATION, OPERATION, ROLE, name_of};
 use super::engine::Made;
@@ -42,6 +42,7 @@ impl Holder {
             format!("operation {operation} of {who} holds the lock since {since}"),
             format!("wait for it; if it died, recover it there; from {until} on it is taken over"),
         )
+        .class_of(Class::Temporary)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use ops_core::{Refusal, StepContext, StepError, Version};
+use ops_core::{Classify as _, Refusal, StepContext, StepError, Version};
 
 use super::engine::Engine;
 use super::host::DockerHost;
@@ -48,10 +48,11 @@ impl Engine {
         let mut findings = about_us?;
         match facts {
             Ok(facts) => findings.extend(preflight.engine_findings(self.host(), &facts)),
-            Err(error) => findings.push(Refusal::new(
-                crate::gate::plain(&ops_core::error::chain(&error).join(": ")),
-                "see that the engine runs, and that this user may speak to it",
-            )),
+            Err(error) => {
+                let said = crate::gate::plain(&ops_core::error::chain(&error).join(": "));
+                let remedy = "see that the engine runs, and that this user may speak to it";
+                findings.push(Refusal::new(said, remedy).class_of(error.class()));
+            }
         }
         Ok(findings)
     }

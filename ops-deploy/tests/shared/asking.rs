@@ -31,13 +31,13 @@ pub async fn get(http: &Http, url: &str) -> Result<(u16, String, String), String
     Ok((status, version.unwrap_or_default(), String::from_utf8_lossy(&body).into_owned()))
 }
 
-/// Waits until something is so, for at most ten seconds.
+/// Waits until something is so, for at most half a minute.
 pub async fn until<F: AsyncFnMut() -> Result<(), String>>(mut so: F) {
     let begun = Instant::now();
     loop {
         match so().await {
             Ok(()) => return,
-            Err(last) if begun.elapsed() > Duration::from_secs(10) => panic!("still: {last}"),
+            Err(last) if begun.elapsed() > Duration::from_secs(30) => panic!("still: {last}"),
             Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
         }
     }

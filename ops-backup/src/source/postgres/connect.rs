@@ -95,10 +95,7 @@ pub(crate) async fn once<T>(
 
 /// A connection, or why there is none.
 pub(super) async fn reach(url: &PostgresUrl) -> Result<PgConnection, Refusal> {
-    connect(url).await.map_err(|error| {
-        let reason = ops_core::error::chain(&error).join(": ");
-        Refusal::new(reason, "name a database that answers")
-    })
+    connect(url).await.map_err(|error| Refusal::of(&error, "name a database that answers"))
 }
 
 async fn options(url: &PostgresUrl) -> Result<PgConnectOptions, Error> {

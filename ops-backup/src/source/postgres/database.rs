@@ -108,7 +108,7 @@ pub(super) async fn too_old(
             );
             Some(Refusal::new(reason, remedy))
         }
-        Err(error) => Some(Refusal::new(ops_core::error::chain(&error).join(": "), remedy)),
+        Err(error) => Some(Refusal::of(&error, remedy)),
     }
 }
 

@@ -42,8 +42,7 @@ pub(crate) async fn unfit(
     let place = match place(vault, server, operation, 0).await {
         Ok(place) => place,
         Err(error) => {
-            let reason = ops_core::error::chain(&error).join(": ");
-            return Ok(vec![Refusal::new(reason, "name a server that answers and may be written")]);
+            return Ok(vec![Refusal::of(&error, "name a server that answers and may be written")]);
         }
     };
     let mut connection = place.maintenance().await?;

@@ -38,10 +38,8 @@ pub(crate) async fn unfit(
         let place = place(vault, server, operation, 0).await?;
         stage::refusals(&place, record).await
     };
-    Ok(looked.await.unwrap_or_else(|error| {
-        let reason = ops_core::error::chain(&error).join(": ");
-        vec![Refusal::new(reason, "name a Qdrant server that answers")]
-    }))
+    let remedy = "name a Qdrant server that answers";
+    Ok(looked.await.unwrap_or_else(|error| vec![Refusal::of(&error, remedy)]))
 }
 
 /// Restores a collection of a backup into scratch, compares it there, and deletes it. Answers how

@@ -194,8 +194,7 @@ impl Source for Qdrant {
             let (peers, status) = match looked.await {
                 Ok(found) => found,
                 Err(error) => {
-                    let reason = ops_core::error::chain(&error).join(": ");
-                    return Ok(vec![Refusal::new(reason, "name a collection that answers")]);
+                    return Ok(vec![Refusal::of(&error, "name a collection that answers")]);
                 }
             };
             let mut reasons = Vec::new();

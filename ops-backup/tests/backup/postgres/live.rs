@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ops_backup::{DatabaseOptions, ErrorKind, Manifest, Postgres, Source as _, SourceSpec, Vault};
 use ops_core::progress::{LatestProgress, Update};
-use ops_core::{Context, Environment, Progress};
+use ops_core::{Class, Classify as _, Context, Environment, Progress};
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use super::museum::assert_same;
@@ -141,7 +141,7 @@ async fn a_lost_worker_fails_the_backup() {
         });
         let error = server.vault.create("pg", &[server.spec()], &server.cx).await.unwrap_err();
         killer.await.unwrap();
-        assert_eq!(error.kind(), ErrorKind::Operation);
+        assert_eq!((error.kind(), error.class()), (ErrorKind::Operation, Class::Temporary));
         assert!(error.to_string().contains("read the rows"), "{error}");
         assert!(server.vault.list("pg").await.unwrap().is_empty(), "nothing is listed");
     }

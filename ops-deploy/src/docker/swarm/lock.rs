@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use bollard::models::Config;
 use jiff::{SignedDuration, Timestamp};
-use ops_core::{OperationId, Refusal, StepContext, StepError};
+use ops_core::{Class, OperationId, Refusal, StepContext, StepError};
 
 use super::super::containers::{APPLICATION, OPERATION};
 use super::super::engine::Made;
@@ -51,6 +51,7 @@ impl Held {
             format!("operation {operation} of {who} holds the lock since {since}"),
             format!("wait for it; if it died, recover it there; {after}"),
         )
+        .class_of(Class::Temporary)
     }
 }
 

@@ -11,7 +11,7 @@ pub fn eventually(what: &str, mut seen: impl FnMut() -> Result<(), String>) {
     loop {
         match seen() {
             Ok(()) => return,
-            Err(last) if begun.elapsed() > Duration::from_secs(5) => panic!("{what}: {last}"),
+            Err(last) if begun.elapsed() > Duration::from_secs(30) => panic!("{what}: {last}"),
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
     }
