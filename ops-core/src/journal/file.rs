@@ -61,7 +61,7 @@ impl JournalFile {
         let failed = |source| Error::io("write the journal", path, source);
         let folder = path.parent().unwrap_or(Path::new("."));
         crate::fs::create_dir_durable(folder)?;
-        let temporary = path.with_extension("new");
+        let temporary = crate::fs::temporary_beside(path);
         let options =
             OpenOptions::new().append(true).read(true).create_new(true).mode(0o600).clone();
         let file = options.open(&temporary).map_err(failed)?;
@@ -75,7 +75,7 @@ impl JournalFile {
             std::fs::rename(&temporary, path)
         })();
         if let Err(source) = made {
-            // Nothing refers to it; if it stays, it only takes room until it is swept.
+            // Nothing refers to it; if it stays, it only takes room until a recovery sweeps it.
             let _ = std::fs::remove_file(&temporary);
             return Err(failed(source));
         }

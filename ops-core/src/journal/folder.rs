@@ -1,9 +1,13 @@
 //! Where the journals lie: `open/` while an operation is not closed and reported, then `closed/`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::operation_id::OperationId;
+
+/// No journal takes so long to get its name.
+const LEFT_BEHIND: Duration = Duration::from_hours(1);
 
 /// The journals of one state directory.
 #[derive(Debug, Clone)]
@@ -22,6 +26,11 @@ impl Folder {
 
     pub fn closed_path(&self, id: OperationId) -> PathBuf {
         self.root.join("closed").join(format!("{id}.jsonl"))
+    }
+
+    /// Removes what processes left that died before their journal had its name: nothing was begun.
+    pub fn sweep(&self) -> Result<(), Error> {
+        crate::fs::sweep_temporaries(&self.root.join("open"), LEFT_BEHIND).map(drop)
     }
 
     /// The journals that are not closed and reported, oldest first.

@@ -48,8 +48,16 @@ pub async fn recover(world: &dyn World, cx: &Context) -> Result<Recovery, Error>
     let mut open = Vec::new();
     let folder = Folder::of(cx.state_dir());
     let listing = folder.clone();
-    let journals =
-        tokio::task::spawn_blocking(move || listing.open()).await.map_err(panicked)??;
+    let journals = tokio::task::spawn_blocking(move || {
+        if let Err(error) = listing.sweep() {
+            // It only takes room.
+            let error = crate::error::chain(&error).join(": ");
+            tracing::debug!(target: "ops", error, "what dead processes left stays");
+        }
+        listing.open()
+    })
+    .await
+    .map_err(panicked)??;
     for (id, path) in journals {
         match recover_one(world, cx, &folder, id, &path).await {
             Ok(Found::NotOurs) => {}

@@ -310,6 +310,21 @@ async fn a_dropped_future_is_recovered() {
 }
 
 #[tokio::test]
+async fn a_recovery_sweeps_what_never_became_a_journal() {
+    let (dir, board, cx) = scene();
+    cx.execute(abc(&board), &&board).await.unwrap();
+    let open = dir.path().join("journals/open");
+    let two = [0, 2].map(|hours| {
+        let path = ops_core::fs::temporary_beside(&open.join("operation.jsonl"));
+        let file = std::fs::File::create_new(&path).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_hours(hours)).unwrap();
+        path
+    });
+    recover(&&board, &cx).await.unwrap();
+    assert_eq!(two.map(|path| path.exists()), [true, false], "the young one may be somebody's");
+}
+
+#[tokio::test]
 async fn plans_of_two_resources_are_one_operation() {
     let (_dir, one, cx) = scene();
     let two = Board::new("two");

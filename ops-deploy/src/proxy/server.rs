@@ -24,6 +24,8 @@ use crate::error::{Error, ErrorKind};
 
 /// How long a successor that listens elsewhere answers also where its predecessor did.
 const FORMER_ADDRESS: Duration = Duration::from_secs(5);
+/// No pointer takes so long to get its name.
+const LEFT_BEHIND: Duration = Duration::from_mins(1);
 /// How long until a place is tried again that is not free yet.
 const AGAIN: Duration = Duration::from_millis(5);
 /// How long a process stays ready to serve again, even with nothing left to answer.
@@ -76,6 +78,8 @@ impl ReverseProxy {
         let path = config.state_dir.clone();
         let (folder, serving, routes) = blocking(move || {
             let (folder, serving) = (FolderLock::take(&path)?, ServingLock::open(&path)?);
+            // Half a pointer that a dead proxy left is nobody's.
+            ops_core::fs::sweep_temporaries(&path, LEFT_BEHIND)?;
             Ok((folder, serving, Routes::new(PointerFile::in_folder(&path))?))
         })
         .await?;
