@@ -78,8 +78,8 @@ impl ReverseProxy {
         let path = config.state_dir.clone();
         let (folder, serving, routes) = blocking(move || {
             let (folder, serving) = (FolderLock::take(&path)?, ServingLock::open(&path)?);
-            // Half a pointer that a dead proxy left is nobody's.
-            ops_core::fs::sweep_temporaries(&path, LEFT_BEHIND)?;
+            // Half a pointer that a dead proxy left is nobody's; if it stays, it only takes room.
+            let _ = ops_core::fs::sweep_temporaries(&path, LEFT_BEHIND);
             Ok((folder, serving, Routes::new(PointerFile::in_folder(&path))?))
         })
         .await?;

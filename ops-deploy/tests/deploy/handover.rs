@@ -364,6 +364,10 @@ async fn a_proxy_that_was_dropped_moves_nothing_any_more() {
     let folder = proxy.dir.path().join("proxy");
     let mut line = UnixStream::connect(folder.join("admin.sock")).unwrap();
     line.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // The proxy has taken it when it answers, here to an epoch that is not the current one.
+    let heard = tokio::task::spawn_blocking(move || (switch_by_hand(&mut line, 9), line));
+    let (answer, mut line) = heard.await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 409"), "{answer}");
     proxy.served.abort();
     let _ = proxy.served.await;
     let config = ops_deploy::ProxyConfig::new(([127, 0, 0, 1], 0).into(), &folder);
