@@ -322,7 +322,10 @@ impl Step for BackupStep {
                 !verify::verify(repository, &manifest, Depth::Quick, &never).await?.is_whole()
             }
             Err(error) if error.kind() == ErrorKind::NotFound => true,
-            Err(error) if error.class() != Class::Permanent => return Err(error.into()),
+            // Not even whether it is there.
+            Err(error) if error.kind() == ErrorKind::Store || error.class() != Class::Permanent => {
+                return Err(error.into());
+            }
             // Whatever is listed keeps its chunks, also where its content tells nothing any more.
             Err(error) => {
                 tracing::warn!(target: "ops", set = %self.set, %id, "its manifest: {error}");

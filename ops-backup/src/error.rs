@@ -82,8 +82,7 @@ impl Error {
 
     /// Whether a store, or the system below it, does not allow what was asked.
     pub(crate) fn is_denied(&self) -> bool {
-        let source = std::error::Error::source(self);
-        source.is_some_and(is_denied)
+        self.source().is_some_and(is_denied)
     }
 
     pub(crate) fn cancelled() -> Self {
@@ -126,4 +125,34 @@ fn is_denied(error: &(dyn StdError + 'static)) -> bool {
         matches!(error.downcast_ref::<E>(), Some(E::PermissionDenied { .. }))
             || system(error) == Some(std::io::ErrorKind::PermissionDenied)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use ops_core::Classify as _;
+
+    use super::*;
+
+    #[test]
+    fn what_a_store_will_not_do_a_second_later_either_is_permanent() {
+        use std::io::ErrorKind as K;
+        let below = |kind: K| object_store::Error::Generic {
+            store: "a store",
+            source: Box::new(std::io::Error::from(kind)),
+        };
+        let denied = object_store::Error::PermissionDenied {
+            path: "key".into(),
+            source: "403".to_owned().into(),
+        };
+        for (source, class, is_denied) in [
+            (denied, Class::Permanent, true),
+            (below(K::PermissionDenied), Class::Permanent, true),
+            (below(K::StorageFull), Class::Permanent, false),
+            (below(K::ConnectionReset), Class::Temporary, false),
+        ] {
+            let error = Error::store("read", "key", source);
+            assert_eq!((error.class(), error.is_denied()), (class, is_denied), "{error:?}");
+            assert_eq!(error.kind(), ErrorKind::Store);
+        }
+    }
 }

@@ -38,6 +38,8 @@ enum Trouble {
     SlowDown,
     /// 403 with `AccessDenied` for whatever deletes.
     NoDelete,
+    /// 403 with `AccessDenied` for whatever asks for a manifest or writes one.
+    NoManifest,
     /// The answer takes half a second.
     Slow,
     /// The answer's body ends in the middle, and the connection with it.
@@ -98,6 +100,9 @@ async fn answer(
             return Ok(refuse(request, StatusCode::SERVICE_UNAVAILABLE, "SlowDown").await);
         }
         Some(Trouble::NoDelete) if request.method() == Method::DELETE => {
+            return Ok(refuse(request, StatusCode::FORBIDDEN, "AccessDenied").await);
+        }
+        Some(Trouble::NoManifest) if request.uri().path().ends_with("/manifest.json") => {
             return Ok(refuse(request, StatusCode::FORBIDDEN, "AccessDenied").await);
         }
         Some(Trouble::Slow) => tokio::time::sleep(Duration::from_millis(500)).await,
@@ -249,6 +254,45 @@ async fn a_network_that_fails_costs_time_and_nothing_else() {
     vault.create("s", &spec, &cx).await.unwrap();
 }
 
+/// How many chunks lie below a prefix.
+fn chunks(dir: &Path, prefix: &str) -> usize {
+    let all = walkdir::WalkDir::new(dir.join("s3/bucket").join(prefix).join("chunks"));
+    let all = all.into_iter().filter_map(Result::ok);
+    all.filter(|entry| entry.file_type().is_file()).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_may_not_be_looked_at_is_neither_kept_nor_forgotten() {
+    let dir = scratch();
+    let server = serve(&dir.path().join("s3")).await;
+    let vault = vault(&server, "secret", "blind").await.unwrap();
+    let cx = lenient(&dir.path().join("state"));
+    // Its end waits until the rights are gone.
+    let go = dir.path().join("go");
+    let script = "head -c 300000 /dev/urandom; until test -e \"$0\"; do sleep 0.01; done";
+    let spec = [SourceSpec::command(["sh", "-c", script, go.to_str().unwrap()])];
+    let forbid = async {
+        while chunks(dir.path(), "blind") == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        *server.network.plan.lock().unwrap() = Some((Trouble::NoManifest, |_| true));
+        fs::write(&go, "").unwrap();
+    };
+    let forbid = tokio::time::timeout(Duration::from_mins(1), forbid);
+    let (made, forbidden) = tokio::join!(vault.create("s", &spec, &cx), forbid);
+    forbidden.expect("no chunk was stored");
+    let error = made.unwrap_err();
+    let outcome = &error.report().unwrap().outcome;
+    assert_eq!(outcome.name(), "needs_person", "whether it is there cannot be told: {error}");
+    assert!(chunks(dir.path(), "blind") > 0, "what it may have is not touched");
+
+    *server.network.plan.lock().unwrap() = None;
+    let recovery = ops_core::recover(&&vault, &cx).await.unwrap();
+    assert_eq!(recovery.reports[0].outcome.name(), "rolled_back");
+    assert_eq!((vault.list("s").await.unwrap(), chunks(dir.path(), "blind")), (vec![], 0));
+    vault.create("s", &spec, &cx).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_lets_nothing_go_is_backed_up_to_and_pruned_later() {
     let dir = scratch();
@@ -271,10 +315,7 @@ async fn a_store_that_lets_nothing_go_is_backed_up_to_and_pruned_later() {
     assert_eq!(vault.list("s").await.unwrap(), [first.id, second.id]);
 
     // What is pruned is out of the list for good, and the report says what is still there.
-    let objects = || {
-        let all = walkdir::WalkDir::new(dir.path().join("s3/bucket/locked/chunks"));
-        all.into_iter().filter(|entry| entry.as_ref().unwrap().file_type().is_file()).count()
-    };
+    let objects = || chunks(dir.path(), "locked");
     let before = objects();
     let report = vault.prune("s", Policy::new().last(1), &cx).await.unwrap();
     assert_eq!(report.outcome, Outcome::Completed);

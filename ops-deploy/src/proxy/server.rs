@@ -27,7 +27,7 @@ const FORMER_ADDRESS: Duration = Duration::from_secs(5);
 /// No pointer takes so long to get its name.
 const LEFT_BEHIND: Duration = Duration::from_mins(1);
 /// How long until a place is tried again that is not free yet.
-const AGAIN: Duration = Duration::from_millis(5);
+const AGAIN: Duration = Duration::from_millis(20);
 /// How long a process stays ready to serve again, even with nothing left to answer.
 const PROBATION: Duration = Duration::from_secs(2);
 
@@ -104,7 +104,7 @@ impl ReverseProxy {
 
     /// Takes the place of the proxy that runs on the folder, without a request refused or cut off:
     /// its listening sockets, its pointer and its counts. Where none runs, the same as
-    /// [`bind`](Self::bind).
+    /// [`bind`](Self::bind); where one has died, what it had may take up to 5 s to be free.
     ///
     /// The other one serves until this one can, and goes on if this one fails or dies before
     /// [`serve`](Self::serve); it also takes its place back if this one is killed while requests of
